@@ -1,0 +1,66 @@
+"""The reward in PPO for language models, as a lab you can hold in your hand.
+
+Notation, everywhere: η (`eta`) is the coefficient of the KL penalty, β (`beta`) that of the
+entropy bonus, π the policy, π_ref the frozen SFT policy. All divergences are KL(π ‖ π_ref) unless
+written otherwise, and everything is in nats. Elsewhere β is often the KL coefficient.
+"""
+
+from rlhf_lab.collapse import (
+    count_responses,
+    distinct_n,
+    effective_responses,
+    expected_distinct,
+    top_share,
+)
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead
+from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
+from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
+from rlhf_lab.ppo import gae, policy_loss, value_loss
+from rlhf_lab.rewards import AdaptiveKLController, FixedKLController, Rewards, compute_rewards
+from rlhf_lab.sampling import sample
+from rlhf_lab.train import NonFiniteError, StepStats, Trainer, train
+from rlhf_lab.world import World, build_world, load_world
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GPT2",
+    "AdaptiveKLController",
+    "FixedKLController",
+    "GPT2Config",
+    "KLMode",
+    "KVCache",
+    "NonFiniteError",
+    "PPOConfig",
+    "Rewards",
+    "ScalarHead",
+    "StepStats",
+    "Trainer",
+    "World",
+    "build_world",
+    "compute_rewards",
+    "count_responses",
+    "distinct_n",
+    "effective_responses",
+    "entropy",
+    "entropy_bonus",
+    "exact_kl",
+    "expected_distinct",
+    "gae",
+    "k1",
+    "k2",
+    "k3",
+    "kl_penalty",
+    "load_world",
+    "masked_mean",
+    "masked_sum",
+    "masked_whiten",
+    "policy_loss",
+    "response_mask",
+    "sample",
+    "top_share",
+    "train",
+    "value_loss",
+]

@@ -1,0 +1,96 @@
+"""Mode collapse in numbers: how many different things does the policy still say?
+
+Exact counterparts over the whole language (entropy H, exp H, the most probable responses) come
+from `rlhf_lab.exact`; the functions here describe a sample.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from rlhf_lab._checks import as_mask, require_rows
+
+
+def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The different responses of a sample and how often each occurs, most frequent first.
+
+    Args:
+        responses: token ids, (N, T).
+        mask: (N, T), bool or 0/1; what lies off the mask does not tell responses apart.
+
+    Returns:
+        Unique responses (K, T), with −1 off the mask, and their counts (K,). Equal counts are
+        ordered by token ids, so that the answer does not depend on the order of the sample.
+
+    >>> responses = torch.tensor([[5, 0, 9], [4, 4, 0], [5, 0, 3]])
+    >>> count_responses(responses, torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 0]]))[1]
+    tensor([2, 1])
+    """
+    if responses.dim() != 2:
+        raise ValueError(f"responses must have shape (N, T), got {tuple(responses.shape)}")
+    mask = as_mask(mask, tuple(responses.shape), "(N, T)")
+    require_rows(mask)
+    unique, counts = responses.masked_fill(~mask, -1).unique(dim=0, return_counts=True)
+    order = counts.argsort(descending=True, stable=True)
+    return unique[order], counts[order]
+
+
+def top_share(responses: Tensor, mask: Tensor) -> float:
+    """Share of the sample taken by its most frequent response: 1.0 is total collapse."""
+    counts = count_responses(responses, mask)[1]
+    return counts[0].item() / len(responses)
+
+
+def distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
+    """Different n-grams over all n-grams of the sample, between 0 and 1.
+
+    It falls with the sample's size whatever the policy does: compare equal sizes only.
+
+    Args:
+        responses: token ids, (N, T).
+        mask: (N, T), bool or 0/1, contiguous in each row.
+        n: length of the n-grams, 1 ≤ n ≤ T.
+
+    Raises:
+        ValueError: n is out of range, or no response is n tokens long.
+
+    References:
+        Li et al. 2016, https://arxiv.org/abs/1510.03055 (distinct-1, distinct-2).
+
+    >>> distinct_n(torch.tensor([[1, 2], [1, 3]]), torch.ones(2, 2), 1)
+    0.75
+    """
+    mask = as_mask(mask, tuple(responses.shape), "(N, T)")
+    if not 1 <= n <= responses.shape[1]:
+        raise ValueError(f"n must lie in 1..{responses.shape[1]}, got {n}")
+    windows = responses.unfold(1, n, 1)[mask.unfold(1, n, 1).all(dim=-1)]  # (M, n)
+    if len(windows) == 0:
+        raise ValueError(f"no response is {n} tokens long: there is no {n}-gram to count")
+    return len(windows.unique(dim=0)) / len(windows)
+
+
+def effective_responses(entropy: float) -> float:
+    """exp(H): the number of equally likely responses that would have the same entropy (nats).
+
+    >>> round(effective_responses(math.log(8)), 6)
+    8.0
+    """
+    return math.exp(entropy)
+
+
+def expected_distinct(logprobs: Tensor, samples: int) -> float:
+    """How many different responses to expect among `samples` draws: Σ_y 1 − (1 − π(y))^n.
+
+    Args:
+        logprobs: log π of every response, (N,), normalised.
+        samples: n ≥ 1.
+
+    >>> round(expected_distinct(torch.tensor([0.5, 0.5]).log(), 2), 6)
+    1.5
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    # log1p keeps the digits of tiny probabilities; π = 1 gives −inf, whose expm1 is the right −1.
+    missed = samples * torch.log1p(-logprobs.exp().clamp(max=1.0))
+    return -torch.expm1(missed).sum().item()

@@ -1,0 +1,68 @@
+"""Entropy of a policy, and the entropy bonus: Loss − β·H."""
+
+import torch
+from torch import Tensor
+
+from rlhf_lab._checks import as_mask, require_coefficient, require_finite
+from rlhf_lab.masking import masked_mean
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H(π) = −Σ_v π(v)·log π(v) of the softmax of `logits`, in nats: 0 ≤ H ≤ ln V.
+
+    Args:
+        logits: (..., V), need not be normalised; −inf forbids a token.
+
+    Returns:
+        (...). Differentiable, also where logits are −inf.
+
+    Raises:
+        ValueError: some logits are NaN or +inf, or a row forbids every token.
+
+    Notes:
+        logsumexp(z) − Σ softmax(z)·z, the form in TRL and elsewhere, is NaN as soon as one logit
+        is −inf (0 · −inf); here that token adds its true 0.
+
+    >>> never = -torch.inf
+    >>> entropy(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, never, never]]))  # ln 4, ln 2
+    tensor([1.3863, 0.6931])
+    """
+    logprobs = logits.log_softmax(dim=-1)
+    h = -(logprobs.exp() * logprobs.masked_fill(logprobs == -torch.inf, 0.0)).sum(dim=-1)
+    if not torch.isfinite(h).all():
+        require_finite(
+            "entropy",
+            h.reshape(-1),
+            remedy="logits must be finite or −inf, and not −inf for every token",
+        )
+    return h
+
+
+def entropy_bonus(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """The term −β·H that the entropy bonus **adds to the loss**, H averaged over the mask.
+
+    Minimising Loss − β·H raises the entropy. It does so one token at a time: the states are taken
+    as they came, so the bonus is blind to how today's token changes tomorrow's entropy. On more
+    than one token that is not the maximum-entropy objective E[r] + β·H(π(y)); for that, put
+    −β·log π(y_t) into the reward.
+
+    Args:
+        logits: of the policy at the response's positions, (B, T, V); these carry the gradient.
+        mask: (B, T), bool or 0/1.
+        beta: β ≥ 0. In other texts β is the KL coefficient; here that is η.
+
+    Returns:
+        (), ≤ 0. Its gradient is what matters: computed under `no_grad` it would be a mere number.
+
+    Raises:
+        ValueError: β is negative or not finite, shapes differ, or the mask is empty.
+
+    >>> logits = torch.zeros(1, 2, 4, requires_grad=True)
+    >>> round(entropy_bonus(logits, torch.ones(1, 2), beta=0.5).item(), 4)  # −½ ln 4
+    -0.6931
+    """
+    beta = require_coefficient("beta (the entropy coefficient β)", beta)
+    mask = as_mask(mask, tuple(logits.shape[:-1]))
+    # Whatever stands in the padding, uniform logits there are harmless to value and gradient.
+    visited = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return -beta * masked_mean(entropy(visited), mask)

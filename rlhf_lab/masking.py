@@ -1,0 +1,118 @@
+"""Which tokens count: the response mask, and sums, means and whitening that see nothing else.
+
+Every function here replaces what is off the mask instead of multiplying it by 0, because NaN · 0
+is NaN: one bad number in the padding would otherwise poison a whole batch.
+"""
+
+import torch
+from torch import Tensor
+
+from rlhf_lab._checks import as_mask
+
+
+def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
+    """True on the tokens the policy chose: up to **and including** the first `<eos>`.
+
+    The first `<eos>` is an action like any other: leave it out and the policy is never taught to
+    stop. What follows it is padding, also when the padding token is `<eos>` itself, as in GPT-2.
+
+    Args:
+        responses: token ids without the prompt, (B, T), integer.
+        eos_id: the token that ends a response; None if responses have a fixed length.
+
+    Returns:
+        (B, T), bool.
+
+    Raises:
+        ValueError: `responses` is not a two-dimensional integer tensor.
+
+    >>> eos = 0
+    >>> response_mask(torch.tensor([[7, 9, eos, eos], [7, 9, 8, 7], [eos, 5, 5, eos]]), eos).int()
+    tensor([[1, 1, 1, 0],
+            [1, 1, 1, 1],
+            [1, 0, 0, 0]], dtype=torch.int32)
+    """
+    if responses.dim() != 2 or responses.is_floating_point():
+        raise ValueError(
+            f"responses must be integer token ids of shape (B, T), got {responses.dtype} "
+            f"of shape {tuple(responses.shape)}"
+        )
+    if eos_id is None:
+        return torch.ones_like(responses, dtype=torch.bool)
+    is_eos = responses == eos_id
+    return (is_eos.cumsum(dim=1) - is_eos.long()) == 0  # no <eos> strictly before this token
+
+
+def masked_sum(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
+    """Σ of `x` over the mask, over all of it or along `dim`.
+
+    Args:
+        x: any shape.
+        mask: same shape, bool or 0/1.
+        dim: None for one number, else the dimension to sum away.
+
+    >>> masked_sum(torch.tensor([1.0, 2.0, torch.nan]), torch.tensor([1, 1, 0]))
+    tensor(3.)
+    """
+    mask = as_mask(mask, tuple(x.shape), "of x")
+    kept = x.masked_fill(~mask, 0.0)
+    return kept.sum() if dim is None else kept.sum(dim)
+
+
+def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
+    """Mean of `x` over the mask: each token weighs the same, padding weighs nothing.
+
+    Args:
+        x: any shape.
+        mask: same shape, bool or 0/1.
+        dim: None for one number, else the dimension to average away.
+
+    Raises:
+        ValueError: nothing is selected (along `dim`), so there is no mean.
+
+    >>> masked_mean(torch.tensor([[1.0, 3.0], [8.0, 99.0]]), torch.tensor([[1, 1], [1, 0]]))
+    tensor(4.)
+    """
+    mask = as_mask(mask, tuple(x.shape), "of x")
+    count = mask.sum() if dim is None else mask.sum(dim)
+    if not count.all():
+        where = "" if dim is None else f" at index {tuple((count == 0).nonzero()[0].tolist())}"
+        raise ValueError(f"the mask selects nothing{where}: the mean of no token is undefined")
+    return masked_sum(x, mask, dim) / count
+
+
+def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+    """Scale `x` to variance 1 over the mask, and to mean 0 if `shift_mean`; 0 off the mask.
+
+    (x − m) / √(s² + eps), plus m again if not `shift_mean`, with the mean m and the unbiased
+    variance s² (Bessel's n / (n − 1)) of the selected entries.
+
+    Args:
+        x: any shape, (B, T) in the loop.
+        mask: same shape, bool or 0/1.
+        shift_mean: False keeps the mean, as whitened *rewards* need: a constant added to each
+            token's reward would otherwise pay for length.
+        eps: added to the variance, so that equal entries become 0 and not NaN.
+
+    Raises:
+        ValueError: fewer than two entries are selected.
+
+    Notes:
+        TRL 0.11.4 forms n / (n − 1) in float32 (up to 6e-8 off in float64), answers NaN for one
+        entry, and leaves numbers off the mask, which its optional reward whitening then counts.
+
+    >>> masked_whiten(torch.tensor([1.0, 3.0, 99.0]), torch.tensor([1, 1, 0]))
+    tensor([-0.7071,  0.7071,  0.0000])
+    """
+    mask = as_mask(mask, tuple(x.shape), "of x")
+    n = int(mask.sum())
+    if n < 2:
+        raise ValueError(
+            f"the mask selects {n} entries and a variance needs at least 2; "
+            "use a larger batch or do not whiten"
+        )
+    mean = masked_mean(x, mask)
+    centred = (x - mean).masked_fill(~mask, 0.0)
+    variance = centred.square().sum() / (n - 1)
+    whitened = centred * torch.rsqrt(variance + eps)
+    return whitened if shift_mean else (whitened + mean).masked_fill(~mask, 0.0)

@@ -1,0 +1,163 @@
+"""Advantages and the clipped losses of PPO: pure functions of tensors."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_lab._checks import as_mask, require_coefficient, require_rows, require_shape
+from rlhf_lab.masking import masked_mean
+
+
+class Advantages(NamedTuple):
+    """What `gae` returns; each (B, T), 0 off the mask."""
+
+    advantages: Tensor
+    returns: Tensor
+    """advantages + values: the target of the value head."""
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95
+) -> Advantages:
+    """Generalised advantage estimation.
+
+    δ_t = r_t + γ·V_{t+1} − V_t,  A_t = Σ_{k ≥ t} (γλ)^{k−t} δ_k,  V = 0 behind the end
+
+    With γ = λ = 1, A_t is the return-to-go minus V_t, and a terminal reward reaches the first
+    token whole. λ < 1 with a critic that knows nothing scales it by λ^{T−t}: γ = 1 alone does not
+    mean undiminished credit.
+
+    Args:
+        rewards: (B, T).
+        values: V(s_t) *before* token t was chosen, (B, T).
+        mask: (B, T), bool or 0/1. Rewards and values off the mask count as 0; a hole in the mask
+            still decays by γλ per position, as in TRL.
+        gamma: discount γ in [0, 1]. A sparse terminal reward wants 1.
+        lam: λ in [0, 1].
+
+    Returns:
+        `Advantages(advantages, returns)`, detached and not whitened.
+
+    Raises:
+        ValueError: shapes differ, a row is empty, or γ, λ lie outside [0, 1].
+
+    References:
+        Schulman et al. 2016, https://arxiv.org/abs/1506.02438, eq. 16; the numbers are those of
+        `PPOTrainer.compute_advantages` in TRL 0.11.4 before it whitens.
+
+    >>> reward, value = torch.tensor([[0.0, 0.0, 1.0]]), torch.zeros(1, 3)
+    >>> gae(reward, value, torch.ones(1, 3)).advantages
+    tensor([[0.9025, 0.9500, 1.0000]])
+    """
+    for name, value in {"gamma": gamma, "lam": lam}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if rewards.dim() != 2:
+        raise ValueError(f"rewards must have shape (B, T), got {tuple(rewards.shape)}")
+    require_shape("values", values, tuple(rewards.shape), "(B, T)")
+    mask = as_mask(mask, tuple(rewards.shape))
+    require_rows(mask)
+    with torch.no_grad():
+        rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
+        next_values = torch.nn.functional.pad(values[:, 1:], (0, 1))
+        deltas = rewards + gamma * next_values - values
+        steps = torch.arange(rewards.shape[1], device=rewards.device)
+        ahead = steps.unsqueeze(1) - steps  # [k, t] = k − t, (T, T)
+        # 0 ** 0 is 1, which is right: with γλ = 0 only δ_t itself remains.
+        weights = torch.where(ahead >= 0, (gamma * lam) ** ahead.clamp(min=0), 0.0)
+        advantages = (deltas @ weights.to(deltas.dtype)).masked_fill(~mask, 0.0)
+        return Advantages(advantages, (advantages + values).masked_fill(~mask, 0.0))
+
+
+class PolicyLoss(NamedTuple):
+    """What `policy_loss` returns; each ()."""
+
+    loss: Tensor
+    clip_fraction: Tensor
+    """Share of tokens on which the clipped branch was taken."""
+    approx_kl: Tensor
+    """½·E[(log π − log π_old)²]: how far this update has moved, in nats per token."""
+
+
+def policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, *, clip: float = 0.2
+) -> PolicyLoss:
+    """PPO's clipped surrogate, as a loss to minimise.
+
+    mean over the mask of max(−A·ρ, −A·clamp(ρ, 1 − clip, 1 + clip)),  ρ = π / π_old
+
+    Clipping stops the gradient where a token has already moved by `clip` in the direction that
+    its advantage asks for; it never pulls a token back.
+
+    Args:
+        logprobs: log π of the sampled tokens, (B, T), with gradient.
+        old_logprobs: log π of the same tokens when they were sampled, (B, T).
+        advantages: (B, T).
+        mask: (B, T), bool or 0/1.
+        clip: half-width of the band around ratio 1, ≥ 0.
+
+    Raises:
+        ValueError: shapes differ, the mask is empty, or `clip` is negative.
+
+    References:
+        Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 7. TRL 0.11.4 also multiplies
+        the loss by 0 once the mean ratio exceeds 10, which still lets Adam move the weights; here
+        a loss that is not finite stops the run instead.
+
+    >>> old = torch.tensor([[-1.0, -1.0]])
+    >>> new = torch.tensor([[-0.5, -1.5]])
+    >>> policy_loss(new, old, torch.tensor([[1.0, -1.0]]), torch.ones(1, 2))[:2]
+    (tensor(-0.2000), tensor(1.))
+    """
+    clip = require_coefficient("clip", clip)
+    for name, tensor in {"old_logprobs": old_logprobs, "advantages": advantages}.items():
+        require_shape(name, tensor, tuple(logprobs.shape), "of logprobs")
+    mask = as_mask(mask, tuple(logprobs.shape))
+    log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
+    ratio = log_ratio.exp()
+    unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
+    loss = masked_mean(torch.maximum(unclipped, clipped), mask)
+    with torch.no_grad():
+        clip_fraction = masked_mean((clipped > unclipped).to(ratio.dtype), mask)
+        approx_kl = masked_mean(0.5 * log_ratio.square(), mask)
+    return PolicyLoss(loss, clip_fraction, approx_kl)
+
+
+class ValueLoss(NamedTuple):
+    """What `value_loss` returns; each ()."""
+
+    loss: Tensor
+    clip_fraction: Tensor
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, clip: float = 0.2
+) -> ValueLoss:
+    """Half the squared error of the value head, clipped around its old prediction.
+
+    ½ · mean over the mask of max((V − R)², (clamp(V, V_old ± clip) − R)²)
+
+    Args:
+        values: V(s_t), (B, T), with gradient.
+        old_values: V(s_t) during the rollout, (B, T).
+        returns: the target R, (B, T).
+        mask: (B, T), bool or 0/1.
+        clip: an absolute width, in units of the score: with scores of size 10, 0.2 is a brake.
+
+    Raises:
+        ValueError: shapes differ, the mask is empty, or `clip` is negative.
+
+    References:
+        `PPOTrainer.loss` in TRL 0.11.4, before its coefficient 0.1.
+    """
+    clip = require_coefficient("clip", clip)
+    for name, tensor in {"old_values": old_values, "returns": returns}.items():
+        require_shape(name, tensor, tuple(values.shape), "of values")
+    mask = as_mask(mask, tuple(values.shape))
+    clipped = torch.clamp(values, old_values - clip, old_values + clip)
+    error, clipped_error = (values - returns).square(), (clipped - returns).square()
+    loss = 0.5 * masked_mean(torch.maximum(error, clipped_error), mask)
+    with torch.no_grad():
+        clip_fraction = masked_mean((clipped_error > error).to(values.dtype), mask)
+    return ValueLoss(loss, clip_fraction)

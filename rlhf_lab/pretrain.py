@@ -1,0 +1,114 @@
+"""Where π_SFT and the reward model come from: next-token training, then Bradley–Terry."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
+from rlhf_lab.masking import masked_mean, response_mask
+
+
+def train_sft(
+    config: GPT2Config,
+    prompts: Tensor,
+    responses: Tensor,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    batch_size: int = 256,
+    lr: float = 3e-3,
+) -> GPT2:
+    """Maximise log π(response | prompt) on a corpus: supervised fine-tuning.
+
+    Args:
+        config: sizes of the model.
+        prompts: (n, P).
+        responses: (n, T), padded behind `<eos>` = `config.eos_token_id`.
+        steps: Adam steps; the rate falls to 0 along a cosine.
+        generator: CPU generator for the initial weights and the batches.
+        batch_size, lr: of a step.
+    """
+    model = GPT2(config, generator)
+    mask = response_mask(responses, config.eos_token_id)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    start = prompts.shape[1] - 1
+    tokens = torch.cat([prompts, responses], dim=1)
+    for _ in range(steps):
+        rows = torch.randint(len(tokens), (batch_size,), generator=generator)
+        logits = model(tokens[rows, :-1])[:, start:]  # (batch, T, V)
+        losses = F.cross_entropy(logits.transpose(1, 2), responses[rows], reduction="none")
+        masked_mean(losses, mask[rows]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return model
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """−mean log σ(r(chosen) − r(rejected)): the odds of a preference are e to the difference.
+
+    Adding a constant to all scores changes nothing, so a reward model's zero is arbitrary.
+
+    Args:
+        chosen, rejected: scores of the preferred and the other response, (n,).
+
+    >>> bradley_terry_loss(torch.tensor([1.0]), torch.tensor([1.0]))  # a coin flip: ln 2
+    tensor(0.6931)
+    """
+    return -F.logsigmoid(chosen - rejected).mean()
+
+
+def response_scores(trunk: GPT2, head: ScalarHead, prompts: Tensor, responses: Tensor) -> Tensor:
+    """The reward model's scalar, read at each response's last token, (n,).
+
+    Args:
+        trunk, head: the reward model.
+        prompts: (n, P).
+        responses: (n, T), padded behind `<eos>`.
+    """
+    lengths = response_mask(responses, trunk.config.eos_token_id).sum(dim=1)
+    hidden = trunk.hidden(torch.cat([prompts, responses], dim=1))  # (n, P + T, D)
+    last = prompts.shape[1] + lengths - 1
+    return head(hidden[torch.arange(len(hidden), device=hidden.device), last])
+
+
+def train_reward_model(
+    sft: GPT2,
+    prompts: Tensor,
+    chosen: Tensor,
+    rejected: Tensor,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+) -> tuple[GPT2, ScalarHead]:
+    """Fit a scalar head and a copy of the SFT policy to preferences, as InstructGPT did.
+
+    Args:
+        sft: where the trunk starts; not changed.
+        prompts: (n, P).
+        chosen, rejected: responses, (n, T) each.
+        steps, generator, batch_size, lr: as in `train_sft`.
+
+    Returns:
+        The trunk and the head.
+    """
+    trunk = copy.deepcopy(sft)
+    head = ScalarHead(sft.config.n_embd)
+    parameters = [*trunk.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        rows = torch.randint(len(prompts), (batch_size,), generator=generator)
+        both = response_scores(
+            trunk, head, prompts[rows].repeat(2, 1), torch.cat([chosen[rows], rejected[rows]])
+        )
+        bradley_terry_loss(*both.chunk(2)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return trunk, head

@@ -1,0 +1,120 @@
+"""Experience: sample responses, score them, and turn the scores into rewards and advantages."""
+
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.gpt2 import GPT2, ScalarHead
+from rlhf_lab.kl import k1
+from rlhf_lab.masking import masked_sum, masked_whiten
+from rlhf_lab.ppo import gae
+from rlhf_lab.rewards import compute_rewards
+from rlhf_lab.sampling import sample
+
+
+class Task(Protocol):
+    """What PPO must know of a world: `rlhf_lab.world.World` is one."""
+
+    @property
+    def sft(self) -> GPT2:
+        """π_SFT: where the policy starts, and the reference π_ref."""
+
+    @property
+    def prompts(self) -> Tensor:
+        """Token ids, (n, P), visited in turn."""
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def response_length(self) -> int: ...
+
+    def score(self, prompts: Tensor, responses: Tensor) -> Tensor:
+        """The reward model's scalar for each response: (B, P), (B, T) -> (B,)."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self: ...
+
+
+class Rollout(NamedTuple):
+    """One batch of experience; B responses of at most T tokens."""
+
+    tokens: Tensor
+    """Prompt and response, (B, P + T)."""
+    responses: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    values: Tensor
+    kls: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    """Whitened over the mask."""
+    returns: Tensor
+    """(B, T) each."""
+    scores: Tensor
+    log_ratios: Tensor
+    """Σ_t k1, (B,) each."""
+
+
+def response_states(model: GPT2, tokens: Tensor, length: int) -> Tensor:
+    """The hidden states that predict the last `length` of the `tokens`: (B, P + T) -> (B, T, D)."""
+    return model.hidden(tokens[:, :-1])[:, -length:]
+
+
+def pick(logprobs: Tensor, tokens: Tensor) -> Tensor:
+    """log π of the given tokens out of all: (B, T, V), (B, T) -> (B, T)."""
+    return logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2)
+
+
+@torch.no_grad()
+def collect(
+    task: Task,
+    policy: GPT2,
+    value_head: ScalarHead,
+    prompts: Tensor,
+    *,
+    eta: float,
+    config: PPOConfig,
+    generator: torch.Generator,
+) -> Rollout:
+    """One response to each prompt, with everything the update needs.
+
+    The log-probabilities and values are those of sampling itself; nothing is computed twice.
+
+    Args:
+        task: its reward model scores, its π_SFT is the reference.
+        policy, value_head: the actor and the critic on top of it.
+        prompts: (B, P).
+        eta: the η in force now.
+        config: for the KL mode, γ and λ.
+        generator: a CPU generator.
+    """
+    batch = sample(policy, prompts, task.response_length, generator=generator, eos_id=task.eos_id)
+    tokens = torch.cat([prompts, batch.responses], dim=1)
+    values = value_head(batch.hidden)
+    scores = task.score(prompts, batch.responses)
+    ref_states = response_states(task.sft, tokens, task.response_length)
+    ref_all = task.sft.logits(ref_states).log_softmax(dim=-1)  # (B, T, V)
+    ref_logprobs = pick(ref_all, batch.responses)  # (B, T)
+    if config.kl_mode == "full":
+        pair = policy.logits(batch.hidden).log_softmax(dim=-1), ref_all
+    else:
+        pair = batch.logprobs, ref_logprobs
+    shaped = compute_rewards(scores, *pair, batch.mask, eta, config.kl_mode)
+    advantages, returns = gae(
+        shaped.rewards, values, batch.mask, gamma=config.gamma, lam=config.lam
+    )
+    return Rollout(
+        tokens=tokens,
+        responses=batch.responses,
+        mask=batch.mask,
+        logprobs=batch.logprobs,
+        values=values,
+        kls=shaped.kls,
+        rewards=shaped.rewards,
+        advantages=masked_whiten(advantages, batch.mask),
+        returns=returns,
+        scores=scores,
+        log_ratios=masked_sum(k1(batch.logprobs, ref_logprobs), batch.mask, dim=1),
+    )

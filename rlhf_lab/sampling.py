@@ -1,0 +1,100 @@
+"""Sampling responses from a policy: temperature 1 and no top-k, so what is sampled is π itself."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_lab.gpt2 import GPT2, KVCache
+from rlhf_lab.masking import response_mask
+
+
+class Sample(NamedTuple):
+    """What `sample` returns; B prompts, T tokens."""
+
+    responses: Tensor
+    """Token ids, (B, T); behind the first `<eos>` only `<eos>`, as padding."""
+    mask: Tensor
+    """(B, T), bool, True up to and including the first `<eos>`."""
+    logprobs: Tensor
+    """log π of each sampled token, (B, T)."""
+    hidden: Tensor
+    """The hidden state each token was drawn from, (B, T, D): the value head's input."""
+
+
+def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
+    """Draw one token per row by inverting the cumulative distribution.
+
+    Args:
+        logprobs: log π over the vocabulary, (B, V); −inf forbids a token.
+        uniforms: numbers in [0, 1), (B,), float64.
+
+    Returns:
+        Token ids, (B,). The same uniforms give the same tokens on every device, which a device's
+        own generator would not.
+
+    >>> half = torch.tensor([[0.5, 0.0, 0.5]]).log().expand(3, 3)
+    >>> draw(half, torch.tensor([0.1, 0.49, 0.9], dtype=torch.float64))
+    tensor([0, 0, 2])
+    """
+    # In float32 a running sum near 1 cannot see probabilities below 6e-8.
+    cdf = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)  # (B, V)
+    total = cdf[:, -1]
+    # Strictly below the total, so that the search ends on a token of positive probability.
+    targets = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cdf, targets.unsqueeze(1), right=True).squeeze(1)
+
+
+@torch.no_grad()
+def sample(
+    model: GPT2,
+    prompts: Tensor,
+    n_tokens: int,
+    *,
+    generator: torch.Generator,
+    eos_id: int | None = None,
+    attention_mask: Tensor | None = None,
+) -> Sample:
+    """Sample one response to each prompt, with a KV cache.
+
+    Args:
+        model: the policy.
+        prompts: token ids, (B, P); pad on the left if lengths differ.
+        n_tokens: the length limit T.
+        generator: a **CPU** generator, on any device: one seed, one set of responses.
+        eos_id: the token that ends a response; None samples exactly `n_tokens` tokens.
+        attention_mask: (B, P), 0 on the padding of the prompts.
+
+    Raises:
+        ValueError: `n_tokens` < 1, or prompt and response do not fit into the model.
+    """
+    if n_tokens < 1:
+        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
+    B = len(prompts)
+    # One draw for the whole rollout keeps the stream independent of when responses end.
+    uniforms = torch.rand(n_tokens, B, generator=generator, dtype=torch.float64).to(prompts.device)
+    cache = KVCache()
+    tokens, finished = prompts, torch.zeros(B, dtype=torch.bool, device=prompts.device)
+    responses, logprobs, hidden = [], [], []
+    for u in uniforms:
+        state = model.hidden(tokens, cache, attention_mask=attention_mask)[:, -1]  # (B, D)
+        logp = model.logits(state).log_softmax(dim=-1)  # (B, V)
+        token = draw(logp, u)
+        if eos_id is not None:
+            token = token.masked_fill(finished, eos_id)
+            finished = finished | (token == eos_id)
+        tokens = token.unsqueeze(1)
+        responses.append(token)
+        logprobs.append(logp.gather(1, tokens).squeeze(1))
+        hidden.append(state)
+        if attention_mask is not None:
+            attention_mask = torch.cat(
+                [attention_mask, torch.ones_like(attention_mask[:, :1])], dim=1
+            )
+    stacked = torch.stack(responses, dim=1)
+    return Sample(
+        stacked,
+        response_mask(stacked, eos_id),
+        torch.stack(logprobs, dim=1),
+        torch.stack(hidden, dim=1),
+    )

@@ -1,0 +1,253 @@
+"""The PPO loop: rollout, rewards, advantages, a few epochs of clipped losses; then again.
+
+One torch thread is best at this scale. Measured beside another busy process, two threads ran the
+same iteration 50 to 90 times slower (OpenMP's barriers spin), so the command line and the
+notebooks call `torch.set_num_threads(1)`; the package itself leaves torch's settings alone.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_lab._checks import require_coefficient
+from rlhf_lab.collapse import count_responses
+from rlhf_lab.config import PPOConfig, kl_controller
+from rlhf_lab.entropy import entropy_bonus
+from rlhf_lab.gpt2 import ScalarHead
+from rlhf_lab.masking import masked_sum
+from rlhf_lab.ppo import policy_loss, value_loss
+from rlhf_lab.rollout import Rollout, Task, collect, pick, response_states
+
+
+class StepStats(NamedTuple):
+    """One iteration. All but the losses describe the responses *before* the update."""
+
+    iteration: int
+    """1, 2, …"""
+    eta: float
+    beta: float
+    """η and β in force during this iteration."""
+    score: float
+    """Mean reward-model score."""
+    kl: float
+    """Mean over responses of Σ_t k1: estimates KL(π ‖ π_ref), nats per response."""
+    entropy: float
+    """Mean of −log π(y): estimates H(π), nats per response."""
+    reward: float
+    """Mean of Σ_t rewards: score − η · penalty."""
+    length: float
+    """Mean number of tokens, `<eos>` included."""
+    distinct: int
+    """Different responses in the batch."""
+    top_share: float
+    """Share of the most frequent one: 1.0 is total collapse."""
+    policy_loss: float
+    value_loss: float
+    clip_fraction: float
+    approx_kl: float
+    """The losses' parts, averaged over the gradient steps."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or weight became NaN or infinite; the trainer is back at its last good iteration."""
+
+
+class Trainer:
+    """PPO on one task. Each `step()` is one iteration, and either happens whole or not at all.
+
+    >>> from rlhf_lab.world import load_world
+    >>> trainer = Trainer(load_world(), PPOConfig(eta=0.3))
+    >>> stats = trainer.step()
+    >>> trainer.eta = 0.0  # from the next iteration on
+    >>> stats.iteration, round(stats.kl, 6) + 0.0  # the policy starts at π_SFT
+    (1, 0.0)
+    """
+
+    def __init__(self, task: Task, config: PPOConfig) -> None:
+        self.config = config
+        self.device, dtype = _usable_device(config.device), getattr(torch, config.dtype)
+        self.task = task.to(self.device, dtype)
+        self.policy = copy.deepcopy(self.task.sft).requires_grad_(True)
+        self.value_head = ScalarHead(self.policy.config.n_embd).to(self.device, dtype)
+        self.parameters = {
+            **{f"policy.{name}": p for name, p in self.policy.named_parameters()},
+            **{f"value_head.{name}": p for name, p in self.value_head.named_parameters()},
+        }
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.lr, fused=True)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.controller = kl_controller(config)
+        self._beta = config.beta
+        self.iteration = 0
+        self.rollout: Rollout | None = None
+        """The responses that the last iteration learned from."""
+
+    @property
+    def eta(self) -> float:
+        """η from the next iteration on."""
+        return self.controller.value
+
+    @eta.setter
+    def eta(self, value: float) -> None:
+        self.controller.value = require_coefficient("eta (η)", value)
+
+    @property
+    def beta(self) -> float:
+        """β from the next iteration on."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        self._beta = require_coefficient("beta (β)", value)
+
+    def step(self) -> StepStats:
+        """Run one iteration.
+
+        If it fails or is interrupted, the trainer is put back to where the last one ended.
+
+        Raises:
+            NonFiniteError: a loss or a weight is NaN or infinite.
+        """
+        before = self.state()
+        try:
+            rollout = collect(
+                self.task, self.policy, self.value_head, self._prompts(),
+                eta=self.eta, config=self.config, generator=self.generator,
+            )  # fmt: skip
+            losses = self._update(rollout)
+            stats = self._stats(rollout, losses)
+            if self.config.target_kl is not None:
+                penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
+                self.controller.update(penalty, len(rollout.scores))
+        except BaseException:
+            self.load_state(before)
+            raise
+        self.iteration, self.rollout = self.iteration + 1, rollout
+        return stats
+
+    def _prompts(self) -> Tensor:
+        """The prompts of this iteration, (B, P): all of the task's in turn."""
+        n = self.config.batch_size
+        turn = torch.arange(self.iteration * n, (self.iteration + 1) * n, device=self.device)
+        return self.task.prompts[turn % len(self.task.prompts)]
+
+    def _update(self, rollout: Rollout) -> Tensor:
+        """A few epochs on one rollout; returns the mean of each part of the loss, (4,)."""
+        config, parts = self.config, []
+        everyone = torch.arange(config.batch_size)
+        for _ in range(config.epochs):
+            if config.minibatches > 1:
+                everyone = torch.randperm(config.batch_size, generator=self.generator)
+            for rows in everyone.to(self.device).chunk(config.minibatches):
+                loss, part = self._loss(
+                    rollout if config.minibatches == 1 else Rollout(*(x[rows] for x in rollout))
+                )
+                loss.backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                parts.append(part)
+        means = torch.stack(parts)
+        if not torch.isfinite(means).all():
+            bad = int((~torch.isfinite(means)).any(dim=1).nonzero()[0])
+            raise self._non_finite(f"the loss of gradient step {bad + 1}")
+        for name, parameter in self.parameters.items():
+            if not torch.isfinite(parameter).all():
+                raise self._non_finite(f"weight {name}")
+        return means.mean(dim=0)
+
+    def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """The loss of some rows: clipped policy loss + value_coef · value loss − β·H."""
+        hidden = response_states(self.policy, rollout.tokens, self.task.response_length)
+        logits = self.policy.logits(hidden)  # (B, T, V)
+        logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)
+        policy = policy_loss(
+            logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.clip
+        )
+        value = value_loss(
+            self.value_head(hidden),
+            rollout.values,
+            rollout.returns,
+            rollout.mask,
+            clip=self.config.value_clip,
+        )
+        loss = policy.loss + self.config.value_coef * value.loss
+        if self.beta:
+            loss = loss + entropy_bonus(logits, rollout.mask, self.beta)
+        return loss, torch.stack(
+            [policy.loss, value.loss, policy.clip_fraction, policy.approx_kl]
+        ).detach()
+
+    def _non_finite(self, what: str) -> NonFiniteError:
+        return NonFiniteError(
+            f"iteration {self.iteration + 1}: {what} is not finite (η = {self.eta:g}, "
+            f"β = {self.beta:g}, lr = {self.config.lr:g}); the last good iteration is kept. "
+            "Lower lr, or the scale of the scores"
+        )
+
+    def _stats(self, rollout: Rollout, losses: Tensor) -> StepStats:
+        counts = count_responses(rollout.responses, rollout.mask)[1]
+        n = len(rollout.scores)
+        return StepStats(
+            self.iteration + 1,
+            self.eta,
+            self.beta,
+            rollout.scores.mean().item(),
+            rollout.log_ratios.mean().item(),
+            -masked_sum(rollout.logprobs, rollout.mask).item() / n,
+            rollout.rewards.sum().item() / n,
+            rollout.mask.sum().item() / n,
+            len(counts),
+            counts[0].item() / n,
+            *losses.tolist(),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything that changes, as tensors on the CPU: weights, Adam, generator."""
+        tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value.clone()
+        tensors["generator"] = self.generator.get_state()
+        tensors["progress"] = torch.tensor(
+            [self.iteration, self.eta, self.beta], dtype=torch.float64
+        )
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to a `state()` of a trainer with the same task and sizes."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[name])
+                self.optimizer.state[parameter] = {
+                    key.split(".", 2)[1]: value.to(parameter.device, copy=True)
+                    for key, value in tensors.items()
+                    if key.startswith("adam.") and key.split(".", 2)[2] == name
+                }
+        self.optimizer.zero_grad()
+        self.generator.set_state(tensors["generator"].cpu())
+        iteration, self.eta, self.beta = tensors["progress"].tolist()
+        self.iteration = int(iteration)
+
+
+def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:
+    """Run PPO from the start, one record per iteration; break off whenever you have seen enough.
+
+    To steer η and β, save, or look at the policy on the way, step a `Trainer` yourself.
+    """
+    trainer = Trainer(task, config)
+    for _ in range(config.iterations):
+        yield trainer.step()
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'device {name!r} cannot be used ({str(error).splitlines()[0]}); use "cpu", or "cuda" '
+            "with an NVIDIA GPU and a CUDA build of torch (`python -m rlhf_lab doctor` tells)"
+        ) from error
+    return device
