@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 
 
+def require_rank(name: str, tensor: Tensor, rank: int, axes: str) -> tuple[int, ...]:
+    """Return the shape of `tensor`; raise unless it is one with `rank` dimensions."""
+    if not isinstance(tensor, Tensor) or tensor.dim() != rank:
+        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise ValueError(f"{name} must have shape {axes.rstrip(',')}, got {got}")
+    return tuple(tensor.shape)
+
+
 def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str) -> None:
     """Raise unless `tensor` has exactly `shape`; `axes` names it in words, such as "(B, T)"."""
     if not isinstance(tensor, Tensor):
@@ -33,7 +41,7 @@ def require_finite(name: str, tensor: Tensor, mask: Tensor | None = None, remedy
     if bad.any():
         where = tuple(bad.nonzero()[0].tolist())
         value = tensor[where].item()
-        place = f"row {where[0]}" if len(where) == 1 else f"row {where[0]}, position {where[1:]}"
+        place = f"row {where[0]}" + "".join(f", position {i}" for i in where[1:])
         raise ValueError(f"{name} is {value} at {place}" + (f"; {remedy}" if remedy else ""))
 
 

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_rows
+from rlhf_lab._checks import as_mask, require_rank, require_rows
 
 
 def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,7 +17,8 @@ def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         responses: token ids, (N, T).
-        mask: (N, T), bool or 0/1; what lies off the mask does not tell responses apart.
+        mask: (N, T), bool or 0/1; what lies off the mask does not tell responses
+            apart, but where the mask starts does: pad all on the same side.
 
     Returns:
         Unique responses (K, T), with −1 off the mask, and their counts (K,). Equal counts are
@@ -27,9 +28,7 @@ def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     >>> count_responses(responses, torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 0]]))[1]
     tensor([2, 1])
     """
-    if responses.dim() != 2:
-        raise ValueError(f"responses must have shape (N, T), got {tuple(responses.shape)}")
-    mask = as_mask(mask, tuple(responses.shape), "(N, T)")
+    mask = as_mask(mask, require_rank("responses", responses, 2, "(N, T)"), "(N, T)")
     require_rows(mask)
     unique, counts = responses.masked_fill(~mask, -1).unique(dim=0, return_counts=True)
     order = counts.argsort(descending=True, stable=True)
@@ -61,7 +60,7 @@ def distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
     >>> distinct_n(torch.tensor([[1, 2], [1, 3]]), torch.ones(2, 2), 1)
     0.75
     """
-    mask = as_mask(mask, tuple(responses.shape), "(N, T)")
+    mask = as_mask(mask, require_rank("responses", responses, 2, "(N, T)"), "(N, T)")
     if not 1 <= n <= responses.shape[1]:
         raise ValueError(f"n must lie in 1..{responses.shape[1]}, got {n}")
     windows = responses.unfold(1, n, 1)[mask.unfold(1, n, 1).all(dim=-1)]  # (M, n)

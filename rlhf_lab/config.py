@@ -8,40 +8,41 @@ from rlhf_lab.kl import KLMode
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController
 
 
+def _setting(default: Any, help: str) -> Any:
+    """A field whose help is both its documentation and the command line's."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
     """Every setting of a run. η and β may be moved while it runs; the rest stays."""
 
-    eta: float = 0.1
-    """η: weight of the KL penalty in the reward (`init_kl_coef` in TRL, often β elsewhere)."""
-    beta: float = 0.0
-    """β: weight of the entropy bonus in the loss."""
-    kl_mode: KLMode = "kl"
-    """Which penalty, see `rlhf_lab.kl`."""
-    target_kl: float | None = None
-    """Nats per response that η is adapted to reach; None keeps η."""
-    horizon: float = 10_000
-    """Speed of that adaptation, in responses."""
-    iterations: int = 200
-    batch_size: int = 128
-    """Responses per iteration, shared evenly among the prompts."""
-    minibatches: int = 1
-    """Gradient steps per epoch."""
-    epochs: int = 4
-    lr: float = 1e-3
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip: float = 0.2
-    value_clip: float = 0.2
-    value_coef: float = 0.1
-    seed: int = 0
-    """Of the run's own generator, from which every response is drawn."""
-    device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
-    """float64 is 1.5 times slower; its runs agree between machines, float32's drift apart."""
+    eta: float = _setting(0.1, "η, weight of the KL penalty in the reward (elsewhere often β)")
+    beta: float = _setting(0.0, "β, weight of the entropy bonus in the loss")
+    kl_mode: KLMode = _setting("kl", "penalty per token: kl, abs, mse or full; see rlhf_lab.kl")
+    target_kl: float | None = _setting(None, "nats per response that η is adapted to reach")
+    horizon: float = _setting(10_000, "speed of that adaptation, in responses")
+    iterations: int = _setting(200, "rollouts, each followed by an update")
+    batch_size: int = _setting(128, "responses per iteration, shared among the prompts")
+    epochs: int = _setting(4, "passes over each rollout")
+    minibatches: int = _setting(1, "gradient steps per epoch")
+    lr: float = _setting(1e-3, "step size of Adam")
+    # torch's 1e-8 turns the rounding noise of gradients that are truly 0 (GPT-2's key biases) into
+    # steps of size lr, and a collapsed policy, whose gradients vanish, into a random walk.
+    adam_eps: float = _setting(1e-5, "Adam's ε; OpenAI's PPO uses 1e-5, TRL torch's 1e-8")
+    gamma: float = _setting(1.0, "discount γ; a reward at the end wants 1")
+    lam: float = _setting(0.95, "λ of GAE")
+    clip: float = _setting(0.2, "PPO's clip of the ratio")
+    value_clip: float = _setting(0.2, "clip of the value head's prediction, in units of score")
+    value_coef: float = _setting(0.1, "weight of the value loss")
+    seed: int = _setting(0, "of the generator that draws every response")
+    device: str = _setting("cpu", "cpu or cuda")
+    dtype: Literal["float32", "float64"] = _setting(
+        "float32", "float64 is 1.5 times slower, but its runs agree between machines"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("eta", "beta", "lr", "clip", "value_clip", "value_coef"):
+        for name in ("eta", "beta", "lr", "adam_eps", "clip", "value_clip", "value_coef"):
             require_coefficient(name, getattr(self, name))
         for name in ("iterations", "batch_size", "minibatches", "epochs"):
             value = getattr(self, name)

@@ -32,7 +32,7 @@ def entropy(logits: Tensor) -> Tensor:
     if not torch.isfinite(h).all():
         require_finite(
             "entropy",
-            h.reshape(-1),
+            torch.atleast_1d(h),
             remedy="logits must be finite or −inf, and not −inf for every token",
         )
     return h

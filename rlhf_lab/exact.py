@@ -150,6 +150,17 @@ def optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0)
     return Optimum(logits - log_z, tau * log_z)
 
 
+def argmax_policy(scores: Tensor) -> Tensor:
+    """What η = β = 0 asks for: log-probabilities with all mass on the highest score, (N,).
+
+    The limit of `optimum` as η → 0, if only one response has that score.
+    """
+    _require_vectors(scores=scores)
+    logprobs = torch.full_like(scores, -torch.inf)
+    logprobs[scores.argmax()] = 0.0
+    return logprobs
+
+
 def regret(
     logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0
 ) -> Tensor:

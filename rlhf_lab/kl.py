@@ -87,7 +87,10 @@ def exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     # 0 · log 0 is 0 in KL but NaN in floats. A token that π cannot emit must drop out before the
     # product, or top-k filtering would poison both the value and its gradient.
     log_ratio = (logprobs - ref_logprobs).masked_fill(logprobs == -torch.inf, 0.0)
-    return (logprobs.exp() * log_ratio).sum(dim=-1)
+    kl = (logprobs.exp() * log_ratio).sum(dim=-1)
+    # Where exp underflows, 0 · ∞ is NaN again, but a possible token that π_ref forbids costs ∞.
+    forbidden = (ref_logprobs == -torch.inf) & (logprobs > -torch.inf)
+    return kl.masked_fill(forbidden.any(dim=-1), torch.inf)
 
 
 def kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: KLMode = "kl") -> Tensor:

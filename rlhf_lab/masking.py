@@ -32,7 +32,7 @@ def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
             [1, 1, 1, 1],
             [1, 0, 0, 0]], dtype=torch.int32)
     """
-    if responses.dim() != 2 or responses.is_floating_point():
+    if responses.dim() != 2 or responses.is_floating_point() or responses.dtype == torch.bool:
         raise ValueError(
             f"responses must be integer token ids of shape (B, T), got {responses.dtype} "
             f"of shape {tuple(responses.shape)}"

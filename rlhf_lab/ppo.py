@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_coefficient, require_rows, require_shape
+from rlhf_lab._checks import as_mask, require_coefficient, require_rank, require_rows, require_shape
 from rlhf_lab.masking import masked_mean
 
 
@@ -53,20 +53,20 @@ def gae(
     for name, value in {"gamma": gamma, "lam": lam}.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    if rewards.dim() != 2:
-        raise ValueError(f"rewards must have shape (B, T), got {tuple(rewards.shape)}")
-    require_shape("values", values, tuple(rewards.shape), "(B, T)")
-    mask = as_mask(mask, tuple(rewards.shape))
+    shape = require_rank("rewards", rewards, 2, "(B, T)")
+    require_shape("values", values, shape, "(B, T)")
+    mask = as_mask(mask, shape)
     require_rows(mask)
     with torch.no_grad():
         rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
         next_values = torch.nn.functional.pad(values[:, 1:], (0, 1))
         deltas = rewards + gamma * next_values - values
-        steps = torch.arange(rewards.shape[1], device=rewards.device)
+        # In the values' dtype: a Python float to the power of integers would be a float32.
+        steps = torch.arange(rewards.shape[1], dtype=deltas.dtype, device=deltas.device)
         ahead = steps.unsqueeze(1) - steps  # [k, t] = k − t, (T, T)
         # 0 ** 0 is 1, which is right: with γλ = 0 only δ_t itself remains.
         weights = torch.where(ahead >= 0, (gamma * lam) ** ahead.clamp(min=0), 0.0)
-        advantages = (deltas @ weights.to(deltas.dtype)).masked_fill(~mask, 0.0)
+        advantages = (deltas @ weights).masked_fill(~mask, 0.0)
         return Advantages(advantages, (advantages + values).masked_fill(~mask, 0.0))
 
 
@@ -155,6 +155,8 @@ def value_loss(
     for name, tensor in {"old_values": old_values, "returns": returns}.items():
         require_shape(name, tensor, tuple(values.shape), "of values")
     mask = as_mask(mask, tuple(values.shape))
+    # Before the squares: 0 · NaN from the padding would reach the gradient of the values.
+    values, old_values, returns = (x.masked_fill(~mask, 0.0) for x in (values, old_values, returns))
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     error, clipped_error = (values - returns).square(), (clipped - returns).square()
     loss = 0.5 * masked_mean(torch.maximum(error, clipped_error), mask)

@@ -1,5 +1,6 @@
 """The reward PPO sees: the score on the last token, minus η times the KL penalty on every token."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from rlhf_lab._checks import (
     as_mask,
     require_coefficient,
     require_finite,
+    require_rank,
     require_rows,
     require_same_device,
     require_shape,
@@ -71,23 +73,15 @@ def compute_rewards(
     tensor([[-0.0500,  4.0000,  0.0000]])
     """
     eta = require_coefficient("eta (the KL coefficient η)", eta)
-    if scores.dim() != 1:
-        raise ValueError(
-            f"scores must have shape (B,), one per response, got {tuple(scores.shape)}"
-        )
-    if mask.dim() != 2:
-        raise ValueError(f"mask must have shape (B, T), got {tuple(mask.shape)}")
-    B, T = mask.shape
-    require_shape("scores", scores, (B,), "(B,)")
-    if mode == "full" and logprobs.dim() == 3:
-        require_shape("logprobs", logprobs, (B, T, logprobs.shape[-1]), "(B, T, V)")
-    elif mode == "full":
-        raise ValueError(
-            'mode "full" sums over the vocabulary: logprobs must have shape (B, T, V), '
-            f"got {tuple(logprobs.shape)}"
-        )
+    B, T = require_rank("mask", mask, 2, "(B, T)")
+    require_shape("scores", scores, (B,), "(B,), one per response,")
+    if mode == "full":
+        axes = '(B, T, V), because mode "full" sums over the vocabulary,'
+        V = require_rank("logprobs", logprobs, 3, axes)[2]
+        require_shape("logprobs", logprobs, (B, T, V), "(B, T, V)")
     else:
         require_shape("logprobs", logprobs, (B, T), "(B, T)")
+    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
     require_same_device(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs, mask=mask)
     mask = as_mask(mask, (B, T))
     require_rows(mask)
@@ -104,7 +98,7 @@ def compute_rewards(
             remedy="a sampled token must be possible under π and π_ref: sample from π, no top-k",
         )
         kls = kls.masked_fill(~mask, 0.0)
-        non_score_rewards = (-eta * kls).masked_fill(~mask, 0.0)  # 0 and not −0
+        non_score_rewards = 0.0 - eta * kls  # 0 and not −0 off the mask, and where η = 0
         last = T - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)  # (B, 1)
         rewards = non_score_rewards.to(torch.promote_types(kls.dtype, scores.dtype))
         rewards = rewards.scatter_add(1, last, scores.unsqueeze(1).to(rewards.dtype))
@@ -150,7 +144,7 @@ class AdaptiveKLController:
 
     def __init__(self, eta: float, target: float = 6.0, horizon: float = 10_000) -> None:
         for name, value in {"eta": eta, "target": target, "horizon": horizon}.items():
-            if not 0 < value < float("inf"):
+            if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
         self.value, self.target, self.horizon = float(eta), float(target), float(horizon)
 
@@ -164,9 +158,10 @@ class AdaptiveKLController:
         Raises:
             ValueError: `kl` is not finite, `n_steps` is negative, or η would not stay positive.
         """
-        require_finite("kl", torch.tensor([float(kl)]), remedy="η keeps its value")
-        if n_steps < 0:
-            raise ValueError(f"n_steps must be >= 0, got {n_steps}")
+        if not math.isfinite(kl):
+            raise ValueError(f"kl must be finite, got {kl}; η keeps its value")
+        if not 0 <= n_steps < math.inf:
+            raise ValueError(f"n_steps must be finite and >= 0, got {n_steps}")
         error = min(max(kl / self.target - 1, -self.MAX_ERROR), self.MAX_ERROR)
         factor = 1 + error * n_steps / self.horizon
         if factor <= 0:

@@ -76,13 +76,21 @@ class Trainer:
             **{f"policy.{name}": p for name, p in self.policy.named_parameters()},
             **{f"value_head.{name}": p for name, p in self.value_head.named_parameters()},
         }
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.lr, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.parameters.values(), lr=config.lr, eps=config.adam_eps, fused=True
+        )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.controller = kl_controller(config)
         self._beta = config.beta
-        self.iteration = 0
+        self.history: list[StepStats] = []
+        """One record per finished iteration."""
         self.rollout: Rollout | None = None
         """The responses that the last iteration learned from."""
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations are finished."""
+        return len(self.history)
 
     @property
     def eta(self) -> float:
@@ -124,7 +132,8 @@ class Trainer:
         except BaseException:
             self.load_state(before)
             raise
-        self.iteration, self.rollout = self.iteration + 1, rollout
+        self.rollout = rollout
+        self.history.append(stats)  # the one line that makes the iteration count
         return stats
 
     def _prompts(self) -> Tensor:
@@ -228,7 +237,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.generator.set_state(tensors["generator"].cpu())
         iteration, self.eta, self.beta = tensors["progress"].tolist()
-        self.iteration = int(iteration)
+        del self.history[int(iteration) :]
 
 
 def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:

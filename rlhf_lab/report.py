@@ -1,0 +1,84 @@
+"""A policy in plain text: what it says, and how far it is from the exact optimum."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_lab import exact, language
+from rlhf_lab.collapse import count_responses, effective_responses
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.rollout import Rollout
+from rlhf_lab.world import World
+
+
+class Metrics(NamedTuple):
+    """Exact numbers of one policy, averaged over the prompts."""
+
+    score: float
+    gold: float
+    kl: float
+    entropy: float
+
+
+def metrics(world: World, logprobs: dict[str, Tensor]) -> Metrics:
+    """E[score], E[gold], KL(π ‖ π_SFT) and H(π), the mean over prompts.
+
+    Args:
+        world: where the policy lives.
+        logprobs: for each prompt, log π of every response, (N,).
+    """
+    rows = [exact.evaluate(lp, *world.tables(prompt)[1:]) for prompt, lp in logprobs.items()]
+    return Metrics(*torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist())
+
+
+def policy_logprobs(world: World, policy: GPT2) -> dict[str, Tensor]:
+    """log π of every response to every prompt."""
+    with torch.no_grad():
+        return {prompt: world.logprobs(policy, prompt) for prompt in language.PROMPTS}
+
+
+def optimum_logprobs(world: World, eta: float, beta: float) -> dict[str, Tensor]:
+    """log π* of every response to every prompt; at η = β = 0 its limit, the highest score."""
+    best = {}
+    for prompt in language.PROMPTS:
+        _, ref_logprobs, scores, _ = world.tables(prompt)
+        if eta + beta > 0:
+            best[prompt] = exact.optimum(ref_logprobs, scores, eta, beta).logprobs
+        else:
+            best[prompt] = exact.argmax_policy(scores)
+    return best
+
+
+def compare(world: World, policy: GPT2, eta: float, beta: float) -> str:
+    """A table: π_SFT, the trained policy and the exact optimum π* for (η, β), side by side."""
+    reference = {prompt: world.tables(prompt).ref_logprobs for prompt in language.PROMPTS}
+    trained, best = policy_logprobs(world, policy), optimum_logprobs(world, eta, beta)
+    columns = [metrics(world, logprobs) for logprobs in (reference, trained, best)]
+    objectives = [m.score - eta * m.kl + beta * m.entropy for m in columns]
+    rows = {
+        "E[score]": [m.score for m in columns],
+        "E[gold]": [m.gold for m in columns],
+        "KL(π ‖ π_SFT), nats": [m.kl for m in columns],
+        "H(π), nats": [m.entropy for m in columns],
+        "exp H, responses": [effective_responses(m.entropy) for m in columns],
+        "J = E[score] − η·KL + β·H": objectives,
+        "regret J* − J": [objectives[2] - j for j in objectives],
+    }
+    lines = [f"{f'η = {eta:g}, β = {beta:g}, exact':28}{'π_SFT':>10}{'policy':>10}{'optimum':>10}"]
+    # + 0.0 turns a rounded −0.00 into 0.00
+    lines += [
+        f"{name:28}" + "".join(f"{round(x, 2) + 0.0:10.2f}" for x in row)
+        for name, row in rows.items()
+    ]
+    for prompt in language.PROMPTS:
+        says = ", ".join(f"{text} {p:.0%}" for text, p, _ in world.top(trained[prompt], 3))
+        lines.append(f"{prompt}: {says}")
+    return "\n".join(lines)
+
+
+def said(rollout: Rollout, k: int = 3) -> str:
+    """The most frequent responses of a batch with their counts: "62 × great . | 9 × good ."."""
+    responses, counts = count_responses(rollout.responses, rollout.mask)
+    pairs = zip(responses[:k], counts[:k].tolist(), strict=True)
+    return " | ".join(f"{n} × {language.decode(response)}" for response, n in pairs)
