@@ -1,4 +1,4 @@
-"""Names that the doctests of the package use, and printing that is equal on every platform."""
+"""What every test shares: `torch` in the doctests' namespace."""
 
 import pytest
 import torch

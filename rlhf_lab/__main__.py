@@ -7,7 +7,6 @@ import sys
 import typing
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from rlhf_lab import report, runs
@@ -22,7 +21,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 1 if it failed, 2 for bad input, 130 for Ctrl-C."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)  # faster at this size, see rlhf_lab.train
     try:
         return int(arguments.command(arguments))
     except ValueError as error:

@@ -1,9 +1,4 @@
-"""The PPO loop: rollout, rewards, advantages, a few epochs of clipped losses; then again.
-
-One torch thread is best at this scale. Measured beside another busy process, two threads ran the
-same iteration 50 to 90 times slower (OpenMP's barriers spin), so the command line and the
-notebooks call `torch.set_num_threads(1)`; the package itself leaves torch's settings alone.
-"""
+"""The PPO loop: rollout, rewards, advantages, a few epochs of clipped losses; then again."""
 
 import copy
 from collections.abc import Iterator

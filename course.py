@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Set up and run the course: `python3 course.py lab` is all a student needs.
+
+Needs Python 3.11 or newer and nothing else. It installs the course into .venv beside this file,
+and again only when pyproject.toml, constraints.txt or the Python has changed.
+"""
+
+import sys
+
+# An older Python must get this sentence, not a traceback: the rest of the file parses on 3.6.
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit("This course needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import venv
+from pathlib import Path
+
+USAGE = """\
+usage: python3 course.py COMMAND [arguments for the tool behind it]
+
+  lab      open the course in JupyterLab
+  test     test the package, the examples in its docstrings and the notebooks (pytest)
+  doctor   say what is right and what is wrong with this set-up
+  format   format and tidy the code and the notebooks (ruff)
+  check    check format, style and types; change nothing (ruff, mypy)
+  bench    compare with TRL 0.11.4, which gets an environment of its own
+  run      run all notebooks and keep their outputs, to be committed
+"""
+ROOT = Path(__file__).resolve().parent
+CPU_TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+
+
+class Environment:
+    """A folder with a Python of its own, what pip puts into it, and the files that say so."""
+
+    def __init__(self, name: str, pip_args: list[str], inputs: list[str]) -> None:
+        self.folder, self.pip_args = ROOT / name, pip_args
+        self.inputs = [ROOT / path for path in inputs]
+        self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        self.stamp = self.folder / ".installed"  # the fingerprint of a finished installation
+        self.unfinished = self.folder / ".installing"  # there while pip works, or if it was killed
+
+    def fingerprint(self) -> str:
+        """Changes whenever an earlier installation may no longer be what is wanted.
+
+        The place counts too: an editable installation, once moved, would still run the old files.
+        """
+        parts = [*map(str, sys.version_info[:2]), str(ROOT), *self.pip_args]
+        parts += [path.read_text(encoding="utf-8") for path in self.inputs]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def runs(self) -> bool:
+        """Is there a Python in the folder, of the same version as the one reading this?"""
+        code = "import sys; print(*sys.version_info[:2])"
+        try:
+            said = subprocess.run([self.python, "-c", code], capture_output=True, text=True).stdout
+        except OSError:
+            return False
+        return said.split() == [str(number) for number in sys.version_info[:2]]
+
+    def ensure(self) -> None:
+        """Install, unless that is done; only an installation that went well leaves a stamp."""
+        stamp = self.stamp.read_text(encoding="utf-8") if self.stamp.exists() else None
+        if stamp == self.fingerprint() and self.runs():
+            return
+        print(f"Setting up {self.folder.name}; the first time takes minutes ...", flush=True)
+        self.stamp.unlink(missing_ok=True)
+        if self.unfinished.exists() or not self.runs():
+            venv.create(self.folder, clear=True, with_pip=False, symlinks=os.name != "nt")
+        pip = find_pip(self.python)
+        config = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
+        index = torch_index(sys.platform, shutil.which("nvidia-smi") is not None, config)
+        quiet = [] if sys.stdout.isatty() else ["--quiet"]
+        self.unfinished.touch()
+        code = subprocess.call([*pip, "install", *quiet, *index, *self.pip_args], cwd=ROOT)
+        if code in (0, 1):  # done, or given up in order; else killed, maybe half way in a package
+            self.unfinished.unlink()
+        if code != 0:
+            sys.exit(
+                f"Set-up failed: pip ended with code {code}, for the reason printed above. Check\n"
+                "the network and that 3 GB of disk are free, then run the same command again.\n"
+                f"If that does not help, delete the folder {self.folder} first."
+            )
+        self.stamp.write_text(self.fingerprint(), encoding="utf-8")
+
+
+def find_pip(python: Path) -> list[str]:
+    """The command of a pip that installs beside `python`, which needs none of its own.
+
+    Debian and Ubuntu ship a Python whose `venv` cannot install pip, but usually have pip itself.
+    """
+    for owner in dict.fromkeys([sys.executable, sys._base_executable]):
+        said = subprocess.run([owner, "-m", "pip", "--version"], capture_output=True, text=True)
+        version = re.match(r"pip (\d+)\.(\d+)", said.stdout)
+        if version and tuple(map(int, version.groups())) >= (22, 3):  # the first with --python
+            return [owner, "-m", "pip", "--python", str(python)]
+    if subprocess.run([python, "-m", "ensurepip"], capture_output=True).returncode == 0:
+        return [str(python), "-m", "pip"]
+    sys.exit("This Python has no pip. Install it (Debian, Ubuntu: sudo apt install python3-pip).")
+
+
+def torch_index(system: str, gpu: bool, pip_config: str) -> list[str]:
+    """Where pip shall look for torch besides the usual place, as arguments of pip.
+
+    On Linux the usual place has the CUDA build, several GB that are of no use without a GPU. Those
+    who told pip where to look (`pip_config`, as `pip config list` prints it) know better.
+    """
+    told = re.search(r"\.(index-url|extra-index-url|find-links|no-index)=", pip_config)
+    return CPU_TORCH if system == "linux" and not gpu and not told else []
+
+
+COURSE = Environment(
+    ".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], ["pyproject.toml", "constraints.txt"]
+)
+TRL_LIST = "benchmarks/requirements-trl.txt"
+TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+TASKS = {  # what each command runs, in this order, with the Python in .venv
+    "lab": [["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "notebooks/00_start_here.ipynb"]],
+    "test": [["-m", "pytest", "--nbval-lax", "-o", "testpaths=tests rlhf_lab notebooks"]],
+    "doctor": [["-m", "rlhf_lab", "doctor"]],
+    "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],
+    "check": [["-m", "ruff", "format", "--check"], ["-m", "ruff", "check"], ["-m", "mypy"]],
+    "run": [["tools/run_notebooks.py"]],
+    "bench": [["benchmarks/bench_ppo.py", "--trl-python", str(TRL.python)]],
+}
+
+
+def run(argv: list[str]) -> int:
+    """Run the course's Python, as if its environment were activated; returns the exit code."""
+    configs = [str(ROOT / ".jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")]
+    paths = [str(COURSE.python.parent), os.environ.get("PATH")]
+    env = {
+        **os.environ,
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, configs)),
+        "PATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUTF8": "1",  # Windows cannot print η or π into a file otherwise
+        "VIRTUAL_ENV": str(COURSE.folder),  # IPython would mix in any other that is activated
+    }
+    # Ctrl-C reaches the tool too, and it alone decides: JupyterLab asks back, pytest sums up.
+    usual = signal.signal(signal.SIGINT, lambda *_: None)
+    code = subprocess.call([COURSE.python, *argv], cwd=ROOT, env=env)
+    signal.signal(signal.SIGINT, usual)
+    return code if code >= 0 else 128 - code  # killed by a signal, written the way shells do
+
+
+def main(args: list[str]) -> int:
+    """Carry out a command line; returns the exit code, 2 for one that makes no sense."""
+    if not args or args[0] not in TASKS:
+        asked = args in (["-h"], ["--help"])
+        print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    try:
+        for environment in [COURSE, TRL] if args[0] == "bench" else [COURSE]:
+            environment.ensure()
+    except OSError as error:
+        sys.exit(f"Set-up failed: {error}. Close what uses the course, check the disk, try again.")
+    *first, last = TASKS[args[0]]
+    for argv in [*first, [*last, *args[1:]]]:
+        code = run(argv)
+        if code != 0:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)

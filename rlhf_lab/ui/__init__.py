@@ -1,0 +1,6 @@
+"""What students click: the only part of the package that needs ipywidgets and matplotlib."""
+
+from rlhf_lab.ui.explorer import Explorer, landscape, optimum_figure
+from rlhf_lab.ui.show import show
+
+__all__ = ["Explorer", "landscape", "optimum_figure", "show"]
