@@ -1,6 +1,7 @@
 """Validation shared by the public functions: each error names value, row and remedy."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -74,3 +75,17 @@ def require_rows(mask: Tensor) -> None:
             f"row {row} of the mask selects no token: an empty response has no last token to carry "
             "the score; drop the row, or keep <eos> inside the mask"
         )
+
+
+def require_tables(
+    logprobs: Sequence[Tensor], scores: Sequence[Tensor] | None = None, **others: Sequence[Tensor]
+) -> None:
+    """Raise unless all are tables of one tree, laid out as `rlhf_lab.exact` says."""
+    V = logprobs[0].shape[-1]
+    full = [((V - 1) ** t, V) for t in range(len(logprobs))]
+    ends = [*((rows, 1) for rows, _ in full[:-1]), full[-1]]
+    named = {"logprobs": logprobs, **others} | ({} if scores is None else {"scores": scores})
+    for name, tables in named.items():
+        wanted, shapes = ends if name == "scores" else full, [tuple(x.shape) for x in tables]
+        if shapes != wanted:
+            raise ValueError(f"{name} must be tables of shapes {wanted}, got {shapes}")

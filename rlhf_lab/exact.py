@@ -18,7 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import require_coefficient
+from rlhf_lab._checks import (
+    require_coefficient,
+    require_finite,
+    require_shape,
+    require_tables,
+)
 
 Tables = Sequence[Tensor]
 
@@ -49,6 +54,8 @@ def flatten(tables: Tables) -> Tensor:
 def unflatten(values: Tensor, vocab_size: int, depth: int) -> list[Tensor]:
     """The inverse of `flatten`: ((V−1)^t, 1) for t < T − 1, then ((V−1)^(T−1), V)."""
     sizes = [(vocab_size - 1) ** t for t in range(depth - 1)]
+    wanted = sum(sizes) + (vocab_size - 1) ** (depth - 1) * vocab_size
+    require_shape("values", values, (wanted,), "(N,), one number per response,")
     *ended, full = values.split([*sizes, len(values) - sum(sizes)])
     return [*(part.unsqueeze(1) for part in ended), full.view(-1, vocab_size)]
 
@@ -142,6 +149,7 @@ def optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0)
     tensor([0.2689, 0.7311], dtype=torch.float64)
     """
     _require_vectors(ref_logprobs=ref_logprobs, scores=scores)
+    require_finite("scores", scores, remedy="a response without a score has no place in an optimum")
     tau = _temperature(eta, beta)
     # π_ref^0 is 1 even where π_ref is 0, but 0 · −inf is NaN.
     anchored = eta * ref_logprobs + scores if eta else scores.to(ref_logprobs)
@@ -156,7 +164,7 @@ def argmax_policy(scores: Tensor) -> Tensor:
     The limit of `optimum` as η → 0, if only one response has that score.
     """
     _require_vectors(scores=scores)
-    logprobs = torch.full_like(scores, -torch.inf)
+    logprobs = torch.full(scores.shape, -torch.inf, dtype=torch.float64, device=scores.device)
     logprobs[scores.argmax()] = 0.0
     return logprobs
 
@@ -220,7 +228,8 @@ def loss_bonus_fixed_point(
     def rest(ref: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         logprobs = ((eta * ref + q if eta else q) / tau).log_softmax(dim=1)
         penalty = eta * (logprobs - ref) if eta else torch.zeros_like(q)
-        return logprobs, (logprobs.exp() * (q - penalty)).sum(dim=1)
+        kept = (q - penalty).masked_fill(logprobs == -torch.inf, 0.0)  # 0 · (−∞ + ∞) is NaN
+        return logprobs, (logprobs.exp() * kept).sum(dim=1)
 
     return _backward(ref_logprobs, scores, rest)
 
@@ -231,6 +240,7 @@ def _backward(
     solve: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> TreePolicy:
     """Solve every prefix from the last depth to the first; `solve(ref, q)` gives (log π, V)."""
+    require_tables(ref_logprobs, scores)
     V = ref_logprobs[0].shape[1]
     policy: list[Tensor] = []
     values: list[Tensor] = []

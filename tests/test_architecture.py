@@ -1,0 +1,198 @@
+"""The layers hold: who may import whom, and what the package never does, read from its source."""
+
+import ast
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import rlhf_lab
+
+PACKAGE = Path(rlhf_lab.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+# What each module may import of the package, low layers first. `ui` stands for the folder.
+MAY_IMPORT = {
+    "_checks": "",
+    "kl": "_checks",
+    "masking": "_checks",
+    "exact": "_checks",
+    "gpt2": "",
+    "language": "",
+    "plots": "",
+    "collapse": "_checks masking kl",
+    "entropy": "_checks masking kl",
+    "ppo": "_checks masking kl",
+    "rewards": "_checks masking kl",
+    "gradients": "_checks exact kl",
+    "sampling": "gpt2 masking",
+    "tree": "gpt2",
+    "pretrain": "gpt2 masking",
+    "config": "_checks kl rewards",
+    "rollout": "config gpt2 kl masking ppo rewards sampling",
+    "train": "_checks collapse config entropy gpt2 masking ppo rollout",
+    "world": "exact gpt2 language pretrain sampling tree",
+    "report": "collapse exact gpt2 language rollout world",
+    "runs": "_checks config exact gpt2 rollout train world",
+    "doctor": "world",
+    "__init__": "collapse config entropy gpt2 kl masking ppo rewards sampling train world",
+    "ui": "collapse config entropy exact gpt2 gradients kl language masking plots ppo report "
+    "rewards rollout runs sampling train tree world",
+    "__main__": "config doctor report runs train world",
+}
+BASICS = {"torch", "safetensors", *sys.stdlib_module_names}
+ALSO = {
+    "plots": {"matplotlib", "numpy"},
+    "ui": {"matplotlib", "numpy", "ipywidgets", "IPython"},
+    "__main__": {"tqdm"},
+}
+"""What may be imported besides BASICS, and by whom: the rest must run without a screen."""
+
+MAX_LINES, MAX_BODY = 250, 40
+LONG = {
+    "gpt2": "the whole model in one sitting",
+    "exact": "one tree in one notation; half of its lines are formulas in docstrings",
+    "train": "the loop with all it keeps: step, losses, statistics, state",
+}
+"""Longer files, each with its reason."""
+GLOBAL_SEEDS = {"manual_seed", "manual_seed_all", "seed", "set_rng_state"}
+RANDOM = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal_", "uniform_"}
+FORBIDDEN = {"torch.save", "torch.load", "eval", "exec", "breakpoint"}
+
+
+def layer(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(module: str) -> Iterator[tuple[str, int]]:
+    """Everything that a module imports, in functions too, as (dotted name, line)."""
+    package = ("rlhf_lab", *module.split("."))[:-1] if module != "__init__" else ("rlhf_lab",)
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) + 1 - node.level]] if node.level else []
+            base += [node.module] if node.module else []
+            yield from ((".".join([*base, alias.name]), node.lineno) for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """The layers of the package that a module uses; its own folder does not count."""
+    found = set()
+    for name, _ in imports(module):
+        root, *rest = name.split(".")
+        if root == "rlhf_lab":
+            known = rest and (rest[0] in MODULES or (PACKAGE / rest[0]).is_dir())
+            found.add(rest[0] if known else "__init__")
+    return found - ({layer(module)} if "." in module else set())
+
+
+def dotted(node: ast.expr) -> str:
+    """ "torch.cuda.manual_seed" of such an expression, "" of any other."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attribute) if dotted(value):
+            return f"{dotted(value)}.{attribute}"
+        case _:
+            return ""
+
+
+def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Call):
+            yield dotted(node.func), node
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_lies_below_it(module):
+    """A new module needs a line in the table: decide where it stands before it grows."""
+    assert layer(module) in MAY_IMPORT, f"{module} has no place in MAY_IMPORT yet"
+    assert own_imports(module) <= set(MAY_IMPORT[layer(module)].split())
+
+
+def test_the_table_itself_has_no_circle():
+    graph = {name: allowed.split() for name, allowed in MAY_IMPORT.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index("__main__") > order.index("train") > order.index("_checks")
+    assert {name for names in graph.values() for name in names} <= set(graph)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_needs_only_the_packages_of_its_layer(module):
+    allowed = BASICS | ALSO.get(layer(module), set()) | {"rlhf_lab"}
+    assert {name.split(".")[0] for name, _ in imports(module)} <= allowed
+
+
+def test_importing_the_package_loads_no_plots_and_no_widgets():
+    """On a server without a display, in a worker process, in an exam: it must cost little."""
+    heavy = {"matplotlib", "ipywidgets", "IPython", "transformers"}
+    code = f"import sys, rlhf_lab; print(*sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, cwd=PACKAGE.parent, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout.strip(), run.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_seeds_prints_asserts_or_pickles(module):
+    """`assert` vanishes under `python -O`; a pickle runs whatever its author wrote into it."""
+    assert not [n.lineno for n in ast.walk(TREES[module]) if isinstance(n, ast.Assert)]
+    pickles = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    assert not pickles & {name.split(".")[0] for name, _ in imports(module)}
+    for name, node in calls(module):
+        assert name not in FORBIDDEN, f"{name} in line {node.lineno}"
+        assert name != "print" or module == "__main__", f"print in line {node.lineno}"
+        root, _, last = name.rpartition(".")
+        # torch.Generator().manual_seed is a method of a new object: it has no dotted name.
+        assert not (last in GLOBAL_SEEDS and root.split(".")[0] in {"torch", "random", "np"}), (
+            f"{name} in line {node.lineno} seeds for everyone"
+        )
+        if last in RANDOM and root.split(".")[0] in {"torch", "nn", "np", "random"}:
+            given = {keyword.arg for keyword in node.keywords}
+            assert "generator" in given, f"{name} in line {node.lineno} has no generator"
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From the first statement behind the docstring to the end."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_too_long_to_read(module):
+    lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+    assert (lines > MAX_LINES) == (module in LONG), f"{lines} lines: see LONG"
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert body_lines(node) <= MAX_BODY, f"{node.name}: {body_lines(node)} lines"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for(module):
+    assert ast.get_docstring(TREES[module])
+
+
+@pytest.mark.parametrize("name", rlhf_lab.__all__)
+def test_every_public_name_exists_and_is_documented(name):
+    """NamedTuples and dataclasses write themselves a docstring, "Rewards(rewards, …)"."""
+    thing = getattr(rlhf_lab, name)
+    if typing.get_origin(thing) is None:  # an alias such as KLMode cannot have a docstring
+        assert thing.__doc__
+        assert not thing.__doc__.startswith(f"{name}(")
+
+
+def test_all_names_every_import_of_the_package():
+    names = [name.split(".") for name, _ in imports("__init__")]
+    imported = {name[-1] for name in names if name[0] == "rlhf_lab"}
+    assert imported == set(rlhf_lab.__all__)
+    assert len(rlhf_lab.__all__) == len(imported)

@@ -1,0 +1,127 @@
+"""The command line as a user meets it: a process, its output, its exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rlhf_lab import __main__ as cli
+from rlhf_lab import runs
+
+
+def train(*arguments):
+    return cli.main(["train", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+def test_train_shows_sentences_and_compares_with_the_optimum(folder, capsys):
+    assert (
+        train("--eta", 0, "--beta", 0, "--iterations", 3, "--batch-size", 16, "--out", folder) == 0
+    )
+    said = capsys.readouterr()
+    assert "× " in said.out
+    assert "regret J* − J" in said.out
+    assert "KL(π ‖ π_SFT), nats" in said.out
+    assert "3/3" in said.err  # the progress bar
+    assert len(runs.read_records(folder)) == 3
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "policy",
+        "records.csv",
+    ]
+
+
+def test_resume_goes_on_and_may_steer(folder, capsys):
+    train("--iterations", 2, "--batch-size", 8, "--out", folder)
+    assert train("--resume", folder, "--iterations", 4, "--eta", 0.7) == 0
+    records = runs.read_records(folder)
+    assert [stats.iteration for stats in records] == [1, 2, 3, 4]
+    assert [stats.eta for stats in records] == [0.1, 0.1, 0.7, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--eta", "-1"], "eta must be a finite number >= 0"),
+        (["--beta", "nan"], "beta must be a finite number"),
+        (["--kl-mode", "k9"], "kl_mode must be one of"),
+        (["--iterations", "0"], "iterations must be a whole number >= 1"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--resume", "nowhere"], "nowhere is no complete run"),
+        (["--resume", "nowhere", "--lr", "1"], "--lr cannot change in mid-run"),
+        (["--resume", "nowhere", "--out", "x"], "--out cannot change in mid-run"),
+    ],
+)
+def test_bad_input_ends_with_2_and_a_reason(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--iterations", "many"], ["--epoch", "3"], ["--et", "1"]])
+def test_what_argparse_refuses_ends_with_2(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        train(*arguments)
+    assert stopped.value.code == 2
+
+
+def test_a_run_folder_is_not_overwritten(folder, capsys):
+    train("--iterations", 1, "--batch-size", 8, "--out", folder)
+    before = (folder / "records.csv").read_bytes()
+    assert train("--iterations", 1, "--batch-size", 8, "--out", folder) == 2
+    assert "already in use; continue it with --resume" in capsys.readouterr().err
+    assert (folder / "records.csv").read_bytes() == before
+
+
+def test_a_non_finite_loss_ends_with_1_and_the_last_good_state(folder, capsys):
+    assert train("--lr", "1e39", "--iterations", 5, "--batch-size", 8, "--out", folder) == 1
+    assert "is not finite" in capsys.readouterr().err
+    assert runs.read_records(folder) == []
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT the POSIX way")
+def test_ctrl_c_loses_nothing_finished(folder):
+    command = [sys.executable, "-m", "rlhf_lab", "train", "--iterations", "5000", "--out", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        records = folder / "records.csv"
+        deadline = time.monotonic() + 60
+        while not (records.exists() and records.read_text().count("\n") > 3):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in out.decode()
+    finished = len(runs.read_records(folder))
+    assert finished >= 3
+    assert train("--resume", folder, "--iterations", finished + 1) == 0
+    assert len(runs.read_records(folder)) == finished + 1
+
+
+def test_doctor_speaks_and_tells_by_its_status(capsys, monkeypatch):
+    from rlhf_lab.doctor import Finding
+
+    monkeypatch.setattr(cli, "diagnose", lambda: [Finding("torch", "problem", "is asleep")])
+    assert cli.main(["doctor"]) == 1
+    assert "is asleep" in capsys.readouterr().out
+    monkeypatch.setattr(cli, "diagnose", lambda: [Finding("torch", "ok", "is awake")])
+    assert cli.main(["doctor"]) == 0
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"]])
+def test_help_names_every_setting(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command)
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "doctor" in said if len(command) == 1 else "--kl-mode" in said

@@ -1,0 +1,265 @@
+"""Every response counted: the optimum, the regret, and the identities that tie them together."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from golden import normal, random_logprobs
+from torch.testing import assert_close
+
+from rlhf_lab import exact, language
+from rlhf_lab.entropy import entropy
+from rlhf_lab.kl import exact_kl
+from rlhf_lab.world import load_world
+
+shapes = pytest.mark.parametrize(("V", "T"), [(2, 1), (2, 4), (6, 1), (3, 3), (5, 2), (4, 4)])
+coefficients = pytest.mark.parametrize(("eta", "beta"), [(0.3, 0.2), (1, 0), (0, 0.4), (0.05, 2)])
+
+
+def close(a, b, atol=1e-10):
+    a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (a, b))
+    assert_close(a, b.expand_as(a), rtol=0, atol=atol)
+
+
+def random_tree(seed, V, T):
+    """A policy, T tables of log-probabilities in float64."""
+    return [random_logprobs(1000 * seed + t, (V - 1) ** t, V) for t in range(T)]
+
+
+def random_language(V, T):
+    """π_ref as tables and flat, and a score for each response."""
+    tree = random_tree(7, V, T)
+    ref = exact.sequence_logprobs(tree)
+    return tree, ref, normal(8, len(ref))
+
+
+def prefixes(V, t):
+    """The prefixes of t words in the order of the rows of table t."""
+    return list(itertools.product(range(1, V), repeat=t))
+
+
+def through(responses, prefix):
+    """Which responses begin with these words."""
+    return (responses[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.long)).all(1)
+
+
+def on_review_world(eta, beta=0.0):
+    """`Evaluation` of the optimum, a mean over the prompts."""
+    found = []
+    for _, ref, scores, golds in map(load_world().tables, language.PROMPTS):
+        best = exact.optimum(ref, scores, eta, beta).logprobs
+        found.append(torch.stack(exact.evaluate(best, ref, scores, golds)))
+    return exact.Evaluation(*torch.stack(found).mean(0))
+
+
+@shapes
+def test_every_response_once_with_the_product_of_its_probabilities(V, T):
+    tree, responses, expected = random_tree(0, V, T), exact.enumerate_responses(V, T), {}
+    for words in (s for t in range(T + 1) for s in prefixes(V, t)):
+        path = (*words, 0)[:T]
+        steps = [tree[t][prefixes(V, t).index(path[:t]), a].item() for t, a in enumerate(path)]
+        expected[(*words, 0, 0, 0, 0)[:T]] = math.exp(sum(steps))
+    p = exact.sequence_logprobs(tree).exp()
+    found = dict(zip(map(tuple, responses.tolist()), p.tolist(), strict=True))
+    assert len(found) == len(p)
+    assert found == pytest.approx(expected, rel=0, abs=1e-10)
+
+
+@shapes
+def test_unflatten_undoes_flatten(V, T):
+    values = torch.arange(len(exact.enumerate_responses(V, T)))
+    tables = exact.unflatten(values, V, T)
+    widths = [1] * (T - 1) + [V]
+    assert [tuple(x.shape) for x in tables] == [((V - 1) ** t, n) for t, n in enumerate(widths)]
+    assert torch.equal(exact.flatten(tables), values)
+
+
+@shapes
+def test_kl_is_cross_entropy_minus_entropy_and_both_add_up_over_the_visited_prefixes(V, T):
+    policy, (ref, flat_ref, scores) = random_tree(2, V, T), random_language(V, T)
+    responses, flat = exact.enumerate_responses(V, T), exact.sequence_logprobs(policy)
+    kl = h = 0.0
+    for t in range(T):
+        visits = torch.stack([flat.exp()[through(responses, s)].sum() for s in prefixes(V, t)])
+        kl, h = kl + visits @ exact_kl(policy[t], ref[t]), h + visits @ entropy(policy[t])
+    e = exact.evaluate(flat, flat_ref, scores, scores.square())
+    close(e.kl, kl)
+    close(e.kl, (flat.exp() * (flat - flat_ref)).sum())
+    close(e.kl, -(flat.exp() * flat_ref).sum() - e.entropy)
+    close(e.entropy, h)
+    close(torch.stack(e[:2]), flat.exp() @ torch.stack([scores, scores.square()], 1))
+
+
+def test_gradients_through_the_tree_equal_finite_differences():
+    _, ref, scores = random_language(3, 3)
+
+    def values(*logits):
+        flat = exact.sequence_logprobs([table.log_softmax(1) for table in logits])
+        j = exact.objective(flat, ref, scores, 0.3, 0.2)
+        return *exact.evaluate(flat, ref, scores, scores.square()), j
+
+    assert torch.autograd.gradcheck(values, [x.requires_grad_() for x in random_tree(3, 3, 3)])
+
+
+@pytest.mark.parametrize("also_for_ref", [False, True])
+def test_impossible_responses_are_as_if_they_did_not_exist(also_for_ref):
+    """0·log 0 is NaN in floats: in the value, and through 0·∞ in the gradient."""
+    _, ref, scores = random_language(4, 2)
+    out = torch.arange(len(ref)) % 3 == 1
+    ref = ref.masked_fill(out & also_for_ref, -torch.inf)
+    some = normal(4, len(ref))[~out].requires_grad_()
+    logits = torch.full_like(ref, -torch.inf).masked_scatter(~out, some.detach()).requires_grad_()
+
+    e = exact.evaluate(logits.log_softmax(0), ref, scores, -scores)
+
+    expected = exact.evaluate(some.log_softmax(0), ref[~out], scores[~out], -scores[~out])
+    for value, wanted in zip(e, expected, strict=True):
+        close(value, wanted)
+        gradient = torch.autograd.grad(value, logits, retain_graph=True)[0]
+        close(gradient[~out], torch.autograd.grad(wanted, some, retain_graph=True)[0])
+        close(gradient[out], 0)
+    best = exact.optimum(ref, scores, 0.3, 0.1)
+    close(exact.regret(best.logprobs, ref, scores, 0.3, 0.1), 0)
+
+
+def test_what_the_reference_forbids_costs_infinitely_much_unless_eta_is_0():
+    ref, fair, scores = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]).double()
+    ref, fair = ref.log(), fair.log()
+    assert exact.objective(fair, ref, scores, eta=0.1) == -torch.inf
+    assert exact.objective(fair, ref, scores, eta=0.0) == 0.5
+    close(exact.optimum(ref, scores, eta=0.1, beta=0.1).logprobs.exp(), [1.0, 0.0])
+    close(exact.optimum(ref, scores, eta=0.0, beta=0.1).logprobs, (10 * scores).log_softmax(0))
+
+
+@shapes
+@coefficients
+def test_the_regret_of_any_policy_is_tau_times_its_kl_from_the_optimum(V, T, eta, beta):
+    """And at the optimum every response earns the same: no sample has anything left to teach."""
+    _, ref, scores = random_language(V, T)
+    best, tau = exact.optimum(ref, scores, eta, beta), eta + beta
+    close(best.value, tau * ((eta * ref + scores) / tau).exp().sum().log())
+    close(exact.objective(best.logprobs, ref, scores, eta, beta), best.value)
+    total = scores - eta * (best.logprobs - ref) - beta * best.logprobs
+    close(total, best.value)
+    close(total.std(), 0)
+    for policy in (exact.sequence_logprobs(random_tree(seed, V, T)) for seed in range(10)):
+        regret = exact.regret(policy, ref, scores, eta, beta)
+        close(regret, tau * (policy.exp() * (policy - best.logprobs)).sum())
+        close(best.value - exact.objective(policy, ref, scores, eta, beta), regret)
+        assert regret > 0
+
+
+@pytest.mark.parametrize("eta", [0.2, 0.3, 1.0, 5.0])
+def test_the_last_nat_of_kl_buys_eta_of_reward(eta):
+    _, ref, scores = random_language(4, 4)
+    bests = [exact.optimum(ref, scores, eta * factor).logprobs for factor in (0.9999, 1.0001)]
+    more, less = (exact.evaluate(best, ref, scores, scores) for best in bests)
+    assert math.isclose((more.score - less.score) / (more.kl - less.kl), eta, rel_tol=1e-6)
+
+
+@shapes
+@coefficients
+def test_the_recursion_over_tokens_finds_the_optimum_over_responses(V, T, eta, beta):
+    tree, ref, scores = random_language(V, T)
+    best = exact.optimum(ref, scores, eta, beta)
+    soft = exact.soft_values(tree, exact.unflatten(scores, V, T), eta, beta)
+    close(exact.sequence_logprobs(soft.logprobs), best.logprobs)
+    close(soft.values[0], best.value)
+
+
+def test_a_prefix_is_worth_the_optimum_over_the_responses_that_pass_through_it():
+    """β = 0: V(s) = η·log E_ref[e^(r/η) | s], from the mean (η → ∞) to the maximum (η → 0)."""
+    V, T = 4, 3
+    (tree, ref, scores), responses = random_language(V, T), exact.enumerate_responses(V, T)
+    tables = exact.unflatten(scores, V, T)
+    near, between, far = (
+        torch.cat(exact.soft_values(tree, tables, eta).values) for eta in (1e-4, 0.7, 1e6)
+    )
+    for i, s in enumerate(s for t in range(T) for s in prefixes(V, t)):
+        here = through(responses, s)
+        given, r = ref[here].log_softmax(0), scores[here]
+        close(between[i], 0.7 * (given + r / 0.7).logsumexp(0))
+        close(far[i], given.exp() @ r, atol=1e-5)
+        close(near[i], r.max(), atol=2e-3)
+    close(exact.argmax_policy(scores).exp(), exact.optimum(ref, scores, 1e-4).logprobs.exp())
+    close(exact.optimum(ref, scores, 1e9).logprobs, ref, atol=1e-8)
+    close(exact.optimum(ref, scores, 0, 1e9).logprobs.exp(), 1 / len(ref))
+
+
+@pytest.mark.parametrize("prompt", language.PROMPTS)
+def test_the_identities_hold_on_review_world(prompt):
+    tree, ref, scores, _ = load_world().tables(prompt)
+    close(torch.cat(tree).exp().sum(1), 1)
+    close(ref.exp().sum(), 1)
+    tables = exact.unflatten(scores, len(language.WORDS), language.RESPONSE_LENGTH)
+    for eta, beta in [(0.3, 0.0), (0.1, 0.05), (0.0, 0.2)]:
+        best = exact.optimum(ref, scores, eta, beta)
+        regret = exact.regret(ref, ref, scores, eta, beta)
+        close(regret, (eta + beta) * (ref.exp() * (ref - best.logprobs)).sum())
+        soft = exact.soft_values(tree, tables, eta, beta)
+        close(soft.values[0], best.value)
+        close(exact.sequence_logprobs(soft.logprobs), best.logprobs)
+
+
+def test_scores_of_review_world_have_mean_0_and_std_1_under_the_reference():
+    worlds = [load_world().tables(prompt) for prompt in language.PROMPTS]
+    p = torch.cat([world.ref_logprobs.exp() for world in worlds]) / len(worlds)
+    scores = torch.cat([world.scores for world in worlds])
+    close(torch.stack([p @ scores, p @ scores.square()]), [0.0, 1.0], atol=1e-5)
+
+
+def test_goodhart_as_eta_falls_the_score_rises_and_gold_turns():
+    path = [on_review_world(x) for x in (5, 2, 1, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)]
+    scores, golds, kls = ([e[i].item() for e in path] for i in range(3))
+    assert scores == sorted(scores)
+    assert kls == sorted(kls)
+    assert max(golds) - golds[-1] >= 2  # 2.43 at η = 0.1, −2.00 at 0.01
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.1, 0.2, 0.3, 0.5, 1.0])
+def test_entropy_without_a_reference_is_word_salad(beta):
+    """KL from 22.5 nats (β = 0.05) down to 12.4 (1.0), gold −2.00 to −1.99: noise, whatever β."""
+    salad = on_review_world(eta=0, beta=beta)
+    assert salad.kl > 10
+    assert salad.gold < -1.9
+    assert salad.score > 0.3  # and yet the reward model prefers it to what people write
+
+
+TWO = torch.tensor([0.5, 0.5]).log()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: exact.optimum(TWO, TWO, 0, 0), "eta = beta = 0 .* argmax r; give one of them"),
+        (lambda: exact.soft_values([TWO[None]], [TWO[None]], 0), "eta = beta = 0"),
+        (lambda: exact.loss_bonus_fixed_point([TWO[None]], [TWO[None]], 0, 0), "eta = beta = 0"),
+        (lambda: exact.optimum(TWO, TWO, -0.1, 1), r"eta \(η\) must be .* >= 0, got -0.1"),
+        (lambda: exact.optimum(TWO, TWO, 1, float("nan")), r"beta \(β\) must be .* got nan"),
+        (lambda: exact.regret(TWO, TWO, TWO, float("inf")), "finite number >= 0, got inf"),
+        (lambda: exact.objective(TWO, TWO, TWO, 1, -1), "beta must be .* got -1"),
+        (lambda: exact.evaluate(TWO, TWO[:1], TWO, TWO), r"'ref_logprobs': \(1,\)"),
+        (lambda: exact.optimum(TWO[:0], TWO[:0], 1), "not empty"),
+        (lambda: exact.optimum(TWO[None], TWO[None], 1), r"one number per .* \(1, 2\)"),
+    ],
+)
+def test_bad_input_is_refused_in_words(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_fixed_point_lives_where_the_reference_forbids_a_token():
+    """0 · (−∞ + ∞) once climbed to the root as NaN."""
+    rows = [[[0.5, 0.5, 0.0]], [[0.5, 0.5, 0.0], [0.3, 0.3, 0.4]]]
+    ref = [torch.tensor(table, dtype=torch.float64).log() for table in rows]
+    scores = exact.unflatten(torch.arange(7, dtype=torch.float64), 3, 2)
+    policy = exact.loss_bonus_fixed_point(ref, scores, 0.3, 0.0)
+    flat = [exact.sequence_logprobs(tables) for tables in (policy.logprobs, ref)]
+    value = exact.objective(*flat, exact.flatten(scores), 0.3)
+    torch.testing.assert_close(policy.values[0].squeeze(), value)
+
+
+def test_unflatten_refuses_another_number_of_responses():
+    with pytest.raises(ValueError, match=r"one number per response, = \(7,\), got \(10,\)"):
+        exact.unflatten(torch.zeros(10), 3, 2)
