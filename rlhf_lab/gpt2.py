@@ -203,7 +203,8 @@ class GPT2(nn.Module):
         past = cache.length if cache else 0
         T = self._check(tokens, past, positions)
         if attention_mask is not None:
-            positions, mask = _left_padding(attention_mask, T, tokens)
+            counted, mask = _left_padding(attention_mask, tokens, past)
+            positions = counted if positions is None else positions
         elif positions is None:
             positions = torch.arange(past, past + T, device=tokens.device)
         if mask is None and past and T > 1:
@@ -226,9 +227,10 @@ class GPT2(nn.Module):
                 f"token id {bad} is outside the vocabulary 0..{self.config.vocab_size - 1}"
             )
         T = tokens.shape[1]
-        if positions is None and past + T > self.config.n_positions:
+        end = past + T if positions is None else int(positions.max()) + 1
+        if end > self.config.n_positions:
             raise ValueError(
-                f"{past + T} tokens do not fit into n_positions = {self.config.n_positions}; "
+                f"{end} tokens do not fit into n_positions = {self.config.n_positions}; "
                 "shorten the prompt or the response"
             )
         return T
@@ -266,7 +268,9 @@ class GPT2(nn.Module):
         try:
             settings = json.loads((directory / "config.json").read_text(encoding="utf-8"))
             tensors = load_file(directory / "model.safetensors")
-        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            if not isinstance(settings, dict):
+                raise ValueError("config.json holds no settings")
+        except (OSError, ValueError, SafetensorError) as error:  # broken JSON is a ValueError
             raise ValueError(
                 f"{directory} is no GPT-2 folder: it needs a readable config.json and "
                 f"model.safetensors ({error})"
@@ -277,7 +281,10 @@ class GPT2(nn.Module):
                     f"{directory}: {key} is {settings[key]!r}, only {expected!r} is GPT-2"
                 )
         names = {field.name for field in dataclasses.fields(GPT2Config)}
-        model = cls(GPT2Config(**{k: v for k, v in settings.items() if k in names}))
+        try:
+            model = cls(GPT2Config(**{k: v for k, v in settings.items() if k in names}))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{directory}: config.json makes no GPT-2: {error}") from error
         # The first GPT-2 uploads lack the prefix, and carry the causal mask and the tied lm_head.
         tensors = {
             name if name.startswith("transformer.") else f"transformer.{name}": t
@@ -301,13 +308,14 @@ _HF_FIXED = {
 }
 
 
-def _left_padding(attention_mask: Tensor, T: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _left_padding(attention_mask: Tensor, tokens: Tensor, past: int) -> tuple[Tensor, Tensor]:
     """Positions that start at the first real token, and a causal mask that hides the padding."""
-    B, S = attention_mask.shape
-    if tokens.shape != (B, T) or S < T:
+    B, T = tokens.shape
+    S = past + T
+    if attention_mask.shape != (B, S):  # a shorter one would broadcast, and show the padding
         raise ValueError(
             f"attention_mask {tuple(attention_mask.shape)} must cover the cached and the new "
-            f"tokens {tuple(tokens.shape)}"
+            f"tokens, (B, S) = {(B, S)}"
         )
     real = attention_mask.bool()
     positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, -T:]  # (B, T)

@@ -3,10 +3,10 @@
 A review answers a prompt ("food" or "staff") with at most five words, and `<eos>` if it is
 shorter. 402,234 responses are possible for each prompt. What people write follows a small grammar,
 
-    review → clause | clause (and|but) clause | clause (and|but) other-subject clause
+    review → clause | clause (and|but) [other subject] review
     clause → [not] [very] adjective
 
-and what people think of a review is the *gold score*: a written rule that no model in this course
+of which they use one or two clauses, and what people think of a review is the *gold score*: a written rule that no model in this course
 ever sees. It is what the reward model should have learned.
 """
 
@@ -68,6 +68,8 @@ def decode(tokens: Sequence[int] | Tensor) -> str:
             return " ".join([*words, "."])
         if token < 0:  # off the mask, see `collapse.count_responses`
             break
+        if token >= len(WORDS):
+            raise ValueError(f"token {int(token)} is outside the vocabulary 0..{len(WORDS) - 1}")
         words.append(WORDS[int(token)])
     return " ".join(words)
 
@@ -84,7 +86,10 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
         responses: (N, T), anything behind the first `<eos>` is ignored.
 
     Returns:
-        (N,), float64, between −3.1 and 2.8.
+        (N,), float64, between −3.24 and 2.8.
+
+    Raises:
+        ValueError: a prompt is neither "food" nor "staff".
 
     >>> texts = ["very great <eos>", "great and rude", "great great great"]
     >>> responses = torch.tensor([encode(text) for text in texts])
@@ -93,6 +98,8 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
     """
     sentiment, fits = _adjective_tables(responses.device)
     N = responses.shape[0]
+    if not ((prompts == _ID["food"]) | (prompts == _ID["staff"])).all():
+        raise ValueError(f"prompts must be the tokens of {PROMPTS}: a review is about one of them")
     about = prompts.clone()
     negated, intensified = torch.zeros(2, N, dtype=torch.bool, device=responses.device)
     said, repeated = torch.zeros(2, N, dtype=torch.long, device=responses.device)
@@ -108,9 +115,9 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
         negated |= (token == _NOT) & ~done
         intensified |= (token == _VERY) & ~done
         adjective = (token >= _FIRST_ADJECTIVE) & ~done
-        value = (
-            sentiment[token] * torch.where(intensified, 1.4, 1.0) * torch.where(negated, -0.6, 1.0)
-        )
+        value = sentiment[token]
+        value = torch.where(intensified, 1.4 * value, value)
+        value = torch.where(negated, -0.6 * value, value)
         value = torch.where(fits[about, token], value, _MISFIT)
         total += value.masked_fill(~adjective, 0.0)
         clauses += adjective

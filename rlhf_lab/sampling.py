@@ -42,7 +42,9 @@ def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     total = cdf[:, -1]
     # Strictly below the total, so that the search ends on a token of positive probability.
     targets = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cdf, targets.unsqueeze(1), right=True).squeeze(1)
+    tokens = torch.searchsorted(cdf, targets.unsqueeze(1), right=True).squeeze(1)
+    # NaN sorts behind everything, and an id outside the vocabulary would end a process on a GPU.
+    return tokens.clamp(max=logprobs.shape[-1] - 1)
 
 
 @torch.no_grad()
@@ -67,6 +69,7 @@ def sample(
 
     Raises:
         ValueError: `n_tokens` < 1, or prompt and response do not fit into the model.
+        FloatingPointError: the model's logits are NaN or infinite.
     """
     if n_tokens < 1:
         raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
@@ -91,10 +94,8 @@ def sample(
             attention_mask = torch.cat(
                 [attention_mask, torch.ones_like(attention_mask[:, :1])], dim=1
             )
-    stacked = torch.stack(responses, dim=1)
-    return Sample(
-        stacked,
-        response_mask(stacked, eos_id),
-        torch.stack(logprobs, dim=1),
-        torch.stack(hidden, dim=1),
-    )
+    stacked, chosen = torch.stack(responses, dim=1), torch.stack(logprobs, dim=1)
+    mask = response_mask(stacked, eos_id)
+    if (mask & ~torch.isfinite(chosen)).any():
+        raise FloatingPointError("log π of a sampled token is not finite: π has overflowed")
+    return Sample(stacked, mask, chosen, torch.stack(hidden, dim=1))

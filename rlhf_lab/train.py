@@ -124,8 +124,10 @@ class Trainer:
             if self.config.target_kl is not None:
                 penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
                 self.controller.update(penalty, len(rollout.scores))
-        except BaseException:
+        except BaseException as error:
             self.load_state(before)
+            if isinstance(error, FloatingPointError):  # finite weights, but logits that overflow
+                raise self._non_finite("log π of a sampled token") from error
             raise
         self.rollout = rollout
         self.history.append(stats)  # the one line that makes the iteration count
