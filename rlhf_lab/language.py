@@ -2,11 +2,12 @@
 
 A review answers a prompt ("food" or "staff") with at most five words, and `<eos>` if it is
 shorter. 402,234 responses are possible for each prompt. What people write follows a small grammar,
+of which they use one or two clauses,
 
     review → clause | clause (and|but) [other subject] review
     clause → [not] [very] adjective
 
-of which they use one or two clauses, and what people think of a review is the *gold score*: a written rule that no model in this course
+and what people think of a review is the *gold score*: a written rule that no model in this course
 ever sees. It is what the reward model should have learned.
 """
 
