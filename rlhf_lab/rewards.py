@@ -127,7 +127,7 @@ class AdaptiveKLController:
     Args:
         eta: the first η, > 0. From 0 a factor cannot move it: use `FixedKLController(0)`.
         target: nats per **response** (a sum over its tokens, so it grows with length), > 0.
-        horizon: how many responses a full correction of 20 % takes five of, > 0.
+        horizon: responses, > 0: over so many η moves by 20 % when kl is far from the target.
 
     References:
         Ziegler et al. 2019, https://arxiv.org/abs/1909.08593, §2.2; the constants are TRL

@@ -124,14 +124,14 @@ class Trainer:
             if self.config.target_kl is not None:
                 penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
                 self.controller.update(penalty, len(rollout.scores))
+            self.rollout = rollout
+            self.history.append(stats)
+            return stats
         except BaseException as error:
             self.load_state(before)
             if isinstance(error, FloatingPointError):  # finite weights, but logits that overflow
                 raise self._non_finite("log π of a sampled token") from error
             raise
-        self.rollout = rollout
-        self.history.append(stats)  # the one line that makes the iteration count
-        return stats
 
     def _prompts(self) -> Tensor:
         """The prompts of this iteration, (B, P): all of the task's in turn."""
@@ -210,7 +210,7 @@ class Trainer:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of everything that changes, as tensors on the CPU: weights, Adam, generator."""
+        """A copy of everything that changes, as tensors: weights, Adam, generator, η and β."""
         tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():

@@ -107,15 +107,20 @@ class World:
                 scores = exact.flatten(
                     score_tables(self.reward_trunk, self.reward_head, tokens, self.response_length)
                 ).double()
-                golds = language.gold_scores(tokens.expand(len(scores)), _responses())
+                responses = _responses().to(tokens.device)
+                golds = language.gold_scores(tokens.expand(len(scores)), responses)
             ref_logprobs = exact.sequence_logprobs(tree)
             self._cache[prompt] = WorldTables(tree, ref_logprobs, scores, golds)
         return self._cache[prompt]
 
     def logprobs(self, policy: GPT2, prompt: str) -> Tensor:
-        """log π(y) of every response to a prompt, (N,), float64; differentiable."""
-        tables = policy_tables(policy, self.prompt(prompt), self.response_length)
-        return exact.sequence_logprobs(tables)
+        """log π(y) of every response to a prompt, (N,), float64; differentiable.
+
+        The policy may live on another device than the world; the answer is on the world's.
+        """
+        tokens = self.prompt(prompt).to(policy.transformer.wte.weight.device)
+        tables = policy_tables(policy, tokens, self.response_length)
+        return exact.sequence_logprobs(tables).to(self.prompts.device)
 
     def evaluate(self, policy: GPT2, prompt: str) -> exact.Evaluation:
         """E[score], E[gold], KL(π ‖ π_SFT) and H(π) over every response to a prompt."""

@@ -46,7 +46,10 @@ def test_a_table_entry_is_what_the_models_say_of_that_response(world):
     torch.testing.assert_close(table.golds[entries], golds)
 
 
-def test_scores_have_mean_0_and_std_1_under_sft(world):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["world", "rebuilt"])
+def test_scores_have_mean_0_and_std_1_under_sft(name, request):
+    world = request.getfixturevalue(name)
     tables = [world.tables(prompt) for prompt in language.PROMPTS]
     p = torch.cat([t.ref_logprobs.exp() for t in tables]) / 2
     scores = torch.cat([t.scores for t in tables])
