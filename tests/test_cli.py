@@ -92,7 +92,13 @@ def test_a_non_finite_loss_ends_with_1_and_the_last_good_state(folder, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT the POSIX way")
 def test_ctrl_c_loses_nothing_finished(folder):
     command = [sys.executable, "-m", "rlhf_lab", "train", "--iterations", "5000", "--out", folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+
+    def hear_ctrl_c():  # a shell's background jobs, and what they start, are deaf to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=hear_ctrl_c
+    ) as process:
         records = folder / "records.csv"
         deadline = time.monotonic() + 60
         while not (records.exists() and records.read_text().count("\n") > 3):
