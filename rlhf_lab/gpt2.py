@@ -77,8 +77,7 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
-        return out.view(*x.shape[:-1], -1)
+        return F.linear(x, self.weight.T, self.bias)
 
 
 class Attention(nn.Module):
@@ -90,8 +89,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
         B, T, D = x.shape
-        qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
+        q, k, v = (
+            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)
+            for part in self.c_attn(x).split(D, dim=2)
+        )  # (B, H, T, D/H) each
         causal = mask is None and T > 1
         if cache is not None:
             k, v = cache.append(self.layer, k, v)

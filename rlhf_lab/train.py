@@ -158,9 +158,9 @@ class Trainer:
         if not torch.isfinite(means).all():
             bad = int((~torch.isfinite(means)).any(dim=1).nonzero()[0])
             raise self._non_finite(f"the loss of gradient step {bad + 1}")
-        for name, parameter in self.parameters.items():
-            if not torch.isfinite(parameter).all():
-                raise self._non_finite(f"weight {name}")
+        if not torch.cat([p.flatten() for p in self.parameters.values()]).isfinite().all():
+            name = next(n for n, p in self.parameters.items() if not p.isfinite().all())
+            raise self._non_finite(f"weight {name}")
         return means.mean(dim=0)
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
