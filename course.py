@@ -32,6 +32,7 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   run      run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
+FIRST = "/lab/tree/notebooks/00_start_here.ipynb"  # also in the address that is printed
 CPU_TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 
 
@@ -120,7 +121,7 @@ COURSE = Environment(
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
 TASKS = {  # what each command runs, in this order, with the Python in .venv
-    "lab": [["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "notebooks/00_start_here.ipynb"]],
+    "lab": [["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={FIRST}"]],
     "test": [["-m", "pytest", "--nbval-lax", "-o", "testpaths=tests rlhf_lab notebooks"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
     "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],

@@ -110,7 +110,9 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self.prompt_buttons = widgets.ToggleButtons(
             options=PROMPTS, value=prompt, description="prompt", style={"button_width": "80px"}
         )
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.picture = widgets.Image(
+            format="png", layout=widgets.Layout(width="1155px", max_width="100%")
+        )
         self.words = widgets.HTML()
         sliders = widgets.HBox([self.eta_slider, self.beta_slider])
         super().__init__([sliders, self.prompt_buttons, self.words, self.picture])
