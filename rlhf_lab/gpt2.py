@@ -120,8 +120,12 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cache: KVCache | None, mask: Tensor | None, last: int | None = None
+    ) -> Tensor:
         x = x + self.attn(self.ln_1(x), cache, mask)
+        if last is not None:
+            x = x[:, -last:]
         return x + self.mlp(self.ln_2(x))
 
 
@@ -186,6 +190,7 @@ class GPT2(nn.Module):
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """The last hidden state, after `ln_f`: what the heads read.
 
@@ -194,9 +199,10 @@ class GPT2(nn.Module):
             positions: (T,) or (B, T), instead of counting on from the cache.
             mask: bool, broadcastable to (B, H, T, S), True where a new token may look, instead of
                 the causal one. `rlhf_lab.tree` uses both to walk all children of a node at once.
+            last: return this many positions only; the final MLP is then spared the others.
 
         Returns:
-            (B, T, D).
+            (B, T, D), or (B, last, D).
 
         Raises:
             ValueError: wrong shapes or dtype, token ids outside the vocabulary, too many tokens.
@@ -211,9 +217,10 @@ class GPT2(nn.Module):
         if mask is None and past and T > 1:
             mask = torch.ones(T, past + T, dtype=torch.bool, device=tokens.device).tril(past)
         x = self.transformer.wte(tokens) + self.transformer.wpe(positions)
-        for block in self.transformer.h:
+        *blocks, final = self.transformer.h
+        for block in blocks:
             x = block(x, cache, mask)
-        return self.transformer.ln_f(x)
+        return self.transformer.ln_f(final(x, cache, mask, last))
 
     def _check(self, tokens: Tensor, past: int, positions: Tensor | None) -> int:
         if tokens.dim() != 2 or tokens.is_floating_point() or tokens.numel() == 0:

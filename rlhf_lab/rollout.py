@@ -59,7 +59,7 @@ class Rollout(NamedTuple):
 
 def response_states(model: GPT2, tokens: Tensor, length: int) -> Tensor:
     """The hidden states that predict the last `length` of the `tokens`: (B, P + T) -> (B, T, D)."""
-    return model.hidden(tokens[:, :-1])[:, -length:]
+    return model.hidden(tokens[:, :-1], last=length)
 
 
 def pick(logprobs: Tensor, tokens: Tensor) -> Tensor:
