@@ -9,7 +9,7 @@ from rlhf_lab import exact, language
 from rlhf_lab.collapse import count_responses, effective_responses
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.rollout import Rollout
-from rlhf_lab.world import World
+from rlhf_lab.world import World, WorldTables
 
 
 class Metrics(NamedTuple):
@@ -38,16 +38,16 @@ def policy_logprobs(world: World, policy: GPT2) -> dict[str, Tensor]:
         return {prompt: world.logprobs(policy, prompt) for prompt in language.PROMPTS}
 
 
+def optimum_at(tables: WorldTables, eta: float, beta: float) -> Tensor:
+    """log π* of every response, (N,); at η = β = 0 its limit, all mass on the highest score."""
+    if eta + beta == 0:
+        return exact.argmax_policy(tables.scores)
+    return exact.optimum(tables.ref_logprobs, tables.scores, eta, beta).logprobs
+
+
 def optimum_logprobs(world: World, eta: float, beta: float) -> dict[str, Tensor]:
-    """log π* of every response to every prompt; at η = β = 0 its limit, the highest score."""
-    best = {}
-    for prompt in language.PROMPTS:
-        _, ref_logprobs, scores, _ = world.tables(prompt)
-        if eta + beta > 0:
-            best[prompt] = exact.optimum(ref_logprobs, scores, eta, beta).logprobs
-        else:
-            best[prompt] = exact.argmax_policy(scores)
-    return best
+    """`optimum_at` for every prompt."""
+    return {prompt: optimum_at(world.tables(prompt), eta, beta) for prompt in language.PROMPTS}
 
 
 def compare(world: World, policy: GPT2, eta: float, beta: float) -> str:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rlhf_lab import exact, load_world
-from rlhf_lab.report import Metrics
+from rlhf_lab.report import Metrics, optimum_at
 from rlhf_lab.ui import Explorer, landscape, optimum_figure, show
-from rlhf_lab.ui.explorer import BETAS, ETAS, optimum_at, region
+from rlhf_lab.ui.explorer import BETAS, ETAS, region
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch import Tensor
 from rlhf_lab import exact, plots
 from rlhf_lab.collapse import effective_responses
 from rlhf_lab.language import PROMPTS
-from rlhf_lab.report import Metrics
-from rlhf_lab.world import World, WorldTables, response_text
+from rlhf_lab.report import Metrics, optimum_at
+from rlhf_lab.world import World, response_text
 
 ETAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 BETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -25,13 +25,6 @@ class Point(NamedTuple):
 
     metrics: Metrics
     region: str
-
-
-def optimum_at(tables: WorldTables, eta: float, beta: float) -> Tensor:
-    """log π* of every response, (N,); where η = β = 0, all mass on the highest score."""
-    if eta + beta == 0:
-        return exact.argmax_policy(tables.scores)
-    return exact.optimum(tables.ref_logprobs, tables.scores, eta, beta).logprobs
 
 
 def region(point: Metrics, reference: Metrics) -> str:
