@@ -1,10 +1,11 @@
-"""The command line: `python -m rlhf_lab train` and `python -m rlhf_lab doctor`."""
+"""The command line: `python -m rlhf_lab train`, `… sweep` and `… doctor`."""
 
 import argparse
 import contextlib
 import dataclasses
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from rlhf_lab import report, runs
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.doctor import diagnose
 from rlhf_lab.doctor import report as doctor_report
+from rlhf_lab.sweep import Failure, grid, read_outcomes, sweep
 from rlhf_lab.train import NonFiniteError, Trainer
 from rlhf_lab.world import load_world
 
@@ -43,17 +45,52 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", type=Path, metavar="FOLDER", help="continue a run; only --iterations, --eta, "
         "--beta and --device may be given with it, and act from here on",
     )  # fmt: skip
-    types = typing.get_type_hints(PPOConfig)
-    for field in dataclasses.fields(PPOConfig):
-        train.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=_value_type(types[field.name]),
-            metavar=field.name.upper(),
-            help=f"{field.metadata['help']} (default: {field.default})",
-        )
+    _add_settings(train, but=())
+    many = commands.add_parser(
+        "sweep", help="train a grid of policies, one process per core", allow_abbrev=False
+    )
+    many.set_defaults(command=_sweep)
+    lists = (("etas", float, "0,0.1,0.3,1"), ("betas", float, "0"), ("seeds", int, "0"))
+    for name, kind, default in lists:
+        many.add_argument(
+            f"--{name}", type=_list_of(kind), default=default, metavar="A,B,…",
+            help=f"numbers with commas between them (default: {default})",
+        )  # fmt: skip
+    many.add_argument(
+        "--out", type=Path, default=Path("runs/sweep.csv"), help="results, one line per run; "
+        "what it holds is not run again (default: %(default)s)",
+    )  # fmt: skip
+    _add_settings(many, but=("eta", "beta", "seed"))
     doctor = commands.add_parser("doctor", help="check whether everything fits together")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, but: tuple[str, ...]) -> None:
+    """An option for every setting of a run."""
+    types = typing.get_type_hints(PPOConfig)
+    for field in dataclasses.fields(PPOConfig):
+        if field.name not in but:
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=_value_type(types[field.name]),
+                metavar=field.name.upper(),
+                help=f"{field.metadata['help']} (default: {field.default})",
+            )
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """The settings that were given; the others keep their defaults."""
+    names = [field.name for field in dataclasses.fields(PPOConfig)]
+    return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+
+
+def _list_of(kind: type[float]) -> Callable[[str], list[float]]:
+    def parse(text: str) -> list[float]:
+        return [kind(part) for part in text.split(",")]
+
+    parse.__name__ = f"list of {kind.__name__}"  # argparse names it when it refuses a value
+    return parse
 
 
 def _value_type(annotation: object) -> type:
@@ -63,11 +100,7 @@ def _value_type(annotation: object) -> type:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    given = {
-        field.name: value
-        for field in dataclasses.fields(PPOConfig)
-        if (value := getattr(arguments, field.name)) is not None
-    }
+    given = _settings(arguments)
     world = load_world()
     if arguments.resume:
         fixed = sorted(set(given) - {"iterations", "eta", "beta", "device"})
@@ -114,6 +147,33 @@ def _watch(folder: Path, trainer: Trainer) -> int:
             )
             return 130
     return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    configs = grid(arguments.etas, arguments.betas, arguments.seeds, **_settings(arguments))
+    done = len({outcome.config for outcome in read_outcomes(arguments.out)} & set(configs))
+    failures = 0
+    with (
+        contextlib.closing(sweep(configs, arguments.out)) as results,
+        tqdm(results, total=len(configs), initial=done, unit="run") as bar,
+    ):
+        try:
+            for result in bar:
+                config = result.config
+                what = f"η {config.eta:<5g} β {config.beta:<5g} seed {config.seed}"
+                if isinstance(result, Failure):
+                    failures += 1
+                    bar.write(f"{what}  failed: {result.error}")
+                else:
+                    bar.write(
+                        f"{what}  score {result.score:5.2f}  gold {result.gold:5.2f}  "
+                        f"KL {result.kl:5.2f}  H {result.entropy:5.2f}  regret {result.regret:.2f}"
+                    )
+        except KeyboardInterrupt:
+            bar.write("stopped; the same command goes on where this ended")
+            return 130
+    print(f"{len(read_outcomes(arguments.out))} runs in {arguments.out}")
+    return int(failures > 0)
 
 
 def _doctor(_: argparse.Namespace) -> int:

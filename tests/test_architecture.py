@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "entropy": "_checks masking kl",
     "ppo": "_checks masking kl",
     "rewards": "_checks masking kl",
+    "best_of_n": "_checks exact",
     "gradients": "_checks exact kl",
     "sampling": "gpt2 masking",
     "tree": "gpt2",
@@ -42,16 +43,22 @@ MAY_IMPORT = {
     "world": "exact gpt2 language pretrain sampling tree",
     "report": "collapse exact gpt2 language rollout world",
     "runs": "_checks config exact gpt2 rollout train world",
+    "sweep": "config report train world",
     "doctor": "world",
     "__init__": "collapse config entropy gpt2 kl masking ppo rewards sampling train world",
     "ui": "collapse config entropy exact gpt2 gradients kl language masking plots ppo report "
     "rewards rollout runs sampling train tree world",
-    "__main__": "config doctor report runs train world",
+    "lessons": "best_of_n collapse config entropy exact gpt2 gradients kl language masking plots ppo "
+    "pretrain report rewards rollout runs sampling train tree world",
+    "exercises": "best_of_n collapse config entropy exact gpt2 gradients kl language lessons masking "
+    "ppo pretrain report rewards rollout sampling train tree world",
+    "__main__": "config doctor report runs sweep train world",
 }
 BASICS = {"torch", "safetensors", *sys.stdlib_module_names}
 ALSO = {
     "plots": {"matplotlib", "numpy"},
-    "ui": {"matplotlib", "numpy", "ipywidgets", "IPython"},
+    "ui": {"matplotlib", "numpy", "ipywidgets", "IPython", "PIL"},
+    "lessons": {"matplotlib", "numpy"},
     "__main__": {"tqdm"},
 }
 """What may be imported besides BASICS, and by whom: the rest must run without a screen."""

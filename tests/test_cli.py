@@ -131,3 +131,33 @@ def test_help_names_every_setting(command, capsys):
     assert stopped.value.code == 0
     said = capsys.readouterr().out
     assert "doctor" in said if len(command) == 1 else "--kl-mode" in said
+
+
+def test_sweep_runs_a_grid_and_goes_on_where_it_stopped(tmp_path, capsys):
+    file = tmp_path / "sweep.csv"
+    command = ["sweep", "--etas", "0,0.3", "--iterations", "1", "--batch-size", "8", "--out"]
+    assert cli.main([*command, str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("regret") == 2
+    assert f"2 runs in {file}" in said.out
+    assert cli.main([*command, str(file)]) == 0
+    again = capsys.readouterr()
+    assert "regret" not in again.out
+    assert "2/2" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--etas", "0,-1"], "eta must be a finite number >= 0"),
+        (["--etas", "0;1"], "invalid list of float value: '0;1'"),
+        (["--seeds", "0.5"], "invalid list of int value: '0.5'"),
+        (["--eta", "1"], "unrecognized arguments: --eta 1"),
+    ],
+)
+def test_sweep_refuses_what_makes_no_sense(arguments, message, capsys, tmp_path):
+    try:
+        status = cli.main(["sweep", "--out", str(tmp_path / "s.csv"), *arguments])
+    except SystemExit as exit:
+        status = exit.code
+    assert (status, message in capsys.readouterr().err) == (2, True)

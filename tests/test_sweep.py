@@ -1,0 +1,125 @@
+"""A sweep loses nothing: results are on disk as they come, and only what is missing is run."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rlhf_lab import Trainer, load_world
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.report import compare
+from rlhf_lab.sweep import Failure, Outcome, grid, read_outcomes, run_one, sweep
+
+GRID = grid([0.0, 0.3], [0.0], [0, 1])
+
+
+def fake(config):
+    """Numbers that need no training, but every digit of a float."""
+    return Outcome(config, 1 / 3, config.eta / 7, -0.0, 1e-300, 2.5, config.seed, 0.1)
+
+
+def fails_at_seed_1(config):
+    if config.seed == 1:
+        raise ArithmeticError("seed 1 is unlucky")
+    return fake(config)
+
+
+def dies_at_seed_1(config):
+    if config.seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fake(config)
+
+
+def dies_once(config):
+    """Killed the first time, as by a machine that is short of memory; fine the second."""
+    marker = Path(os.environ["SWEEP_MARKER"])
+    if config.seed == 1 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fake(config)
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "sweep" / "results.csv"
+
+
+def test_results_are_on_disk_bit_for_bit_when_they_are_yielded(file, threads):
+    for n, outcome in enumerate(sweep(GRID, file, executor=threads, run=fake), start=1):
+        assert outcome in read_outcomes(file)
+        assert len(read_outcomes(file)) >= n
+    assert {o.config for o in read_outcomes(file)} == set(GRID)
+
+
+def test_a_second_sweep_runs_only_what_is_missing(file, threads):
+    steps = sweep(GRID, file, executor=threads, run=fake)
+    next(steps)
+    steps.close()  # as Ctrl-C would
+    kept = read_outcomes(file)
+    rest = list(sweep(GRID, file, executor=threads, run=fake))
+    assert len(kept) + len(rest) == len(GRID)
+    assert list(sweep(GRID, file, executor=threads, run=fake)) == []
+    other = list(sweep(grid([0.0], [0.0], [0], lr=1e-4), file, executor=threads, run=fake))
+    assert len(other) == 1  # any setting makes it another run
+
+
+def test_a_failed_run_is_reported_and_tried_again(file, threads):
+    results = list(sweep(GRID, file, executor=threads, run=fails_at_seed_1))
+    failures = [r for r in results if isinstance(r, Failure)]
+    assert {f.config.seed for f in failures} == {1}
+    assert failures[0].error == "ArithmeticError: seed 1 is unlucky"
+    assert len(read_outcomes(file)) == 2
+    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == 2
+
+
+def test_a_line_that_a_crash_cut_off_is_run_again(file, threads):
+    list(sweep(GRID, file, executor=threads, run=fake))
+    text = file.read_text("utf-8")
+    file.write_text(text[:-20], "utf-8")
+    assert len(read_outcomes(file)) == 3
+    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == 1
+    assert len(read_outcomes(file)) == 4
+
+
+def test_an_empty_file_is_a_fresh_start(file, threads):
+    file.parent.mkdir()
+    file.touch()
+    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == len(read_outcomes(file)) == 4
+
+
+@pytest.mark.parametrize("text", ["not,ours\n1,2\n", "\n"])
+def test_another_file_is_not_touched(file, threads, text):
+    file.parent.mkdir()
+    file.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match="does not hold results of this version's sweeps"):
+        list(sweep(GRID, file, executor=threads, run=fake))
+    assert file.read_text("utf-8") == text
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_only_its_own_run(file, monkeypatch, tmp_path):
+    results = list(sweep(GRID, file, run=dies_at_seed_1))
+    assert {r.config for r in results} == set(GRID)
+    assert {r.config.seed for r in results if isinstance(r, Failure)} == {1}
+    monkeypatch.setenv("SWEEP_MARKER", str(tmp_path / "marker"))
+    assert all(isinstance(r, Outcome) for r in sweep(GRID, file, run=dies_once))
+    assert len(read_outcomes(file)) == len(GRID)
+
+
+def test_one_run_ends_where_a_trainer_ends():
+    config = PPOConfig(eta=0.3, beta=0.1, seed=5, iterations=2)
+    outcome = run_one(config)
+    world, trainer = load_world(), Trainer(load_world(), config)
+    stats = [trainer.step() for _ in range(2)][-1]
+    table = compare(world, trainer.policy, 0.3, 0.1).splitlines()
+    exact = [float(line.split()[-2]) for line in table[1:] if line[0] in "EKHr"]  # π's column
+    assert outcome[1:6] == pytest.approx(exact, abs=0.0051)
+    assert (outcome.distinct, outcome.top_share) == (stats.distinct, stats.top_share)
