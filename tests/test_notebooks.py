@@ -59,3 +59,13 @@ def test_pictures_have_words(notebook):
         for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
                 assert output["metadata"]["image/png"]["alt"]
+
+
+def test_every_stub_says_not_done_yet(notebook):
+    """The committed notebook is the student's: no solution in it, and running all is no error."""
+    cells = code_cells(notebook)
+    stubs = [c for c in cells if "exercise" in c["metadata"].get("tags", [])]
+    checks = [c for c in cells if "".join(c["source"]).startswith("check(")]
+    assert len(checks) == len(stubs)
+    for cell in checks:
+        assert "Not done yet" in json.dumps(cell["outputs"])

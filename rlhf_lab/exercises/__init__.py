@@ -1,0 +1,85 @@
+"""Exercises with checkers that name the mistake; `check` and `solution` are all a student needs."""
+
+import inspect
+import textwrap
+
+from rlhf_lab.exercises import (
+    bug_museum,
+    compute_rewards,
+    entropy_bonus,
+    measuring_kl,
+    mode_collapse,
+    ppo_loop,
+    reward_model,
+    score_at_the_end,
+    the_leash,
+    too_much_reward,
+)
+from rlhf_lab.exercises.checker import Verdict, diagnose, judge
+from rlhf_lab.exercises.exercise import Choice, Exercise
+
+__all__ = ["EXERCISES", "check", "solution"]
+
+EXERCISES: dict[str, Exercise | Choice] = {
+    exercise.name: exercise
+    for module in (
+        score_at_the_end, reward_model, too_much_reward, the_leash, measuring_kl,
+        compute_rewards, entropy_bonus, mode_collapse, ppo_loop, bug_museum,
+    )
+    for exercise in module.EXERCISES
+}  # fmt: skip
+_tried: set[str] = set()
+
+
+class Source(str):
+    """Source code that a notebook shows as it is, not as a quoted string."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def check(attempt: object, name: str | None = None) -> Verdict:
+    """Is it right, not done yet, or which mistake is it?
+
+    Args:
+        attempt: the function you wrote, or your answer to a question.
+        name: of the exercise; a function's own name if left out.
+
+    Raises:
+        ValueError: there is no such exercise.
+
+    >>> check(lambda responses, eos_id: None, "response_mask")
+    Not done yet: write response_mask in the cell above.
+    """
+    exercise = _find(str(name or getattr(attempt, "__name__", "")))
+    if isinstance(exercise, Choice):
+        verdict = judge(exercise, attempt)
+    elif callable(attempt):
+        verdict = diagnose(exercise, attempt)
+    else:
+        raise ValueError(f"{exercise.name} wants a function, got {attempt!r}; leave out its ( )")
+    if verdict.status != "not done yet":
+        _tried.add(exercise.name)
+    return verdict
+
+
+def solution(name: str) -> Source:
+    """The package's own source, once you have tried: `check` must have seen an attempt.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    exercise = _find(name)
+    if name not in _tried:
+        return Source(
+            f"Try first: solution({name!r}) opens once check has seen an attempt of yours."
+        )
+    if isinstance(exercise, Choice):
+        return Source(f"{exercise.answer}. {exercise.reason}")
+    return Source(textwrap.dedent(inspect.getsource(exercise.reference)))
+
+
+def _find(name: str) -> Exercise | Choice:
+    if name not in EXERCISES:
+        raise ValueError(f"no exercise is called {name!r}; there are {', '.join(EXERCISES)}")
+    return EXERCISES[name]

@@ -1,0 +1,93 @@
+"""A figure with knobs: any function of a few values, drawn anew whenever one of them changes."""
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from rlhf_lab import plots
+
+Value = float | str
+
+
+class Knobs(widgets.VBox):  # type: ignore[misc]
+    """Controls for the arguments of a drawing function, above what it draws.
+
+    Args:
+        draw: takes one value per knob, by name, and returns a figure and a sentence with its
+            numbers, which also serves those who cannot see the figure.
+        start: where knobs begin; each at its first position if left out.
+        knobs: the positions of each: numbers become a slider, words become buttons.
+
+    Raises:
+        ValueError: a knob without positions, or a start that is not a position.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[Figure, str]],
+        *,
+        start: dict[str, Any] | None = None,
+        **knobs: Sequence[Value],
+    ) -> None:
+        self._draw_figure = draw
+        self.controls = {name: _control(name, list(positions)) for name, positions in knobs.items()}
+        self._words = widgets.HTML()
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        row = widgets.HBox(
+            list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap")
+        )
+        super().__init__([row, self._words, self.picture])
+        self.add_class("rlhf-knobs")
+        self.set(**(start or {}))
+        for control in self.controls.values():
+            control.observe(self._draw, "value")
+        self._draw()
+
+    def __repr__(self) -> str:
+        return f"Knobs({', '.join(f'{k}={v!r}' for k, v in self.values.items())})"
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Where the knobs stand."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @property
+    def words(self) -> str:
+        """The sentence above the figure."""
+        return html.unescape(self._words.value)
+
+    def set(self, **values: Value) -> None:
+        """Turn knobs from code.
+
+        Raises:
+            ValueError: no such knob, or not one of its positions; nothing has moved then.
+        """
+        for name, value in values.items():
+            if name not in self.controls:
+                raise ValueError(f"no knob is called {name!r}; there are {list(self.controls)}")
+            positions = [position for _, position in self.controls[name].options]
+            if value not in positions:
+                raise ValueError(f"{name} must be one of {positions}, got {value!r}")
+        for name, value in values.items():
+            self.controls[name].value = value
+
+    def _draw(self, _: object = None) -> None:
+        try:
+            figure, words = self._draw_figure(**self.values)
+        except Exception as error:  # Jupyter shows what an observer raises to nobody
+            self._words.value = html.escape(f"{type(error).__name__}: {error}")
+            return
+        self._words.value = html.escape(words)
+        self.picture.value = plots.png(figure)
+
+
+def _control(name: str, positions: list[Value]) -> widgets.Widget:
+    if not positions:
+        raise ValueError(f"knob {name!r} has no positions")
+    labels = [p if isinstance(p, str) else f"{p:g}" for p in positions]
+    options = list(zip(labels, positions, strict=True))
+    kind = widgets.ToggleButtons if isinstance(positions[0], str) else widgets.SelectionSlider
+    return kind(options=options, value=positions[0], description=name.replace("_", " "))

@@ -1,0 +1,179 @@
+"""Prediction boxes: commit a guess before you run on, and see it beside the result afterwards.
+
+Guesses are kept in `predictions.json` beside the notebook, so that a restart loses none of them. A
+teacher collects the students' files and plots them with `class_figure`.
+"""
+
+import html
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from rlhf_lab import plots
+
+FILE = "predictions.json"
+Guess = float | str
+
+
+class Prediction(widgets.VBox):  # type: ignore[misc]
+    """A question that takes one guess; a number between `low` and `high`, or one of `choices`.
+
+    Args:
+        name: of the question, unique in the course: "03_peak".
+        question: what will happen?
+        low, high: limits of a number.
+        choices: or the answers to choose from.
+        folder: where `predictions.json` lies.
+
+    Raises:
+        ValueError: neither limits nor choices, or both; or the file is damaged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        question: str,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        choices: Sequence[str] = (),
+        folder: str | Path = ".",
+    ) -> None:
+        if bool(choices) == (low is not None and high is not None):
+            raise ValueError(f"prediction {name!r} needs either low and high or choices")
+        self.name, self.file = name, Path(folder) / FILE
+        if choices:
+            self.control = widgets.RadioButtons(options=list(choices), value=None)
+        else:
+            self.control = widgets.BoundedFloatText(
+                value=low, min=low, max=high, layout=widgets.Layout(width="140px")
+            )
+        self.button = widgets.Button(description="Commit", tooltip="Keep this guess")
+        self.button.on_click(self._commit)
+        self.text = widgets.HTML()
+        title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
+        super().__init__([title, widgets.HBox([self.control, self.button]), self.text])
+        self.add_class("rlhf-prediction")
+        kept = read_guesses(self.file).get(name)
+        if kept is not None:
+            self._show(kept["guess"])
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.name!r})"  # without the guess: every student's output is the same
+
+    @property
+    def guess(self) -> Guess | None:
+        """What was committed, if anything was."""
+        kept = read_guesses(self.file).get(self.name)
+        return kept["guess"] if kept else None
+
+    def commit(self, guess: Guess) -> None:
+        """Keep a guess; what the button does. The first one counts: a later one is refused.
+
+        Raises:
+            ValueError: a guess is kept already, or this is none of the answers.
+        """
+        if self.guess is not None:
+            raise ValueError(f"{self.name}: you committed {self.guess!r} already; that one counts")
+        if isinstance(self.control, widgets.RadioButtons):
+            if guess not in self.control.options:
+                raise ValueError(f"{self.name}: choose one of {self.control.options}")
+        elif not self.control.min <= float(guess) <= self.control.max:
+            raise ValueError(
+                f"{self.name}: {guess} is not between {self.control.min:g} and {self.control.max:g}"
+            )
+        _write(self.file, self.name, guess=guess)
+        self._show(guess)
+
+    def reveal(self, result: Guess) -> "Prediction":
+        """Show the result beside the guess; make it the last expression of a cell."""
+        guess = self.guess
+        said = f"It is <b>{_text(result)}</b>."
+        if guess is None:
+            self.text.value = f"{said} You did not commit a guess."
+            return self
+        _write(self.file, self.name, result=result)
+        self.text.value = f"{said} You guessed <b>{_text(guess)}</b>."
+        return self
+
+    def _commit(self, _: object) -> None:
+        try:
+            if self.control.value is None:
+                raise ValueError("Choose one first.")
+            self.commit(self.control.value)
+        except (ValueError, OSError) as error:  # Jupyter shows what a callback raises to nobody
+            self.text.value = html.escape(str(error))
+
+    def _show(self, guess: Guess) -> None:
+        self.control.value = guess
+        self.control.disabled = self.button.disabled = True
+        self.text.value = f"You guessed <b>{_text(guess)}</b>. Run on to see."
+
+
+def read_guesses(file: str | Path) -> dict[str, dict[str, Guess]]:
+    """All guesses of one student: {name: {"guess": …, "result": … once it was revealed}}.
+
+    Raises:
+        ValueError: the file is not one that prediction boxes write.
+    """
+    file = Path(file)
+    if not file.exists():
+        return {}
+    try:
+        guesses = json.loads(file.read_text(encoding="utf-8"))
+        if all("guess" in kept for kept in guesses.values()):
+            return dict(guesses)
+    except (ValueError, AttributeError, TypeError):
+        pass
+    raise ValueError(f"{file} holds no predictions; rename it, and new ones will be kept")
+
+
+def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
+    """What a class guessed: one bar per answer, or a mark per number, and the result if known.
+
+    Args:
+        name: of the question.
+        files: the students' `predictions.json`.
+
+    Raises:
+        ValueError: nobody answered it, or a file is damaged.
+    """
+    kept = [answers[name] for file in files if name in (answers := read_guesses(file))]
+    if not kept:
+        raise ValueError(f"none of the {len(files)} files holds a guess for {name!r}")
+    guesses = [answer["guess"] for answer in kept]
+    results = [answer["result"] for answer in kept if "result" in answer]
+    figure, (ax,) = plots.new_figure(6.5, 2.8)
+    if isinstance(guesses[0], str):
+        counts = Counter(map(str, guesses)).most_common()
+        ax.barh(
+            [answer for answer, _ in counts][::-1], [n for _, n in counts][::-1], color=plots.SKY
+        )
+        ax.set_xlabel("students")
+    else:
+        ax.hist([float(guess) for guess in guesses], bins=20, color=plots.SKY, edgecolor="white")
+        ax.set(xlabel="guess", ylabel="students")
+        if results:
+            ax.axvline(float(results[0]), color=plots.RED, linestyle="--", label="result")
+            ax.legend(frameon=False)
+    result = f"; it is {_text(results[0])}" if results else ""
+    ax.set_title(f"{name}: {len(guesses)} guesses{result}")
+    return figure
+
+
+def _text(value: Guess) -> str:
+    return html.escape(value) if isinstance(value, str) else f"{value:g}"
+
+
+def _write(file: Path, name: str, **entry: Guess) -> None:
+    """Add to what is kept; the file is replaced whole or not at all."""
+    guesses = read_guesses(file)
+    guesses[name] = guesses.get(name, {}) | entry
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(guesses, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, file)

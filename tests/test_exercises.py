@@ -1,0 +1,159 @@
+"""The list of mistakes is the test: each is answered by its own message, correct solutions pass."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_lab.exercises import EXERCISES, check, solution
+from rlhf_lab.exercises.checker import TOLERANCE, agree, observe
+from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
+
+ROOT = Path(__file__).parent.parent
+FUNCTIONS = [e for e in EXERCISES.values() if isinstance(e, Exercise)]
+CHOICES = [e for e in EXERCISES.values() if isinstance(e, Choice)]
+MISTAKES = [(e, m) for e in EXERCISES.values() for m in e.mistakes]
+
+
+def by_name(item):
+    return getattr(item, "name", None)
+
+
+def headings(notebook):
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text("utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return {re.sub(r"^[\d. ]+", "", line) for line in re.findall(r"^#+ +(.+)$", text, re.M)}
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=by_name)
+def test_every_mistake_is_answered_by_its_own_message(exercise, mistake):
+    verdict = check(mistake.wrong, exercise.name)
+    assert (verdict.status, verdict.mistake) == ("mistake", mistake.name)
+    for part in (mistake.diagnosis, mistake.hint, exercise.section):
+        assert part in verdict.text
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_name)
+def test_two_correct_solutions_pass(exercise):
+    assert exercise.reference.__code__ is not exercise.alternative.__code__
+    for attempt in (exercise.reference, exercise.alternative):
+        assert check(attempt, exercise.name).status == "right"
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_name)
+def test_an_untouched_stub_is_not_done_yet(exercise):
+    for stub in (lambda *_: None, lambda *_: ..., lambda *_: 1 + ...):
+        assert check(stub, exercise.name).status == "not done yet"
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_name)
+def test_another_wrong_answer_shows_where_it_differs(exercise):
+    verdict = check(lambda *inputs: torch.full((1, 7), 12345.0), exercise.name)
+    assert verdict.status == "wrong"
+    assert exercise.section in verdict.text
+    assert check(lambda *inputs: 1 / 0, exercise.name).text.count("ZeroDivisionError") == 1
+
+
+@pytest.mark.parametrize("question", CHOICES, ids=by_name)
+def test_a_question_accepts_one_letter(question):
+    assert check(None, question.name).status == "not done yet"
+    assert check(question.answer.upper(), question.name).status == "right"
+    assert check("z", question.name).status == "wrong"
+    letters = [question.answer, *(m.wrong for m in question.mistakes)]
+    assert sorted(letters) == list("abcdef"[: len(letters)])
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=by_name)
+def test_its_section_exists(exercise):
+    notebook, heading = exercise.section.split(": ", 1)
+    assert heading in headings(notebook)
+
+
+def test_the_catalogue_lists_every_mistake_and_all_its_rows_have_one():
+    """docs/mistakes.md: | row | mistake | … | `exercise`: mistake name; … |"""
+    rows = {}
+    for line in (ROOT / "docs" / "mistakes.md").read_text("utf-8").splitlines():
+        if match := re.match(r"\| (\d+) \|.*\| ([^|]*) \|$", line):
+            rows[int(match[1])] = set(re.findall(r"`(\w+)`: ([^;]+)", match[2]))
+    assert list(rows) == list(range(1, 29))
+    known = {}
+    for exercise, mistake in MISTAKES:
+        known.setdefault(mistake.row, set()).add((exercise.name, mistake.name))
+    assert rows == known
+
+
+def test_names_are_unique():
+    assert len({(e.name, m.name) for e, m in MISTAKES}) == len(MISTAKES)
+    for name, exercise in EXERCISES.items():
+        assert name == exercise.name
+
+
+DOUBLE = Exercise(
+    name="double", section="nowhere", minutes=1,
+    reference=lambda x: 2 * x, alternative=lambda x: x + x,
+    cases=(Case("two numbers", (torch.tensor([1.0, -2.0], dtype=torch.float64),), (0,)),),
+    mistakes=(
+        Mistake("square", 1, lambda x: x**2, "You squared it.", "Twice what?"),
+        Mistake("detached", 2, lambda x: 2 * x.detach(), "No gradient.", "What follows x?"),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture
+def double(monkeypatch):
+    monkeypatch.setitem(EXERCISES, "double", DOUBLE)
+
+
+@pytest.mark.usefixtures("double")
+def test_gradients_count_even_where_values_agree():
+    verdict = check(lambda x: 2 * x.detach(), "double")
+    assert verdict.mistake == "detached"
+    half = check(lambda x: x + x.detach(), "double")
+    assert (half.status, "2 of 2 gradients differ" in half.text) == ("wrong", True)
+
+
+@pytest.mark.usefixtures("double")
+def test_the_table_shows_position_yours_and_expected():
+    text = check(lambda x: torch.stack([2 * x[0], 3 * x[1]]), "double").text
+    assert "1 of 2 values differ" in text
+    assert "         1         -6         -4" in text
+
+
+@pytest.mark.usefixtures("double")
+def test_an_attempt_cannot_change_the_fixture():
+    def spoils(x):
+        with torch.no_grad():
+            x.mul_(0)
+        return x
+
+    check(spoils, "double")
+    assert check(lambda x: 2 * x, "double").status == "right"
+
+
+@pytest.mark.usefixtures("double")
+def test_the_solution_opens_after_a_try(monkeypatch):
+    monkeypatch.setattr("rlhf_lab.exercises._tried", set())
+    assert "Try first" in solution("double")
+    check(lambda x: None, "double")
+    assert "Try first" in solution("double")
+    check(lambda x: x, "double")
+    assert "2 * x" in solution("double")
+
+
+def test_names_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="no exercise is called 'nonsense'; there are response"):
+        check(lambda: None, "nonsense")
+    with pytest.raises(ValueError, match="no exercise is called"):
+        solution("nonsense")
+    with pytest.raises(ValueError, match="leave out its"):
+        check(3, "response_mask")
+
+
+def test_observations_agree_to_the_tolerance():
+    a = observe(DOUBLE, lambda x: 2 * x + TOLERANCE / 10, DOUBLE.cases[0])
+    b = observe(DOUBLE, lambda x: 2 * x + TOLERANCE * 10, DOUBLE.cases[0])
+    expected = observe(DOUBLE, DOUBLE.reference, DOUBLE.cases[0])
+    assert agree(a, expected)
+    assert not agree(b, expected)

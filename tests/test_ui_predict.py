@@ -1,0 +1,105 @@
+"""Prediction boxes keep the first guess, survive a restart, and add up to a class."""
+
+import json
+
+import pytest
+
+from rlhf_lab.ui.predict import FILE, Prediction, class_figure, read_guesses
+
+
+@pytest.fixture
+def number(tmp_path):
+    return Prediction("t_number", "How many?", low=0, high=10, folder=tmp_path)
+
+
+@pytest.fixture
+def choice(tmp_path):
+    return Prediction("t_choice", "Up or down?", choices=["up", "down"], folder=tmp_path)
+
+
+def test_a_guess_is_committed_by_the_button_and_shown_beside_the_result(number, tmp_path):
+    number.control.value = 4
+    number.button.click()
+    assert number.guess == 4
+    assert number.button.disabled
+    assert "guessed <b>4</b>" in number.reveal(7.5).text.value
+    assert "It is <b>7.5</b>" in number.text.value
+    assert read_guesses(tmp_path / FILE) == {"t_number": {"guess": 4, "result": 7.5}}
+
+
+def test_the_first_guess_counts(choice):
+    choice.commit("up")
+    with pytest.raises(ValueError, match="committed 'up' already"):
+        choice.commit("down")
+    assert choice.guess == "up"
+
+
+def test_a_restart_keeps_it(number, tmp_path):
+    number.commit(3)
+    again = Prediction("t_number", "How many?", low=0, high=10, folder=tmp_path)
+    assert (again.guess, again.button.disabled, again.control.value) == (3, True, 3)
+
+
+def test_without_a_guess_the_result_is_shown_and_nothing_written(choice, tmp_path):
+    assert "did not commit" in choice.reveal("up").text.value
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_button_without_a_choice_says_so(choice):
+    choice.button.click()
+    assert "Choose one first" in choice.text.value
+    assert choice.guess is None
+
+
+def test_guesses_outside_are_refused(number, choice):
+    with pytest.raises(ValueError, match="11 is not between 0 and 10"):
+        number.commit(11)
+    with pytest.raises(ValueError, match=r"choose one of \('up', 'down'\)"):
+        choice.commit("left")
+
+
+def test_the_output_does_not_depend_on_the_guess(number):
+    before = repr(number)
+    number.commit(3)
+    assert repr(number) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"t_number": 3}', '{"t_number": {}}'])
+def test_a_damaged_file_is_named_and_left_alone(number, tmp_path, text):
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    number.control.value = 4
+    number.button.click()
+    assert "holds no predictions" in number.text.value
+    assert (tmp_path / FILE).read_text(encoding="utf-8") == text
+
+
+def test_limits_or_choices(tmp_path):
+    for options in ({}, {"low": 1}, {"low": 0, "high": 1, "choices": ["a"]}):
+        with pytest.raises(ValueError, match="needs either low and high or choices"):
+            Prediction("t", "?", folder=tmp_path, **options)
+
+
+def class_files(tmp_path, name, guesses, result):
+    files = []
+    for student, guess in enumerate(guesses):
+        files.append(tmp_path / f"{student}.json")
+        files[-1].write_text(json.dumps({name: {"guess": guess, "result": result}}), "utf-8")
+    return files
+
+
+def test_a_class_of_numbers(tmp_path):
+    (ax,) = class_figure("n", class_files(tmp_path, "n", [1, 2, 2, 9], 5)).axes
+    assert sum(bar.get_height() for bar in ax.patches) == 4
+    assert ax.lines[0].get_xdata()[0] == 5
+    assert ax.get_title() == "n: 4 guesses; it is 5"
+
+
+def test_a_class_of_choices(tmp_path):
+    (ax,) = class_figure("c", class_files(tmp_path, "c", ["up", "down", "up"], "up")).axes
+    bars = dict(zip([t.get_text() for t in ax.get_yticklabels()], ax.patches, strict=True))
+    assert {answer: bar.get_width() for answer, bar in bars.items()} == {"down": 1, "up": 2}
+
+
+def test_a_question_that_nobody_answered(tmp_path):
+    with pytest.raises(ValueError, match="none of the 1 files holds a guess for 'x'"):
+        class_figure("x", class_files(tmp_path, "c", ["up"], "up"))
