@@ -1,4 +1,4 @@
-"""Which tokens count: the response mask, and sums, means and whitening that see nothing else.
+"""Which tokens count: the response mask, its last token, and sums, means and whitening on it.
 
 Every function here replaces what is off the mask instead of multiplying it by 0, because NaN · 0
 is NaN: one bad number in the padding would otherwise poison a whole batch.
@@ -7,7 +7,7 @@ is NaN: one bad number in the padding would otherwise poison a whole batch.
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask
+from rlhf_lab._checks import as_mask, require_rank, require_rows, require_shape
 
 
 def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
@@ -41,6 +41,58 @@ def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
         return torch.ones_like(responses, dtype=torch.bool)
     is_eos = responses == eos_id
     return (is_eos.cumsum(dim=1) - is_eos.long()) == 0  # no <eos> strictly before this token
+
+
+def last_token(x: Tensor, mask: Tensor) -> Tensor:
+    """What `x` says at the last selected token of each row: where a reward model is read.
+
+    Args:
+        x: (B, T), such as the scalar that a reward head gives at every position.
+        mask: (B, T), bool or 0/1; padding on either side does not matter.
+
+    Returns:
+        (B,), differentiable.
+
+    Raises:
+        ValueError: shapes differ, or a row of the mask selects nothing.
+
+    >>> last_token(torch.tensor([[1.0, 2.0, 99.0], [1.0, 2.0, 3.0]]),
+    ...            torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    tensor([2., 3.])
+    """
+    return x.gather(1, _last_index(mask, require_rank("x", x, 2, "(B, T)"))).squeeze(1)
+
+
+def terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
+    """One number per response as a reward per token: 0, …, 0, score, and 0 off the mask.
+
+    A reward model judges a whole review, so nothing is known before its last token.
+
+    Args:
+        scores: (B,).
+        mask: (B, T), bool or 0/1.
+
+    Returns:
+        (B, T), the score on the last selected token of each row.
+
+    Raises:
+        ValueError: shapes differ, or a row of the mask selects nothing.
+
+    >>> terminal_reward(torch.tensor([4.0, -1.0]), torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    tensor([[ 0.,  4.,  0.],
+            [ 0.,  0., -1.]])
+    """
+    B, T = require_rank("mask", mask, 2, "(B, T)")
+    require_shape("scores", scores, (B,), "(B,), one per response,")
+    last = _last_index(mask, (B, T))
+    return scores.new_zeros(B, T).scatter(1, last, scores.unsqueeze(1))
+
+
+def _last_index(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Position of the last selected token of each row, (B, 1)."""
+    mask = as_mask(mask, shape)
+    require_rows(mask)
+    return shape[1] - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)
 
 
 def masked_sum(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Advantages and the clipped losses of PPO: pure functions of tensors."""
+"""Log-probabilities, returns, advantages, clipped losses: PPO as pure functions of tensors."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,68 @@ from torch import Tensor
 
 from rlhf_lab._checks import as_mask, require_coefficient, require_rank, require_rows, require_shape
 from rlhf_lab.masking import masked_mean
+
+
+def response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
+    """log π(y_t | x, y_<t) of each token of a response, in nats.
+
+    The logits at a position are about the *next* token: those at the prompt's last token choose
+    the first token of the response, and those at the last token choose nothing.
+
+    Args:
+        logits: of prompt and response, (B, P + T, V).
+        tokens: prompt and response, (B, P + T).
+        prompt_length: P ≥ 1.
+
+    Returns:
+        (B, T), differentiable. What follows `<eos>` is padding and has numbers too: use the mask.
+
+    Raises:
+        ValueError: shapes differ, or no token is left for the prompt or for the response.
+
+    >>> logits = torch.tensor([[[0.0, 0.0], [5.0, 5.0], [9.0, 1.0]]])  # two words, equally likely
+    >>> response_logprobs(logits, torch.tensor([[1, 0, 1]]), prompt_length=1)
+    tensor([[-0.6931, -0.6931]])
+    """
+    B, L, _ = require_rank("logits", logits, 3, "(B, P + T, V)")
+    require_shape("tokens", tokens, (B, L), "(B, P + T)")
+    if not 1 <= prompt_length < L:
+        raise ValueError(
+            f"prompt_length must lie in 1..{L - 1} for {L} tokens, got {prompt_length}"
+        )
+    chooses = logits[:, prompt_length - 1 : -1].log_softmax(dim=-1)  # (B, T, V)
+    return chooses.gather(2, tokens[:, prompt_length:].unsqueeze(2)).squeeze(2)
+
+
+def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
+    """What is still to come, the token's own reward included: G_t = r_t + γ·G_{t+1}.
+
+    With γ = 1 and a reward at the end, every token of a response has the same return: the score.
+
+    Args:
+        rewards: (B, T).
+        mask: (B, T), bool or 0/1; rewards off the mask count as 0.
+        gamma: discount γ in [0, 1].
+
+    Returns:
+        (B, T), 0 off the mask.
+
+    Raises:
+        ValueError: shapes differ, a row is empty, or γ lies outside [0, 1].
+
+    >>> returns_to_go(torch.tensor([[0.0, 0.0, 8.0]]), torch.ones(1, 3), gamma=0.5)
+    tensor([[2., 4., 8.]])
+    """
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    shape = require_rank("rewards", rewards, 2, "(B, T)")
+    mask = as_mask(mask, shape)
+    require_rows(mask)
+    coming, returns = rewards.new_zeros(shape[0]), []
+    for reward in reversed(rewards.masked_fill(~mask, 0.0).unbind(dim=1)):
+        coming = reward + gamma * coming
+        returns.append(coming)
+    return torch.stack(returns[::-1], dim=1).masked_fill(~mask, 0.0)
 
 
 class Advantages(NamedTuple):

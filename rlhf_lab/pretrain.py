@@ -61,6 +61,33 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     return -F.logsigmoid(chosen - rejected).mean()
 
 
+def standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
+    """(r − E[r]) / std[r] under a policy: mean 0 and std 1 on what that policy says.
+
+    A reward model's zero and unit are arbitrary. Fixed under π_SFT they make one η comparable
+    between reward models, and η·KL comparable with the score.
+
+    Args:
+        scores: r(y) of every response, (N,).
+        logprobs: log π(y), (N,), adding up to probability 1.
+
+    Raises:
+        ValueError: the shapes differ, or all scores are equal.
+
+    >>> standardise(torch.tensor([3.0, 5.0]), torch.tensor([0.5, 0.5]).log())
+    tensor([-1.,  1.])
+    """
+    if scores.shape != logprobs.shape or scores.dim() != 1:
+        raise ValueError(
+            f"scores {tuple(scores.shape)} and logprobs {tuple(logprobs.shape)} must be (N,) both"
+        )
+    if (scores == scores[0]).all():
+        raise ValueError(f"all scores are {scores[0].item()}: there is no spread to make 1")
+    p = logprobs.exp()
+    centred = scores - p @ scores.to(p)
+    return centred / (p @ centred.square()).sqrt()
+
+
 def response_scores(trunk: GPT2, head: ScalarHead, prompts: Tensor, responses: Tensor) -> Tensor:
     """The reward model's scalar, read at each response's last token, (n,).
 

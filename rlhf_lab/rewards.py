@@ -16,6 +16,7 @@ from rlhf_lab._checks import (
     require_shape,
 )
 from rlhf_lab.kl import KLMode, kl_penalty
+from rlhf_lab.masking import terminal_reward
 
 
 class Rewards(NamedTuple):
@@ -99,10 +100,7 @@ def compute_rewards(
         )
         kls = kls.masked_fill(~mask, 0.0)
         non_score_rewards = 0.0 - eta * kls  # 0 and not −0 off the mask, and where η = 0
-        last = T - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)  # (B, 1)
-        rewards = non_score_rewards.to(torch.promote_types(kls.dtype, scores.dtype))
-        rewards = rewards.scatter_add(1, last, scores.unsqueeze(1).to(rewards.dtype))
-    return Rewards(rewards, non_score_rewards, kls)
+        return Rewards(non_score_rewards + terminal_reward(scores, mask), non_score_rewards, kls)
 
 
 class FixedKLController:

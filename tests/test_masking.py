@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
+from rlhf_lab.masking import (
+    last_token,
+    masked_mean,
+    masked_sum,
+    masked_whiten,
+    response_mask,
+    terminal_reward,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -37,6 +44,20 @@ def test_response_mask_equals_reading_token_by_token(responses):
         length = response.index(0) + 1 if 0 in response else len(response)
         expected.append([t < length for t in range(len(response))])
     assert response_mask(torch.tensor(responses), eos_id=0).tolist() == expected
+
+
+@property_test
+@given(masks(), seeds, st.sampled_from([NAN, INF, 1e30]))
+def test_the_last_token_is_read_and_paid_whatever_pads_the_row(mask, seed, junk):
+    x = normal(seed, *mask.shape).masked_fill(~mask, junk)
+    last = [chosen.nonzero()[-1].item() for chosen in mask]
+    assert last_token(x, mask).tolist() == [row[i].item() for row, i in zip(x, last, strict=True)]
+
+    scores = normal(seed, len(mask))
+    rewards = terminal_reward(scores, mask)
+    assert_close(rewards.sum(dim=1), scores)
+    assert not rewards[~mask].any()
+    assert_close(last_token(rewards, mask), scores)
 
 
 def test_without_an_eos_every_token_counts():
@@ -133,6 +154,10 @@ MASK_OF_ROW_0 = torch.tensor([[1, 1, 1], [0, 0, 0]])
         (lambda: masked_mean(X, X), "selects nothing: the mean of no token is undefined"),
         (lambda: masked_mean(X, MASK_OF_ROW_0, dim=1), r"nothing at index \(1,\)"),
         (lambda: masked_mean(X[:0], X[:0]), "selects nothing"),
+        (lambda: last_token(X, MASK_OF_ROW_0), "row 1 of the mask selects no token"),
+        (lambda: last_token(X[0], MASK_OF_ROW_0), r"x must have shape \(B, T\)"),
+        (lambda: terminal_reward(X[:, 0], MASK_OF_ROW_0), "row 1 of the mask selects no token"),
+        (lambda: terminal_reward(X, MASK_OF_ROW_0), r"scores must have shape \(B,\), one per"),
         (lambda: masked_whiten(X, X), "selects 0 entries .* use a larger batch or do not whiten"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rlhf_lab.ppo import gae, policy_loss, value_loss
+from rlhf_lab.ppo import gae, policy_loss, response_logprobs, returns_to_go, value_loss
 
 NAN, INF = float("nan"), float("inf")
 factors = st.sampled_from([0.0, 0.5, 0.95, 1.0])
@@ -19,6 +19,25 @@ junk_values = st.sampled_from([NAN, INF, -INF, 1e30])
 def discounted(rewards, gamma):
     """Σ γ^k r_k of a list, by hand."""
     return sum(gamma**k * r for k, r in enumerate(rewards))
+
+
+@property_test
+@given(st.integers(1, 3), st.integers(1, 4), seeds)
+def test_logprobs_of_a_response_equal_a_loop_over_its_tokens(P, T, seed):
+    logits, tokens = normal(seed, 2, P + T, 5), normal(seed, 2, P + T).abs().long() % 5
+    found = response_logprobs(logits, tokens, P)
+    for i in range(2):
+        for t in range(T):
+            p = logits[i, P + t - 1].exp()  # what was known before token P + t
+            assert_close(found[i, t].exp(), p[tokens[i, P + t]] / p.sum())
+
+
+@property_test
+@given(masks(), seeds, factors, junk_values)
+def test_returns_are_the_advantages_of_a_critic_that_says_0(mask, seed, gamma, junk):
+    rewards = normal(seed, *mask.shape).masked_fill(~mask, junk)
+    expected = gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, lam=1.0).returns
+    assert_close(returns_to_go(rewards, mask, gamma), expected)
 
 
 def gae_by_definition(rewards, values, gamma, lam):
@@ -210,6 +229,12 @@ HALF, NOTHING, ROW_1_EMPTY = 0.5 * MASK, 0 * MASK, MASK * torch.tensor([[1], [0]
         (lambda: gae(X, X, MASK, gamma=1.1), r"gamma must lie in \[0, 1\], got 1.1"),
         (lambda: gae(X, X, MASK, lam=-0.1), r"lam must lie in \[0, 1\], got -0.1"),
         (lambda: gae(X, X, MASK, lam=NAN), r"lam must lie in \[0, 1\], got nan"),
+        (lambda: returns_to_go(X, ROW_1_EMPTY), "row 1 of the mask selects no token"),
+        (lambda: returns_to_go(X, MASK, -0.1), r"gamma must lie in \[0, 1\], got -0.1"),
+        (lambda: response_logprobs(X, MASK, 1), r"logits must have shape \(B, P \+ T, V\)"),
+        (lambda: response_logprobs(X[None], MASK, 1), r"tokens .* \(1, 2\), got \(2, 3\)"),
+        (lambda: response_logprobs(X[None], MASK[:1, 1:], 2), r"must lie in 1..1 for 2 tokens"),
+        (lambda: response_logprobs(X[None], MASK[:1, 1:], 0), r"must lie in 1..1 .* got 0"),
         (lambda: policy_loss(X, X[:1], X, MASK), r"old_logprobs .* \(2, 3\), got \(1, 3\)"),
         (lambda: policy_loss(X, X, X[0], MASK), r"advantages .* \(2, 3\), got \(3,\)"),
         (lambda: policy_loss(X, X, X, MASK[:1]), r"mask .* \(2, 3\), got \(1, 3\)"),

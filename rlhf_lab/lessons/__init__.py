@@ -1,0 +1,1 @@
+"""What single notebooks need: their experiments and figures, built from the package."""

@@ -1,0 +1,234 @@
+"""Notebook 02: a reward model of 196 numbers, and where any reward model is right."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import exact, plots
+from rlhf_lab.language import WORDS
+from rlhf_lab.masking import masked_sum, response_mask
+from rlhf_lab.pretrain import standardise
+from rlhf_lab.world import World, WorldTables
+
+V = len(WORDS)
+
+
+class Pairs(NamedTuple):
+    """Reviews to compare, two by two, and what a careful reader thinks of each."""
+
+    a: Tensor
+    b: Tensor
+    """(n, T) each."""
+    gold_a: Tensor
+    gold_b: Tensor
+    """(n,) each."""
+
+
+def draw_pairs(world: World, prompt: str, n: int, generator: torch.Generator) -> Pairs:
+    """`n` pairs of reviews that π_SFT wrote."""
+    a, b = (world.sample(prompt, n, generator).responses for _ in range(2))
+    prompts = world.prompt(prompt).expand(n, 1)
+    return Pairs(a, b, world.gold(prompts, a), world.gold(prompts, b))
+
+
+def sort_pairs(pairs: Pairs, prefers_a: Tensor) -> tuple[Tensor, Tensor]:
+    """The chosen and the rejected reviews, (n, T) each; `prefers_a` is (n,), bool."""
+    first = prefers_a.unsqueeze(1)
+    return torch.where(first, pairs.a, pairs.b), torch.where(first, pairs.b, pairs.a)
+
+
+def neighbours(responses: Tensor) -> Tensor:
+    """The number of each pair of neighbours, V·(word before) + word, (n, T); first `<eos>`."""
+    before = torch.nn.functional.pad(responses[:, :-1], (1, 0))
+    return V * before + responses
+
+
+def word_pair_scores(weights: Tensor, responses: Tensor) -> Tensor:
+    """A review's score: the sum of one number for each pair of neighbouring words, (n,).
+
+    Args:
+        weights: (V, V), word before × word.
+        responses: (n, T), padded behind `<eos>`.
+    """
+    return masked_sum(weights.flatten()[neighbours(responses)], response_mask(responses, 0), dim=1)
+
+
+def fit_word_pairs(
+    chosen: Tensor, rejected: Tensor, *, ridge: float = 1e-3, steps: int = 7
+) -> Tensor:
+    """The weights that minimise the Bradley–Terry loss + ½·ridge·‖w‖², (V, V), by Newton's method.
+
+    Args:
+        chosen, rejected: the preferred and the other reviews, (n, T).
+        ridge: keeps the weight of a pair that was never seen at 0.
+        steps: of Newton's method; the problem is convex.
+    """
+    counts = [
+        torch.zeros(len(r), V * V, dtype=torch.float64).scatter_add_(
+            1, neighbours(r), response_mask(r, 0).double()
+        )
+        for r in (chosen, rejected)
+    ]
+    x, w = counts[0] - counts[1], torch.zeros(V * V, dtype=torch.float64)
+    for _ in range(steps):
+        wrong = torch.sigmoid(-(x @ w))  # the probability given to the reader's other choice
+        gradient = ridge * w - x.T @ wrong / len(x)
+        curvature = (x.T * (wrong * (1 - wrong))) @ x / len(x) + ridge * torch.eye(V * V)
+        w = w - torch.linalg.solve(curvature, gradient)
+    return w.view(V, V)
+
+
+def strongest(weights: Tensor, k: int) -> str:
+    """The `k` largest and the `k` smallest weights with their words; "·" is a review's start."""
+    names = ["·", *WORDS[1:]], [".", *WORDS[1:]]
+    order = weights.flatten().argsort(descending=True).tolist()
+    lines = []
+    for title, chosen in {"best": order[:k], "worst": order[: -k - 1 : -1]}.items():
+        pairs = [
+            f"{names[0][i // V]} {names[1][i % V]} {weights.flatten()[i]:+.1f}" for i in chosen
+        ]
+        lines.append(f"{title:6}" + " | ".join(pairs))
+    return "\n".join(lines)
+
+
+class Bins(NamedTuple):
+    """Responses sorted by how rarely π_SFT says them."""
+
+    nats: Tensor
+    """Middle of each bin, −log π_SFT(y), (K,)."""
+    bin_of: Tensor
+    """Each response's bin, (N,)."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of `x`, (N,), in each bin, all responses of a bin counting alike: (K,)."""
+        return self.total(x) / self.total(torch.ones_like(x))
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of `x`, (N,), in each bin: (K,)."""
+        return x.new_zeros(len(self.nats)).index_add(0, self.bin_of, x)
+
+    def quantiles(self, x: Tensor, q: float) -> Tensor:
+        """A quantile of `x`, (N,), in each bin: (K,)."""
+        return torch.stack([x[self.bin_of == k].quantile(q) for k in range(len(self.nats))])
+
+
+def rarity(ref_logprobs: Tensor, width: float = 3.0) -> Bins:
+    """Bins of `width` nats of −log π_SFT(y); empty ones are left out."""
+    bins, index = (-ref_logprobs / width).floor().unique(return_inverse=True)
+    return Bins((bins + 0.5) * width, index)
+
+
+def draw_errors(ax: Axes, bins: Bins, errors: Tensor) -> None:
+    """Median and 10 to 90 % band of |error| by rarity; over all responses."""
+    nats = bins.nats.numpy()
+    low, middle, high = (bins.quantiles(errors.abs(), q).numpy() for q in (0.1, 0.5, 0.9))
+    ax.fill_between(nats, low, high, color=plots.SKY, alpha=0.4, label="10 to 90 %")
+    ax.plot(nats, middle, "o-", color=plots.BLUE, label="median")
+    ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="|score − gold|, std of π_SFT")
+    ax.set(ylim=(0, 3.2))
+    ax.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def draw_shares(ax: Axes, bins: Bins, p: Tensor) -> None:
+    """Where π_SFT's probability lies and where the responses are, by rarity."""
+    nats, said = bins.nats.numpy(), bins.total(p).numpy()
+    exist = (bins.total(torch.ones_like(p)) / len(p)).numpy()
+    ax.bar(nats - 0.6, said, 1.2, color=plots.BLUE, label="of what π_SFT says")
+    ax.bar(
+        nats + 0.6, exist, 1.2, color=plots.ORANGE, hatch="///", edgecolor="white",
+        label="of all responses",
+    )  # fmt: skip
+    ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="share")
+    ax.legend(frameon=False, fontsize=9)
+
+
+class Quality(NamedTuple):
+    """What `Trials.fit` measures, in units of the standard deviation under π_SFT."""
+
+    correlation: float
+    """Of score and gold over what π_SFT says."""
+    error: float
+    """Root mean square of score − gold over what π_SFT says."""
+    error_everywhere: float
+    """The same over all responses, each counted alike."""
+    by_rarity: Tensor
+    """And within each bin of rarity, all responses alike, (K,)."""
+
+
+class Trials:
+    """Fits of the word-pair model to more or fewer comparisons, with more or fewer wrong labels.
+
+    Args:
+        tables: of the prompt.
+        pairs: all comparisons there are.
+        generator: decides which labels are wrong.
+    """
+
+    def __init__(self, tables: WorldTables, pairs: Pairs, generator: torch.Generator) -> None:
+        self.pairs, self.ref_logprobs = pairs, tables.ref_logprobs
+        self.golds = standardise(tables.golds, tables.ref_logprobs)
+        self.bins = rarity(tables.ref_logprobs)
+        self.responses = exact.enumerate_responses(V, pairs.a.shape[1])
+        self.uniforms = torch.rand(len(pairs.a), generator=generator, dtype=torch.float64)
+        self.fit = functools.cache(self._fit)
+        self.gpt2 = self.measure(tables.scores)
+        """The quality of the world's own reward model."""
+
+    def _fit(self, comparisons: int, wrong_labels: float) -> Quality:
+        prefers_a = (self.pairs.gold_a >= self.pairs.gold_b) ^ (self.uniforms < wrong_labels)
+        chosen, rejected = sort_pairs(self.pairs, prefers_a)
+        weights = fit_word_pairs(chosen[:comparisons], rejected[:comparisons])
+        return self.measure(word_pair_scores(weights, self.responses))
+
+    def measure(self, scores: Tensor) -> Quality:
+        """How far some scores of all responses, (N,), are from gold."""
+        scores = standardise(scores, self.ref_logprobs)
+        p, square = self.ref_logprobs.exp(), (scores - self.golds).square()
+        return Quality(
+            (p @ (scores * self.golds)).item(),
+            (p @ square).sqrt().item(),
+            square.mean().sqrt().item(),
+            self.bins.mean(square).sqrt(),
+        )
+
+
+def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:
+    """Root mean square error by rarity, beside that of the world's own reward model."""
+    nats, known = trials.bins.nats.numpy(), trials.gpt2.by_rarity.numpy()
+    ax.plot(nats, quality.by_rarity.numpy(), "o-", color=plots.BLUE, label="word pairs")
+    ax.plot(nats, known, "--", color=plots.ORANGE, label="the world's GPT-2")
+    ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="error, std of π_SFT", ylim=(0, 3.2))
+    ax.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def quality_knob(trials: Trials) -> Callable[..., tuple[Figure, str]]:
+    """The drawing function of the knobs: number of comparisons and share of wrong labels in."""
+
+    def draw(comparisons: int, wrong_labels: float) -> tuple[Figure, str]:
+        quality = trials.fit(comparisons, wrong_labels)
+        margins = {"left": 0.1, "right": 0.98, "bottom": 0.18, "top": 0.95}
+        figure, (ax,) = plots.new_figure(7, 3.2, margins=margins)
+        draw_quality(ax, trials, quality)
+        return figure, (
+            f"{comparisons} comparisons, {wrong_labels:.0%} labels wrong: on what π_SFT says, "
+            f"correlation with gold {quality.correlation:.2f}, error {quality.error:.2f}; "
+            f"error over all responses {quality.error_everywhere:.2f}."
+        )
+
+    return draw
+
+
+def pairwise_accuracy(scores: Sequence[Tensor], golds: Sequence[Tensor]) -> float:
+    """How often the higher gold score has the higher score, over pairs of different gold.
+
+    Args:
+        scores, golds: of the first and the second response of each pair, (n,) twice.
+    """
+    differ = golds[0] != golds[1]
+    agree = (scores[0] > scores[1]) == (golds[0] > golds[1])
+    return agree[differ].double().mean().item()
