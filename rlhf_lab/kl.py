@@ -25,6 +25,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from rlhf_lab._checks import as_mask
+
 KLMode = Literal["kl", "abs", "mse", "full"]
 
 
@@ -135,3 +137,58 @@ def kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: KLMode = "kl") -> Ten
             return exact_kl(logprob, ref_logprob)
         case _:
             raise ValueError(f"mode must be one of {get_args(KLMode)}, got {mode!r}")
+
+
+def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """k1 of whole responses: Σ_t d_t = log π(y|x) − log π_ref(y|x), (B,), in nats per response.
+
+    A sum, not a mean: by the chain rule the KL of a response is the sum of its tokens' KLs. Divided
+    by the length, η would pull less on longer responses.
+
+    Args:
+        logprobs: log π of the sampled tokens, (B, T).
+        ref_logprobs: log π_ref of the same tokens, (B, T).
+        mask: (B, T), bool or 0/1: the tokens that π chose. What lies off it is never looked at.
+
+    >>> logprobs, ref_logprobs = torch.tensor([[-1.0, -2.0, 7.0]]), torch.tensor([[-1.5, -3.0, 0]])
+    >>> response_kl(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
+    tensor([1.5000])
+    """
+    mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
+    return k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0).sum(dim=1)
+
+
+def mean_inverse_ratio(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """The mean over responses of e^−d = π_ref(y|x)/π(y|x), (): 1 if π is what was sampled from.
+
+    E_π[π_ref/π] = Σ_y π_ref(y) = 1 wherever π is, as long as it can say what π_ref says. Sampled
+    from another q (a temperature, top-k, a forbidden `<eos>`) the mean is Σ_y q·π_ref/π instead.
+    The check is sharp while π is near π_ref; far away rare responses carry the mean, as in `k3`.
+
+    Arguments as in `response_kl`.
+
+    >>> logprobs = torch.tensor([[0.8], [0.8], [0.8], [0.8], [0.2]]).log()  # π = (.8, .2), 5 draws
+    >>> ref_logprobs = torch.tensor([[0.5], [0.5], [0.5], [0.5], [0.5]]).log()
+    >>> mean_inverse_ratio(logprobs, ref_logprobs, torch.ones(5, 1))
+    tensor(1.)
+    """
+    return (-response_kl(logprobs, ref_logprobs, mask)).exp().mean()
+
+
+def kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """KL(π ‖ π_ref) as a term of the loss: k2 summed over each response, mean over responses, ().
+
+    Its mean gradient is that of KL(π ‖ π_ref) at the prefixes that π visits. Differentiated, k1
+    would give 0 on average and k3 the gradient of KL(π_ref ‖ π); see `rlhf_lab.gradients`. What no
+    loss of this kind has is the credit of a token for the KL of later ones, which a reward has.
+
+    Arguments as in `response_kl`; differentiable by `logprobs`.
+
+    >>> logprobs, ref_logprobs = torch.tensor([[-1.0, -2.0, 7.0]]), torch.tensor([[-1.5, -3.0, 0]])
+    >>> kl_loss(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
+    tensor(0.6250)
+    """
+    mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
+    # Masked before the square: the gradient of a NaN's square is NaN, even times 0.
+    log_ratios = k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0)
+    return 0.5 * log_ratios.square().sum(dim=1).mean()

@@ -7,10 +7,22 @@ import torch
 from golden import property_test, random_logprobs, seeds
 from hypothesis import given
 from hypothesis import strategies as st
+from test_exact import random_tree
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_lab.kl import exact_kl, k1, k2, k3, kl_penalty
+from rlhf_lab.exact import sequence_logprobs
+from rlhf_lab.gradients import kl_loss_gradient
+from rlhf_lab.kl import (
+    exact_kl,
+    k1,
+    k2,
+    k3,
+    kl_loss,
+    kl_penalty,
+    mean_inverse_ratio,
+    response_kl,
+)
 
 ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3, "abs": lambda a, b: kl_penalty(a, b, "abs")}
 P, Q = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]], dtype=torch.float64)
@@ -204,3 +216,52 @@ def test_what_the_reference_forbids_costs_infinitely_much():
 def test_bad_input_is_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(2, 3))
+
+
+def two_responses():
+    """Two right-padded rows with garbage off the mask: log π, log π_ref, mask."""
+    logprobs = torch.tensor([[-1.0, -2.5, -0.5], [-0.2, 9.0, torch.nan]], dtype=torch.float64)
+    ref = torch.tensor([[-2.0, -1.0, -0.9], [-1.4, 5.0, 1.0]], dtype=torch.float64)
+    return logprobs, ref, torch.tensor([[1, 1, 1], [1, 0, 0]])
+
+
+def test_response_kl_is_a_sum_over_the_mask():
+    """Worked by hand: 1 − 1.5 + 0.4, and 1.2; a mean would divide the first by 3."""
+    expected = torch.tensor([-0.1, 1.2], dtype=torch.float64)
+    assert_close(response_kl(*two_responses()), expected)
+    assert_close(mean_inverse_ratio(*two_responses()), (-expected).exp().mean())
+
+
+@property_test
+@given(seeds)
+def test_the_mean_inverse_ratio_is_1_where_samples_come_from_the_policy(seed):
+    """One token, each action as a response: weights π give Σ π_ref = 1, weights q do not."""
+    policy, ref, other = random_logprobs(seed, 3, 6)
+    ratios = [
+        mean_inverse_ratio(p.view(1, 1), r.view(1, 1), torch.ones(1, 1))
+        for p, r in zip(policy, ref, strict=True)
+    ]
+    assert_close(policy.exp() @ torch.stack(ratios), torch.tensor(1.0).double())
+    assert_close(other.exp() @ torch.stack(ratios), (other + ref - policy).exp().sum())
+
+
+def test_kl_loss_pulls_as_the_kl_at_visited_prefixes():
+    """All responses of a small tree, each counted with its probability: the mean over a batch."""
+    policy, ref = random_tree(1, 4, 3), random_tree(7, 4, 3)
+    p, logits = sequence_logprobs(policy).exp(), [t.clone().requires_grad_() for t in policy]
+    tables = [t.log_softmax(1) for t in logits]
+    penalty = sequence_logprobs([k2(a, b) for a, b in zip(tables, ref, strict=True)])
+    force = torch.autograd.grad(p @ penalty, logits)
+    for ours, exactly in zip(force, kl_loss_gradient(policy, ref, "full"), strict=True):
+        assert_close(ours, exactly)
+    d = [k1(*x) for x in zip(policy, ref, strict=True)]
+    rows = torch.stack([d[0][0, 1], d[1][0, 2], d[2][1, 0]]).view(1, 3)
+    assert_close(kl_loss(rows, torch.zeros(1, 3), torch.tensor([[1, 1, 0]])),
+                 0.5 * rows[0, :2].square().sum())  # fmt: skip
+
+
+def test_padding_gets_no_gradient():
+    logprobs, ref, mask = two_responses()
+    logprobs.requires_grad_()
+    kl_loss(logprobs, ref, mask).backward()
+    assert_close(logprobs.grad, torch.tensor([[1, -1.5, 0.4], [1.2, 0, 0]]).double() / 2)

@@ -1,5 +1,221 @@
-"""Exercises of one notebook."""
+"""Exercises of notebook 06: the reward of every token, and the gradient that it leaves behind."""
 
-from rlhf_lab.exercises.exercise import Choice, Exercise
+from typing import Any
 
-EXERCISES: tuple[Exercise | Choice, ...] = ()
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rlhf_lab.exercises import loss_side
+from rlhf_lab.exercises.exercise import Attempt, Case, Exercise, Mistake
+from rlhf_lab.kl import k1, kl_penalty
+from rlhf_lab.masking import masked_mean, masked_sum
+from rlhf_lab.rewards import compute_rewards
+
+_LOGPROBS = torch.tensor(
+    [[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2], [-0.3, -0.1, -0.1, -0.1]],
+    dtype=torch.float64,
+)
+_REF = torch.tensor(
+    [[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1], [-1.7, -2.2, -0.6, -2.9]],
+    dtype=torch.float64,
+)
+_RIGHT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+_LEFT = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+_SCORES = torch.tensor([2.5, -1.0, 0.7], dtype=torch.float64)
+_ALL = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64).log()
+_ALL_REF = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]], dtype=torch.float64).log()
+
+
+def _all_modes(attempt: Attempt, *inputs: Tensor) -> Any:
+    """The three modes on sampled tokens, and "full" on whole distributions."""
+    logprob, ref_logprob, every, every_ref = inputs
+    outputs = [attempt(logprob, ref_logprob, mode) for mode in ("kl", "abs", "mse")]
+    outputs.append(attempt(every, every_ref, "full"))
+    return None if any(x is None or x is ... for x in outputs) else outputs
+
+
+def _kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: str) -> Tensor:
+    d = logprob - ref_logprob
+    if mode == "full":
+        return torch.einsum("...v,...v->...", logprob.exp(), d)
+    return {"kl": d, "abs": torch.maximum(d, -d), "mse": d * d / 2}[mode]
+
+
+def _unless_full(wrong: Attempt) -> Attempt:
+    """A mistake in mode "full" alone."""
+    return lambda p, q, mode: wrong(p, q) if mode == "full" else kl_penalty(p, q, mode)
+
+
+_KL_PENALTY = Exercise(
+    name="kl_penalty",
+    section="06_compute_rewards: Four modes as numbers",
+    minutes=8,
+    reference=kl_penalty,
+    alternative=_kl_penalty,
+    run=_all_modes,
+    cases=(
+        Case("all four modes, |d| up to 2.9", (_LOGPROBS, _REF, _ALL, _ALL_REF), (0, 2)),
+        Case("one token in all four modes", (_LOGPROBS[0, 0], _REF[0, 0], _ALL[1], _ALL_REF[1])),
+    ),
+    mistakes=(
+        Mistake(
+            "arguments swapped",
+            1,
+            lambda p, q, mode: kl_penalty(q, p, mode),
+            'You exchanged π and π_ref. Mode "full" becomes KL(π_ref ‖ π), and "kl" pays the '
+            "policy for leaving.",
+            "The token was sampled from π. Which log-probability comes first?",
+        ),
+        Mistake(
+            "full weighted by π_ref",
+            1,
+            _unless_full(lambda p, q: (q.exp() * (p - q)).sum(-1)),
+            "Your weights are π_ref's. The mean of d under π_ref is −KL(π_ref ‖ π), the other "
+            "direction with its sign turned.",
+            "Who says the tokens?",
+        ),
+        Mistake(
+            "F.kl_div without log_target",
+            1,
+            _unless_full(lambda p, q: functional.kl_div(q, p, reduction="none").sum(-1)),
+            "F.kl_div takes its target for probabilities unless log_target=True; the log of a "
+            "negative number is NaN.",
+            "What does the target hold here, probabilities or their logs?",
+        ),
+        Mistake(
+            "full as a plain mean",
+            12,
+            _unless_full(lambda p, q: (p - q).mean(-1)),
+            "You gave every word of the vocabulary the same weight. A word that π never says "
+            "would count as much as one it says all the time.",
+            "With which weights is a mean under π formed?",
+        ),
+        Mistake(
+            "half forgotten",
+            17,
+            lambda p, q, mode: kl_penalty(p, q, mode) * (2 if mode == "mse" else 1),
+            "Your mse is d², twice k2. Near home its mean is 2·KL(π ‖ π_ref).",
+            "Expand E[d] to second order: which multiple of E[d²] is it?",
+        ),
+        Mistake(
+            "negative numbers cut off",
+            3,
+            lambda p, q, mode: kl_penalty(p, q, mode).clamp(min=0),
+            'You cut mode "kl" at 0. Its negative values are what pulls a token back up that fell '
+            "below π_ref.",
+            "What is the mean of d if its negative half is missing?",
+        ),
+    ),
+)
+
+
+def _only_rewards(attempt: Attempt, *inputs: Any) -> Any:
+    """The rewards alone, whether the attempt returns them or all that the package returns."""
+    output = attempt(*inputs)
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _compute_rewards(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
+) -> Tensor:
+    rewards = -eta * (logprobs - ref_logprobs).detach() * mask
+    for row, score in enumerate(scores):
+        rewards[row, mask[row].nonzero()[-1]] += score
+    return rewards
+
+
+def _place(scores: Tensor, mask: Tensor, shift: int = 0) -> Tensor:
+    """The score on the last token of each row, `shift` positions further on."""
+    last = (mask.shape[1] - 1 - mask.flip(1).argmax(1) + shift) % mask.shape[1]
+    return torch.zeros_like(mask, dtype=scores.dtype).scatter(1, last[:, None], scores[:, None])
+
+
+def _wrong(
+    kls: Attempt = lambda d, m: d * m, score: Attempt = _place, sign: float = -1.0
+) -> Attempt:
+    """`compute_rewards` with one part exchanged."""
+    return lambda scores, p, q, mask, eta: (
+        sign * eta * kls((p - q).detach(), mask) + score(scores, mask)
+    )
+
+
+_COMPUTE_REWARDS = Exercise(
+    name="compute_rewards",
+    section="06_compute_rewards: What TRL does, line by line",
+    minutes=12,
+    reference=compute_rewards,
+    alternative=_compute_rewards,
+    run=_only_rewards,
+    cases=(
+        Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),
+        Case("the same padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.3), (1,)),
+    ),
+    mistakes=(
+        Mistake(
+            "score on the last column", 9,
+            _wrong(score=lambda s, m: functional.pad(s[:, None], (m.shape[1] - 1, 0))),
+            "The score of a short review lands on its padding, where a mask removes it later: "
+            "that review is never rewarded.",
+            "Which is the last token that the policy chose?",
+        ),
+        Mistake(
+            "score one token late", 9, _wrong(score=lambda s, m: _place(s, m, 1)),
+            "Your index is the number of tokens. Positions count from 0, so the score lands "
+            "behind the review, or at the start of a full one.",
+            "A review of 2 tokens: which position is its last?",
+        ),
+        Mistake(
+            "score on every token", 11, _wrong(score=lambda s, m: s[:, None] * m),
+            "Your rewards add up to length · score. The reward model gives one number for the "
+            "whole review; with γ = 1 every token's return holds it already.",
+            "What should the rewards of a review add up to?",
+        ),
+        Mistake(
+            "padding penalised", 8, _wrong(kls=lambda d, m: d),
+            "You penalise the padding. TRL leaves those numbers in and must remember the mask "
+            "later; here the reward off the mask is 0.",
+            "What is the reward of a token that nobody chose?",
+        ),
+        Mistake(
+            "penalty with a plus", 2, _wrong(sign=1.0),
+            "You add η·kl: the policy is paid for leaving π_ref, and the more so the larger η.",
+            "A token with d > 0 is said more often than π_ref says it. Should that cost or pay?",
+        ),
+        Mistake(
+            "not detached", 15,
+            lambda s, p, q, mask, eta: -eta * (p - q) * mask + _place(s, mask),
+            "Your values are right, but a gradient flows through the reward. PPO treats a reward "
+            "as a number and differentiates log π alone; yours adds a second gradient unasked.",
+            "Compare rewards.requires_grad with what a reward from outside would have.",
+        ),
+        Mistake(
+            "one KL for the whole batch", 13,
+            _wrong(kls=lambda d, m: masked_mean(d, m) * m),
+            "Each token gets the same penalty, whatever it is. A penalty that does not depend on "
+            "the action is a baseline: it cannot tell a word that left from one that stayed.",
+            "Whose log-ratio should a token pay for?",
+        ),
+        Mistake(
+            "mean over tokens", 12,
+            _wrong(kls=lambda d, m: d * m / m.sum(1, keepdim=True)),
+            "You divided the penalty by the length: the longer the review, the weaker the leash.",
+            "What should the penalties of a review add up to?",
+        ),
+        Mistake(
+            "KL applied twice", 18,
+            lambda s, p, q, mask, eta: compute_rewards(
+                s - eta * masked_sum(k1(p, q), mask, dim=1).detach(), p, q, mask, eta
+            ).rewards,
+            "You took the KL off the score and off the tokens: the leash is 2η.",
+            "How often does η·kl of one token appear in the sum of the rewards?",
+        ),
+        Mistake(
+            "no penalty at all", 18, _wrong(kls=lambda d, m: 0 * d),
+            "Only the score is left: nothing holds the policy, whatever η is.",
+            "Which token should pay −η·kl?",
+        ),
+    ),
+)  # fmt: skip
+
+EXERCISES = (_COMPUTE_REWARDS, _KL_PENALTY, *loss_side.EXERCISES)

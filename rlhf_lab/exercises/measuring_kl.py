@@ -1,5 +1,246 @@
-"""Exercises of one notebook."""
+"""Exercises of notebook 05: estimating KL(π ‖ π_ref) from samples of π."""
 
-from rlhf_lab.exercises.exercise import Choice, Exercise
+import torch
+from torch import Tensor
 
-EXERCISES: tuple[Exercise | Choice, ...] = ()
+from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
+from rlhf_lab.kl import k1, k3, mean_inverse_ratio, response_kl
+from rlhf_lab.masking import masked_sum
+
+# log π and log π_ref of sampled tokens. |d| is 1 to 2 in places, and what lies off the mask is
+# what a model says about padding: plausible numbers that nobody asked for.
+_LOGPROBS = torch.tensor(
+    [[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2], [-0.3, -0.1, -0.1, -0.1]],
+    dtype=torch.float64,
+)
+_REF = torch.tensor(
+    [[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1], [-1.7, -2.2, -0.6, -2.9]],
+    dtype=torch.float64,
+)
+_MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+_BATCH = Case("three reviews of 4, 2 and 1 tokens", (_LOGPROBS, _REF, _MASK))
+_ONE = Case("one review of 2 tokens", (_LOGPROBS[1:2], _REF[1:2], _MASK[1:2]))
+
+
+def _k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
+    ratio = (ref_logprob - logprob).exp()
+    return ratio - 1 - ratio.log()
+
+
+_K3 = Exercise(
+    name="k3",
+    section="05_measuring_kl: Four ways to write one distance",
+    minutes=5,
+    reference=k3,
+    alternative=_k3,
+    cases=(
+        Case("twelve tokens with |d| up to 2.9", (_LOGPROBS, _REF), (0,)),
+        Case("a token that π likes less than π_ref", (_LOGPROBS[0, :1], _REF[0, :1]), (0,)),
+    ),
+    mistakes=(
+        Mistake(
+            "ratio upside down",
+            17,
+            lambda logprob, ref_logprob: k3(ref_logprob, logprob),
+            "You used π/π_ref where π_ref/π belongs. Near d = 0 both are d²/2, so small tests "
+            "pass; but the mean of yours is χ²(π ‖ π_ref) − KL(π ‖ π_ref).",
+            "Which of the two ratios has mean 1 when the token comes from π?",
+        ),
+        Mistake(
+            "ratio upside down, d as it was",
+            17,
+            lambda logprob, ref_logprob: torch.expm1(logprob - ref_logprob) + logprob - ref_logprob,
+            "You added e^d − 1 to d. Its mean under π is χ²(π ‖ π_ref), not 0, and the sum can be "
+            "negative.",
+            "The term you add to d must have mean 0 under π. Which exponential does?",
+        ),
+        Mistake(
+            "d subtracted",
+            17,
+            lambda logprob, ref_logprob: torch.expm1(ref_logprob - logprob) - logprob + ref_logprob,
+            "Your d has the wrong sign: e^−d − 1 has mean 0, so the mean of the whole is "
+            "−KL(π ‖ π_ref).",
+            "Which sign of d has KL(π ‖ π_ref) as its mean?",
+        ),
+        Mistake(
+            "the 1 left out",
+            17,
+            lambda logprob, ref_logprob: (ref_logprob - logprob).exp() + logprob - ref_logprob,
+            "You did not subtract 1. The mean of e^−d is 1, so your estimate is 1 nat too large, "
+            "and a policy at π_ref would seem to have left.",
+            "What should k3 be where π and π_ref agree?",
+        ),
+        Mistake(
+            "negative numbers cut off",
+            3,
+            lambda logprob, ref_logprob: k1(logprob, ref_logprob).clamp(min=0),
+            "You cut the negative values of k1. They belong to its mean: without them it is "
+            "larger than KL(π ‖ π_ref).",
+            "k3 is never negative, but not because anything was cut. What is added to d?",
+        ),
+    ),
+)
+
+
+def _response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    rows = zip(logprobs, ref_logprobs, mask.bool(), strict=True)
+    return torch.stack([(p[m] - q[m]).sum() for p, q, m in rows])
+
+
+_RESPONSE_KL = Exercise(
+    name="response_kl",
+    section="05_measuring_kl: Sum or mean",
+    minutes=8,
+    reference=response_kl,
+    alternative=_response_kl,
+    cases=(_BATCH, _ONE),
+    mistakes=(
+        Mistake(
+            "padding counted",
+            8,
+            lambda logprobs, ref_logprobs, mask: k1(logprobs, ref_logprobs).sum(1),
+            "You added up the padding too. A model has an opinion on every position, but nobody "
+            "chose those tokens; your KL grows with the longest review of the batch.",
+            "Add a column of padding: what must not change?",
+        ),
+        Mistake(
+            "mean over the tokens",
+            12,
+            lambda logprobs, ref_logprobs, mask: (
+                masked_sum(k1(logprobs, ref_logprobs), mask, dim=1) / mask.sum(1)
+            ),
+            "You divided by the length. log π(y) is a sum over tokens, and so is the KL; after "
+            "your division η holds a long review less than a short one.",
+            "Write log π(y|x) with the product rule. Where would a 1/T come from?",
+        ),
+        Mistake(
+            "mean over the padded width",
+            12,
+            lambda logprobs, ref_logprobs, mask: (k1(logprobs, ref_logprobs) * mask).mean(1),
+            "You masked, and then divided by the width of the batch. Your KL of one review "
+            "depends on how long the others are.",
+            "Should the KL of a review change when a longer review joins the batch?",
+        ),
+        Mistake(
+            "arguments swapped",
+            1,
+            lambda logprobs, ref_logprobs, mask: response_kl(ref_logprobs, logprobs, mask),
+            "Your sign is turned round: the mean over samples of π would be −KL(π ‖ π_ref), and "
+            "the penalty would pay for leaving.",
+            "A token that π likes more than π_ref: should its k1 be positive?",
+        ),
+        Mistake(
+            "negative tokens made positive",
+            3,
+            lambda logprobs, ref_logprobs, mask: masked_sum(
+                k1(logprobs, ref_logprobs).abs(), mask, dim=1
+            ),
+            "You took |d|. The mean of |d| is far larger than KL(π ‖ π_ref) near home: the "
+            "negative numbers are needed to cancel the positive ones.",
+            "What is the mean of k1 where π = π_ref up to a little noise?",
+        ),
+    ),
+)
+
+
+def _mean_inverse_ratio(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    token_ratios = torch.where(mask.bool(), ref_logprobs.exp() / logprobs.exp(), 1.0)
+    return token_ratios.prod(dim=1).mean()
+
+
+_INVERSE_RATIO = Exercise(
+    name="mean_inverse_ratio",
+    section="05_measuring_kl: When a negative mean is a bug",
+    minutes=7,
+    reference=mean_inverse_ratio,
+    alternative=_mean_inverse_ratio,
+    cases=(_BATCH, _ONE),
+    mistakes=(
+        Mistake(
+            "ratio upside down",
+            4,
+            lambda logprobs, ref_logprobs, mask: (
+                response_kl(logprobs, ref_logprobs, mask).exp().mean()
+            ),
+            "You averaged π/π_ref. Under π its mean is 1 + χ²(π ‖ π_ref), which says how far π "
+            "has gone and nothing about the sampler.",
+            "Write the mean under π as a sum over y. Which ratio makes π(y) cancel?",
+        ),
+        Mistake(
+            "mean before the exponential",
+            4,
+            lambda logprobs, ref_logprobs, mask: (
+                (-response_kl(logprobs, ref_logprobs, mask)).mean().exp()
+            ),
+            "You took the mean first. e^(−KL) is below 1 for a perfectly honest sampler too "
+            "(Jensen's inequality), so the check would always fire.",
+            "Each review has its own ratio. Average those.",
+        ),
+        Mistake(
+            "the mean of k1",
+            3,
+            lambda logprobs, ref_logprobs, mask: response_kl(logprobs, ref_logprobs, mask).mean(),
+            "That is the mean of k1: it estimates KL(π ‖ π_ref), which is 0 only at home. It "
+            "cannot tell a wrong sampler from a policy that has moved.",
+            "Which function of d has the same mean wherever π is?",
+        ),
+        Mistake(
+            "padding counted",
+            8,
+            lambda logprobs, ref_logprobs, mask: (-k1(logprobs, ref_logprobs).sum(1)).exp().mean(),
+            "The padding is in your ratio. Those tokens were not sampled, so their ratios have no "
+            "reason to average 1.",
+            "What does the mask select?",
+        ),
+        Mistake(
+            "mean over the tokens",
+            12,
+            lambda logprobs, ref_logprobs, mask: (
+                (-response_kl(logprobs, ref_logprobs, mask) / mask.sum(1)).exp().mean()
+            ),
+            "You divided d by the length. π_ref(y)/π(y) is a product over tokens, so its log is a "
+            "sum; of the root of that product nobody knows the mean.",
+            "Which d gives π_ref(y)/π(y) of the whole review?",
+        ),
+    ),
+)
+
+_NEGATIVE = Choice(
+    name="negative_k1",
+    section="05_measuring_kl: A negative number is not a bug",
+    minutes=3,
+    answer="c",
+    reason=(
+        "Where π says a review less often than π_SFT, k1 is negative, and a mean over a batch "
+        "may be too, by its standard error. Only a mean that stays negative over many batches "
+        "contradicts KL(π ‖ π_ref) ≥ 0, and then the samples did not come from π."
+    ),
+    mistakes=(
+        Mistake(
+            "clip it",
+            3,
+            "a",
+            "Cut at 0, or made positive with |·|, the estimate is biased upwards: near home by "
+            "many times the KL itself.",
+            "Compare E[k1] and E|k1| in the table above.",
+        ),
+        Mistake(
+            "a bug in the log-probabilities",
+            3,
+            "b",
+            "Every policy except π_SFT itself has reviews that it says less often than π_SFT: "
+            "probabilities add up to 1. Their k1 is negative, and that is right.",
+            "Can π raise the probability of every review?",
+        ),
+        Mistake(
+            "ignore it for ever",
+            3,
+            "d",
+            "One negative sample means nothing, but a mean that stays negative does: no two "
+            "distributions have a negative KL.",
+            "What is E[k1] if the samples come from another q?",
+        ),
+    ),
+)
+
+EXERCISES = (_NEGATIVE, _K3, _RESPONSE_KL, _INVERSE_RATIO)

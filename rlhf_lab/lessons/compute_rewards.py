@@ -1,0 +1,208 @@
+"""Notebook 06: what the four KL modes do, as numbers on a review and as forces on a policy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import exact, gradients, plots
+from rlhf_lab.exact import Tables
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.gradients import Penalty
+from rlhf_lab.kl import exact_kl
+from rlhf_lab.rewards import AdaptiveKLController, Rewards
+from rlhf_lab.rollout import response_states
+from rlhf_lab.tree import score_tables
+from rlhf_lab.world import World, policy_tables
+
+STYLES = {
+    "kl": (plots.BLUE, "-"), "abs": (plots.ORANGE, "--"), "mse": (plots.RED, "-."),
+    "full": (plots.GREEN, ":"), "k3": (plots.PINK, (0, (1, 1, 4, 1))),
+}  # fmt: skip
+"""Colour and line style of each mode."""
+
+
+class ShortReviews(NamedTuple):
+    """Review world cut down to reviews of at most three words: 2,380 of them, float64."""
+
+    ref: list[Tensor]
+    """log π_SFT(word | prefix), 3 tables."""
+    scores: list[Tensor]
+    """The reward model's score of each review, as tables."""
+
+
+def short_reviews(world: World, prompt: str, depth: int = 3) -> ShortReviews:
+    """A tree small enough for thousands of exact gradients in a few seconds."""
+    tokens = world.prompt(prompt)
+    with torch.no_grad():
+        scores = score_tables(world.reward_trunk, world.reward_head, tokens, depth)
+        return ShortReviews(
+            policy_tables(world.sft, tokens, depth), [table.double() for table in scores]
+        )
+
+
+@torch.no_grad()
+def read(model: GPT2, tokens: Tensor, length: int) -> Tensor:
+    """log π of every word at each of the last `length` positions: (B, P + T) -> (B, T, V)."""
+    return model.logits(response_states(model, tokens, length)).double().log_softmax(dim=-1)
+
+
+def tree_kl(policy: Tables, ref: Tables) -> float:
+    """KL(π ‖ π_ref) by the chain rule: Σ over prefixes of d(s)·KL(π(·|s) ‖ π_ref(·|s))."""
+    visits = gradients.visitation(policy)
+    parts = [d @ exact_kl(p, q) for d, p, q in zip(visits, policy, ref, strict=True)]
+    return torch.stack(parts).sum().item()
+
+
+class Flow(NamedTuple):
+    """What `flow` returns."""
+
+    measured: list[float]
+    """One number before each step, and one at the end."""
+    policy: list[Tensor]
+    """Where it came to rest, or ran out of steps."""
+
+
+def flow(
+    start: Tables,
+    ref: Tables,
+    mode: Penalty,
+    measure: Callable[[Tables], float],
+    *,
+    scores: Tables | None = None,
+    eta: float = 1.0,
+    steps: int = 2000,
+    lr: float = 1.0,
+) -> Flow:
+    """Follow PPO's mean update with the penalty in the reward: exact, no sampling, no clipping.
+
+    Args:
+        start: the first policy, T tables of log π.
+        ref: π_ref.
+        mode: of the penalty.
+        measure: what to note down before each step.
+        scores: r of each response as tables; None for r = 0.
+        eta: η.
+        steps: how many.
+        lr: their size, on the logits.
+    """
+    logits, measured = [table.clone() for table in start], list[float]()
+    for step in range(steps + 1):
+        policy = [table.log_softmax(dim=1) for table in logits]
+        measured.append(measure(policy))
+        if step == steps:
+            break
+        down = gradients.kl_reward_gradient(policy, ref, mode)
+        up = gradients.policy_gradient(policy, [torch.zeros_like(p) for p in policy], scores)
+        logits = [z + lr * (u - eta * d) for z, u, d in zip(logits, up, down, strict=True)]
+    return Flow(measured, policy)
+
+
+def two_tokens(p: float) -> list[Tensor]:
+    """A language of two one-word responses, π = (p, 1 − p)."""
+    return [torch.tensor([[p, 1 - p]], dtype=torch.float64).log()]
+
+
+def first_probability(policy: Tables) -> float:
+    """p of `two_tokens`."""
+    return policy[0][0, 0].exp().item()
+
+
+def joined(tables: Tables) -> Tensor:
+    """All numbers of a list of tables in one vector."""
+    return torch.cat([table.reshape(-1) for table in tables])
+
+
+def four_modes_figure(
+    two: Mapping[str, Sequence[float]], short: Mapping[str, Sequence[float]]
+) -> Figure:
+    """The figure to remember: r = 0, four modes, who comes home?"""
+    figure, (left, right) = plots.new_figure(9, 3.8, columns=2)
+    for ax, runs in ((left, two), (right, short)):
+        for mode, y in runs.items():
+            colour, style = STYLES[mode]
+            ax.plot(y, color=colour, linestyle=style, linewidth=2.2, label=mode)
+        ax.set_xlabel("update")
+        ax.legend(frameon=False, fontsize=9)
+    left.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
+    left.set(title="two words: home is p = 0.5", ylabel="p of the first word", ylim=(0.45, 1.03))
+    right.set(title="reviews of three words: home is KL = 0", yscale="log")
+    right.set_ylabel("KL(π ‖ π_SFT), nats")
+    return figure
+
+
+def reward_strip(ax: Axes, words: Sequence[str], shaped: Rewards, score: float) -> None:
+    """The reward of each word of one review: the penalty as a bar, the score on top of the last.
+
+    Args:
+        ax: where to draw.
+        words: of the review.
+        shaped: `compute_rewards` of this review alone, (1, T).
+        score: the reward model's.
+    """
+    n = len(words)
+    penalty = shaped.non_score_rewards[0, :n].tolist()
+    ax.bar(range(n), penalty, width=0.6, color=plots.SKY, hatch="//", edgecolor="white",
+           label="−η · penalty")  # fmt: skip
+    ax.bar(n - 1, score, width=0.25, color=plots.ORANGE, label="score")
+    ax.plot(range(n), shaped.rewards[0, :n].tolist(), linestyle="none", marker="D",
+            color=plots.BLACK, label="reward of the word")  # fmt: skip
+    ax.axhline(0, color="0.4", linewidth=0.8)
+    ax.set_xticks(range(n), words)
+    ax.set(ylim=(-4.6, 3.2), xlim=(-0.6, n - 0.4), ylabel="reward, units of the score")
+
+
+def strips_figure(
+    strips: Mapping[str, tuple[Sequence[str], Rewards, float]], width: float = 9
+) -> Figure:
+    """`reward_strip` for one or several reviews or modes side by side."""
+    # Fixed margins: no layout engine, which would take half of the time and move the axes.
+    margins = {"left": 0.65 / width, "right": 0.99, "bottom": 0.1, "top": 0.9, "wspace": 0.25}
+    figure, axes = plots.new_figure(width, 3.0, columns=len(strips), margins=margins)
+    for ax, (title, strip) in zip(axes, strips.items(), strict=True):
+        reward_strip(ax, *strip)
+        ax.set_title(title, fontsize=11)
+    axes[-1].legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def follow(
+    controller: AdaptiveKLController, reviews: ShortReviews, scale: float, updates: int, batch: int
+) -> list[tuple[float, float]]:
+    """(η, KL) before each update of a controller whose policy is always at π*_η.
+
+    Args:
+        controller: moved in place.
+        reviews: the world in which π* is found exactly.
+        scale: the scores are multiplied by it.
+        updates: how many.
+        batch: responses per update.
+    """
+    ref = exact.sequence_logprobs(reviews.ref)
+    scores, path = scale * exact.flatten(reviews.scores), list[tuple[float, float]]()
+    for _ in range(updates):
+        best = exact.optimum(ref, scores, controller.value).logprobs
+        kl = (best.exp() @ (best - ref)).item()
+        path.append((controller.value, kl))
+        controller.update(kl, batch)
+    return path
+
+
+def controller_figure(paths: Mapping[str, Sequence[tuple[float, float]]], target: float) -> Figure:
+    """η and KL of several controllers, update by update."""
+    figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
+    styles: list[dict[str, Any]] = [
+        {"color": plots.BLUE, "linestyle": "-"}, {"color": plots.ORANGE, "linestyle": "--"},
+        {"color": plots.RED, "linestyle": ":"},
+    ]  # fmt: skip
+    for (name, path), style in zip(paths.items(), styles, strict=False):
+        left.plot([eta for eta, _ in path], linewidth=2.2, label=name, **style)
+        right.plot([kl for _, kl in path], linewidth=2.2, **style)
+    right.axhline(target, color="0.6", linewidth=0.9, zorder=0)
+    left.set(title="η", xlabel="update", ylabel="η", yscale="log")
+    right.set(title="the distance that results", xlabel="update", ylabel="KL(π* ‖ π_SFT), nats")
+    left.legend(frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,179 @@
+"""Notebook 05: estimates of KL(π ‖ π_ref) beside its exact value, with bias and spread."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import exact, plots
+from rlhf_lab.exact import Tables
+from rlhf_lab.kl import k1, k2, k3
+from rlhf_lab.world import WorldTables
+
+Estimator = Callable[[Tensor, Tensor], Tensor]
+ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
+_STYLES = {
+    "k1": (plots.BLUE, "-", "o"), "k2": (plots.ORANGE, "--", "s"), "k3": (plots.RED, ":", "^"),
+}  # fmt: skip
+_LEFT, _RIGHT = -3.0, 8.0  # nats shown by `strips`; what lies outside is counted at the edge
+
+
+class Spread(NamedTuple):
+    """What sampling would show if it never ended; in nats per response."""
+
+    mean: float
+    std: float
+
+
+def policy_at(tables: WorldTables, eta: float, beta: float = 0.0) -> list[Tensor]:
+    """The optimum for (η, β) token by token, T tables of log π: a policy as far away as we like."""
+    V, T = tables.tree[0].shape[1], len(tables.tree)
+    scores = exact.unflatten(tables.scores, V, T)
+    return exact.soft_values(tables.tree, scores, eta, beta).logprobs
+
+
+def tempered(policy: Tables, temperature: float) -> list[Tensor]:
+    """What is really sampled from when a policy's logits are divided by a temperature."""
+    return [(table / temperature).log_softmax(dim=1) for table in policy]
+
+
+def without_end(policy: Tables, n: int) -> list[Tensor]:
+    """What is really sampled from when `<eos>` is forbidden before n words are said."""
+    return [
+        table.index_fill(1, torch.tensor(0), -torch.inf).log_softmax(dim=1) if t < n else table
+        for t, table in enumerate(policy)
+    ]
+
+
+def along(policy: Tables, ref: Tables, estimator: Estimator) -> Tensor:
+    """The estimator of every token, added up along every response, (N,)."""
+    return exact.sequence_logprobs(
+        [estimator(log_p, log_ref) for log_p, log_ref in zip(policy, ref, strict=True)]
+    )
+
+
+def spread(policy: Tables, values: Tensor) -> Spread:
+    """Exact mean and standard deviation under π of one value per response, (N,)."""
+    p = exact.sequence_logprobs(policy).exp()
+    mean = p @ values
+    return Spread(mean.item(), (p @ (values - mean).square()).sqrt().item())
+
+
+def draw(policy: Tables, n: int, generator: torch.Generator) -> Tensor:
+    """The numbers of `n` responses sampled from π, (n,), by inverting its distribution."""
+    cdf = exact.sequence_logprobs(policy).exp().cumsum(0)
+    uniforms = torch.rand(n, generator=generator, dtype=torch.float64)
+    return torch.searchsorted(cdf, uniforms * cdf[-1], right=True).clamp(max=len(cdf) - 1)
+
+
+def bias_and_spread(
+    tables: WorldTables, etas: Sequence[float], n: int, seed: int
+) -> dict[str, list[tuple[float, Spread, float]]]:
+    """For each estimator and each π*_η: the true KL, the exact mean and std, and a mean of n."""
+    rows: dict[str, list[tuple[float, Spread, float]]] = {name: [] for name in ESTIMATORS}
+    generator = torch.Generator().manual_seed(seed)
+    for eta in etas:
+        policy = policy_at(tables, eta)
+        chosen = draw(policy, n, generator)
+        true_kl = spread(policy, along(policy, tables.tree, k1)).mean
+        for name, estimator in ESTIMATORS.items():
+            values = along(policy, tables.tree, estimator)
+            rows[name].append((true_kl, spread(policy, values), values[chosen].mean().item()))
+    return rows
+
+
+def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, float]]]) -> Figure:
+    """The figure to remember: each estimator's mean and spread against the true KL."""
+    figure, (left, right) = plots.new_figure(9, 3.8, columns=2)
+    for name, points in rows.items():
+        colour, style, marker = _STYLES[name]
+        x = [true_kl for true_kl, _, _ in points]
+        line: dict[str, Any] = {
+            "color": colour,
+            "linestyle": style,
+            "linewidth": 2.2,
+            "label": f"{name}, exact",
+        }
+        left.plot(x, [exactly.mean / true_kl for true_kl, exactly, _ in points], **line)
+        right.plot(x, [exactly.std for _, exactly, _ in points], **line)
+        left.plot(x, [mean / true_kl for true_kl, _, mean in points], linestyle="none",
+                  marker=marker, color=colour, markersize=7, markeredgecolor="white",
+                  label=f"{name}, sampled")  # fmt: skip
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="true KL(π ‖ π_SFT), nats")
+        ax.set_xticks([0.03, 0.1, 0.3, 1, 3], ["0.03", "0.1", "0.3", "1", "3"])
+        ax.minorticks_off()
+    left.set(title="bias: the mean of the estimate", ylabel="estimate / truth", ylim=(0, 2.4))
+    right.set(title="spread: the noise of one review", ylabel="standard deviation, nats")
+    right.set(yscale="log", ylim=(3e-3, 1e6))
+    left.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
+    right.legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
+def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
+    """One strip per estimator: each sample a dot, their mean with ± 2 standard errors.
+
+    Args:
+        ax: where to draw.
+        values: for each of "k1", "k2", "k3" one number per sampled response, in nats.
+        true_kl: drawn as a vertical line.
+    """
+    ax.axvline(true_kl, color=plots.BLACK, linewidth=1.4, zorder=1)
+    for row, (name, x) in enumerate(values.items()):
+        colour, _, marker = _STYLES[name]
+        heights = row + 0.26 * torch.linspace(-1, 1, len(x)).mul(37).sin()  # spread for the eye
+        ax.plot(x.clamp(_LEFT, _RIGHT), heights, linestyle="none", marker=".", markersize=4,
+                alpha=0.35, color=colour)  # fmt: skip
+        error = 2 * x.std().item() / math.sqrt(len(x))
+        ax.errorbar(
+            min(x.mean().item(), _RIGHT), row, xerr=error, color=plots.BLACK, marker=marker,
+            markersize=9, markerfacecolor="white", markeredgewidth=1.6, capsize=5, zorder=3,
+        )  # fmt: skip
+    ax.set(xlim=(_LEFT - 0.3, _RIGHT + 0.3), ylim=(len(values) - 0.5, -0.5))
+    ax.set(xlabel="nats per review", yticks=range(len(values)), yticklabels=list(values))
+
+
+class Draw(NamedTuple):
+    """A batch of reviews sampled from q = π at a temperature, and scored with π."""
+
+    values: dict[str, Tensor]
+    """k1, k2, k3 of each review."""
+    inverse_ratio: float
+    """Mean of e^−d over them."""
+    true_kl: float
+
+
+def sampled(tables: WorldTables, eta: float, n: int, temperature: float, seed: int = 0) -> Draw:
+    """Sample n reviews from π*_η at a temperature, and measure KL(π ‖ π_SFT) three ways."""
+    policy = policy_at(tables, eta)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = draw(tempered(policy, temperature), n, generator)
+    values = {k: along(policy, tables.tree, f)[chosen] for k, f in ESTIMATORS.items()}
+    true_kl = spread(policy, along(policy, tables.tree, k1)).mean
+    return Draw(values, (-values["k1"]).exp().mean().item(), true_kl)
+
+
+def said(drawn: Draw) -> str:
+    """The numbers of `sampled` in one sentence."""
+    means = ", ".join(f"{name} {x.mean().item():.2f}" for name, x in drawn.values.items())
+    below = (drawn.values["k1"] < 0).double().mean().item()
+    return (
+        f"True KL(π ‖ π_SFT) {drawn.true_kl:.2f} nats; sampled means {means}; "
+        f"{below:.0%} of k1 below 0; mean of exp(−k1) {drawn.inverse_ratio:.2f} (should be 1)."
+    )
+
+
+def strips_figure(draws: Mapping[str, Draw]) -> Figure:
+    """`strips` of one or several batches side by side, each with its title."""
+    # Fixed margins: no layout engine, which would take half of the time and move the axes.
+    margins = {"left": 0.05, "right": 0.99, "bottom": 0.17, "top": 0.9, "wspace": 0.15}
+    figure, axes = plots.new_figure(9, 3.0, columns=len(draws), margins=margins)
+    for ax, (title, drawn) in zip(axes, draws.items(), strict=True):
+        strips(ax, drawn.values, drawn.true_kl)
+        ax.set_title(title, fontsize=11)
+    return figure
