@@ -1,5 +1,250 @@
-"""Exercises of one notebook."""
+"""Exercises of notebook 07: entropy, its bonus, and the optimum for η and β together."""
 
-from rlhf_lab.exercises.exercise import Choice, Exercise
+from typing import Any
 
-EXERCISES: tuple[Exercise | Choice, ...] = ()
+import torch
+from torch import Tensor
+
+from rlhf_lab import exact
+from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
+
+_NOTEBOOK = "07_entropy_bonus"
+_GENERATOR = torch.Generator().manual_seed(7)
+
+
+def _random(*shape: int) -> Tensor:
+    return 1.5 * torch.randn(*shape, generator=_GENERATOR, dtype=torch.float64)
+
+
+_FORBIDDEN = torch.tensor([[0.3, -torch.inf, 1.2, -0.4], [0.0, 0.7, -1.1, 2.0]]).double()
+
+
+def _token_entropy(logits: Tensor) -> Tensor:
+    p = torch.softmax(logits, dim=-1)
+    logp = torch.where(p > 0, p, 1.0).log()
+    return -torch.einsum("...v,...v->...", p, logp)
+
+
+_ENTROPY = Exercise(
+    name="token_entropy",
+    section=f"{_NOTEBOOK}: Entropy",
+    minutes=6,
+    reference=entropy,
+    alternative=_token_entropy,
+    cases=(
+        Case("three rows of logits", (_random(3, 5),), (0,)),
+        Case("a batch (2, 3, V)", (_random(2, 3, 4),), (0,)),
+        Case("two rows, one with a forbidden word", (_FORBIDDEN,), (0,)),
+    ),
+    mistakes=(
+        Mistake(
+            "sign lost",
+            19,
+            lambda logits: -entropy(logits),
+            "Your entropy is negative. Each log π is at most 0, so −Σ π log π is at least 0.",
+            "How varied is a policy that always says the same word?",
+        ),
+        Mistake(
+            "the likeliest word alone",
+            20,
+            lambda logits: -logits.log_softmax(dim=-1).amax(dim=-1),
+            "You took −log π of one word, its surprise. The entropy is the mean surprise of all.",
+            "Which words can π say, and how often does it say each?",
+        ),
+        Mistake(
+            "words not weighted",
+            20,
+            lambda logits: -logits.log_softmax(dim=-1).mean(dim=-1),
+            "You averaged −log π(v) as if every word were equally likely: rare words count most.",
+            "Who says the words over which the mean is taken?",
+        ),
+        Mistake(
+            "0 · log 0",
+            8,
+            lambda logits: -(logits.log_softmax(-1).exp() * logits.log_softmax(-1)).sum(-1),
+            "Right, until a word is forbidden: 0 · (−∞) is NaN in floats. It should add 0.",
+            "What could stand in place of log π where π is 0?",
+        ),
+    ),
+)
+
+
+def _bonus_loss(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
+    kept = logits[mask.bool()]
+    return -beta * torch.distributions.Categorical(logits=kept).entropy().mean()
+
+
+def _masked(lengths: tuple[int, ...], T: int, V: int) -> tuple[Tensor, Tensor]:
+    """Logits with garbage behind each response, and the mask: (B, T, V), (B, T)."""
+    mask = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
+    logits = _random(len(lengths), T, V)
+    return torch.where(mask.unsqueeze(2), logits, 5 * logits), mask
+
+
+def _mean_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    return entropy(logits)[mask].mean()
+
+
+_BONUS = Exercise(
+    name="bonus_loss",
+    section=f"{_NOTEBOOK}: Loss − β·H",
+    minutes=8,
+    reference=entropy_bonus,
+    alternative=_bonus_loss,
+    cases=(
+        Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
+        Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.2), (0,)),
+    ),
+    mistakes=(
+        Mistake(
+            "plus β·H",
+            19,
+            lambda logits, mask, beta: beta * _mean_entropy(logits, mask),
+            "A loss is minimised, so +β·H teaches certainty: after one step H has fallen.",
+            "Which sign makes a larger H a smaller loss?",
+        ),
+        Mistake(
+            "padding counted",
+            8,
+            lambda logits, mask, beta: -beta * entropy(logits).mean(),
+            "You averaged over the padding too. That pays for being varied where nobody speaks.",
+            "Which positions did the policy choose a word at?",
+        ),
+        Mistake(
+            "divided by the padded length",
+            8,
+            lambda logits, mask, beta: -beta * (entropy(logits) * mask).sum() / mask.numel(),
+            "Your sum is right, but you divide by padded positions too: short responses weaken β.",
+            "How many terms does your sum have?",
+        ),
+        Mistake(
+            "summed over tokens",
+            12,
+            lambda logits, mask, beta: -beta * entropy(logits)[mask].sum(),
+            "The policy loss beside it is a mean over tokens: your β would grow with the batch.",
+            "What would twice the batch do to your number?",
+        ),
+        Mistake(
+            "detached",
+            21,
+            lambda logits, mask, beta: -beta * _mean_entropy(logits.detach(), mask),
+            "The value is right and the gradient is 0: the entropy is logged and not trained.",
+            "What does backward() need to find its way to the logits?",
+        ),
+    ),
+)
+
+
+def _bonus_optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float) -> Tensor:
+    weights = eta * ref_logprobs + scores
+    return torch.log_softmax(weights / (eta + beta), dim=0)
+
+
+def _only_logprobs(attempt: Attempt, *inputs: Any) -> Any:
+    """`exact.optimum` also returns J*, which the exercise does not ask for."""
+    output = attempt(*inputs)
+    return output.logprobs if isinstance(output, exact.Optimum) else output
+
+
+def _tilt(exponent: float, ref_logprobs: Tensor, scores: Tensor, tau: float) -> Tensor:
+    return (exponent * ref_logprobs + scores / tau).log_softmax(dim=0)
+
+
+_REF, _SCORES = _random(6).log_softmax(0), _random(6)
+_OPTIMUM = Exercise(
+    name="bonus_optimum",
+    section=f"{_NOTEBOOK}: Two knobs, one formula",
+    minutes=8,
+    reference=exact.optimum,
+    alternative=_bonus_optimum,
+    cases=(
+        Case("six responses, η 0.3 and β 0.2", (_REF, _SCORES, 0.3, 0.2), (1,)),
+        Case("η 0.5 and β 1.5", (_REF, _SCORES, 0.5, 1.5), (1,)),
+        Case("η 1 and β 0", (_REF, _SCORES, 1.0, 0.0), (1,)),
+    ),
+    run=_only_logprobs,
+    mistakes=(
+        Mistake(
+            "β left out",
+            21,
+            lambda ref, r, eta, beta: _tilt(1.0, ref, r, eta),
+            "Your optimum is π_ref·exp(r/η), the same for every β: notebook 04's formula.",
+            "Which two coefficients stand in front of log π in J?",
+        ),
+        Mistake(
+            "β with the wrong sign",
+            19,
+            lambda ref, r, eta, beta: _tilt(eta / (eta - beta), ref, r, eta - beta),
+            "You used τ = η − β: a larger bonus makes the policy sharper, and even turns it round.",
+            "−η·KL contains +η·H. What does +β·H add to it?",
+        ),
+        Mistake(
+            "π_ref kept whole",
+            18,
+            lambda ref, r, eta, beta: _tilt(1.0, ref, r, eta + beta),
+            "You raised the temperature and kept π_ref whole: the optimum for a KL penalty of "
+            "weight η + β. But β pays for entropy, not for resembling π_ref.",
+            "What becomes of the exponent of π_ref when β is much larger than η?",
+        ),
+    ),
+)
+
+_SAMPLED = Choice(
+    name="sampled_entropy",
+    section=f"{_NOTEBOOK}: Loss − β·H",
+    minutes=3,
+    answer="b",
+    reason="Its mean is H, so it is a fair number to watch. As a reward it stands before ∇log π, "
+    "and the mean of that product is ∇H. As a loss its mean gradient is 0.",
+    mistakes=(
+        Mistake(
+            "as a loss",
+            20,
+            "a",
+            "As a loss it pushes down whatever was sampled, and on average that is nothing.",
+            "Look at the three gradients above: which of them vanishes?",
+        ),
+        Mistake(
+            "for nothing",
+            20,
+            "c",
+            "The mean of −log π(a) over samples from π is H exactly: not biased, only noisy.",
+            "What is the mean of −log π(a) when a is drawn from π?",
+        ),
+    ),
+)
+
+_ALONE = Choice(
+    name="beta_alone",
+    section=f"{_NOTEBOOK}: What is commonly said",
+    minutes=3,
+    answer="c",
+    reason="With η = 0 nothing in exp(r/β) knows which reviews people write. The optimum is "
+    "varied, and nearly all that there is to vary among is word salad.",
+    mistakes=(
+        Mistake(
+            "varied and sensible",
+            26,
+            "a",
+            "β pays for variety, not for sense. Only π_SFT knows the grammar, and η = 0 mutes it.",
+            "What share of all reviews is grammatical?",
+        ),
+        Mistake(
+            "home to π_SFT",
+            26,
+            "b",
+            "That is what η does. β·H pulls to the uniform policy over all that can be said.",
+            "Which term of J mentions π_SFT?",
+        ),
+        Mistake(
+            "still one sentence",
+            26,
+            "d",
+            "That is β near 0. With β = 0.5 the optimum has about twice the entropy of π_SFT.",
+            "Look at column H of the table for β alone.",
+        ),
+    ),
+)
+
+EXERCISES = (_ENTROPY, _BONUS, _SAMPLED, _OPTIMUM, _ALONE)

@@ -1,0 +1,171 @@
+"""Notebook 07: PPO's own runs on the map of η and β, and β beside whitened advantages."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rlhf_lab import plots
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.rollout import Rollout
+from rlhf_lab.train import Trainer
+from rlhf_lab.world import World
+
+STYLES = (
+    (plots.BLUE, "-"),
+    (plots.BLACK, "--"),
+    (plots.RED, "-."),
+    (plots.GREEN, ":"),
+)
+"""A colour and a line style for each curve of a figure."""
+STEP = 0.05
+"""Of time, in `two_answers`."""
+
+
+class Run(NamedTuple):
+    """Where a short PPO run ended, one prompt, exact."""
+
+    eta: float
+    beta: float
+    score: float
+    gold: float
+    kl: float
+    entropy: float
+    spread: tuple[float, float]
+    """Standard deviation σ_A of the advantages in the first and the last batch."""
+
+
+def ppo_runs(
+    world: World, plans: Mapping[tuple[float, float], int], seed: int = 3, prompt: str = "food"
+) -> list[Run]:
+    """Train once for each (η, β) and evaluate each policy over all responses to one prompt.
+
+    Args:
+        world: from `load_world()`.
+        plans: {(η, β): iterations}.
+        seed: of all runs.
+        prompt: "food" or "staff".
+    """
+    return [_run(world, pair, n, seed, prompt) for pair, n in plans.items()]
+
+
+def _run(world: World, pair: tuple[float, float], n: int, seed: int, prompt: str) -> Run:
+    eta, beta = pair
+    trainer = Trainer(world, PPOConfig(eta=eta, beta=beta, seed=seed, dtype="float64"))
+    spreads = []
+    for _ in range(n):
+        trainer.step()
+        if trainer.rollout is not None:
+            spreads.append(advantage_spread(trainer.rollout))
+    with torch.no_grad():
+        score, gold, kl, entropy = (x.item() for x in world.evaluate(trainer.policy, prompt))
+    return Run(eta, beta, score, gold, kl, entropy, (spreads[0], spreads[-1]))
+
+
+def advantage_spread(rollout: Rollout) -> float:
+    """σ_A, the standard deviation of a batch's advantages before they are whitened."""
+    advantages = (rollout.returns - rollout.values)[rollout.mask]
+    return advantages.std().item()
+
+
+def phase_figure(
+    etas: Sequence[float],
+    betas: Sequence[float],
+    regions: np.ndarray,
+    names: Sequence[str],
+    runs: Sequence[Run],
+) -> Figure:
+    """What π* is like at each (η, β), and where PPO's runs ended: the mark says who likes them.
+
+    Args:
+        etas, betas, regions, names: the map, as in `plots.region_map`.
+        runs: a circle where careful readers like the run (gold ≥ 0), a cross where they do not.
+    """
+    figure, (ax,) = plots.new_figure(8.6, 4.4)
+    plots.region_map(ax, etas, betas, regions, names)
+    for liked, marker, colour in ((True, "o", plots.BLUE), (False, "X", plots.RED)):
+        chosen = [run for run in runs if (run.gold >= 0) == liked]
+        x = [plots.place(etas, run.eta) for run in chosen]
+        y = [plots.place(betas, run.beta) for run in chosen]
+        label = f"PPO, gold {'≥' if liked else '<'} 0"
+        ax.plot(x, y, marker, color=colour, markersize=11, markeredgecolor="white", label=label,
+                linestyle="none", clip_on=False, zorder=3)  # fmt: skip
+    for run in runs:
+        where = plots.place(etas, run.eta), plots.place(betas, run.beta)
+        text = f"gold {run.gold:+.1f}\nH {run.entropy:.1f}".replace("-", "−")
+        ax.annotate(text, where, xytext=(9, 4), textcoords="offset points", fontsize=8)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    ax.set_title("colours: the optimum π*; marks: short PPO runs")
+    return figure
+
+
+def curves(
+    ax: Axes, lines: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str
+) -> None:
+    """Several named curves over the number of steps, each in its own colour and style."""
+    for (name, values), (colour, style) in zip(lines.items(), STYLES, strict=False):
+        ax.plot(values, color=colour, linestyle=style, label=name)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+
+
+def two_answers(beta: float, gap: float, whitened: bool, steps: int = 2400) -> list[float]:
+    """Probability of the better of two answers under the natural gradient, step by step.
+
+    dx/dt = gap/σ − β·x,  x = log π(better) − log π(worse),  σ = gap·√(π(better)·π(worse))
+
+    with σ = 1 in place of the spread if the advantages are left as they are. Both start equal.
+
+    Args:
+        beta: β ≥ 0.
+        gap: score of the better answer minus that of the worse, > 0.
+        whitened: are the advantages divided by their standard deviation?
+        steps: of size `STEP` in time; no step changes x by more than 1.
+    """
+    x, path = 0.0, []
+    for _ in range(steps + 1):
+        p = 1 / (1 + math.exp(-x))
+        path.append(p)
+        spread = gap * math.sqrt(p * (1 - p)) if whitened else 1.0
+        slope = gap / spread - beta * x
+        x = min(x + max(-1.0, min(STEP * slope, 1.0)), 30.0)
+    return path
+
+
+def force_figure(beta: float, gap: float, advantages: str) -> tuple[Figure, str]:
+    """The push of the score and the pull of β on two answers, and where they lead; for `Knobs`.
+
+    Args:
+        beta: β, > 0.
+        gap: between the two scores, > 0.
+        advantages: "whitened" or "as they are".
+    """
+    whitened = advantages == "whitened"
+    x = torch.linspace(0, 8, 400, dtype=torch.float64)
+    push = 1 / (x.sigmoid() * (-x).sigmoid()).sqrt() if whitened else torch.full_like(x, gap)
+    path = two_answers(beta, gap, whitened)
+    figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
+    left.plot(x, push, color=plots.BLUE, label="push of the score, gap/σ")
+    left.plot(x, beta * x, color=plots.RED, linestyle="--", label="pull of the bonus, β·x")
+    left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
+             ylabel="change of x per unit of time", ylim=(0, 16))  # fmt: skip
+    left.legend(frameon=False)
+    right.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
+    right.set(title=f"β = {beta:g}, gap {gap:g}, {advantages}", xlabel="time",
+              ylabel="π(better answer)", ylim=(0.45, 1.02))  # fmt: skip
+    words = f"β = {beta:g}, gap {gap:g}: the better answer ends at {path[-1]:.3f}."
+    return figure, words
+
+
+def critical_figure(betas: Sequence[float]) -> Figure:
+    """π(better answer) over time at a few β, advantages whitened: below 1.509 the other dies."""
+    figure, axes = plots.new_figure(9, 2.8, columns=len(betas))
+    for ax, beta in zip(axes, betas, strict=True):
+        path = two_answers(beta, 1.0, whitened=True, steps=800)
+        ax.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
+        ax.set(title=f"β = {beta:g}: {path[-1]:.3f}", xlabel="time", ylim=(0.45, 1.02))
+    axes[0].set_ylabel("π(better answer)")
+    return figure

@@ -1,0 +1,160 @@
+"""Notebook 08: ties under exact gradients, luck in many runs, PPO's clip, and a late rescue."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import plots
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.entropy import entropy
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.train import Trainer
+from rlhf_lab.world import World
+
+SUBSTEPS = 200
+"""Of the integration between two times of `flow`."""
+
+
+def flow(
+    start: Tensor, force: Callable[[Tensor], Tensor], times: Sequence[float]
+) -> dict[float, Tensor]:
+    """Integrate dθ/dt = force(log π), π = softmax(θ), and return the logits θ at some times.
+
+    The steps grow with t (the midpoint rule in log(1 + t)), because ties part ever more slowly.
+
+    Args:
+        start: π at time 0, (K,); θ = log π there.
+        force: of log π, (K,) -> (K,).
+        times: increasing, > 0.
+    """
+    theta, now = start.log(), 0.0
+    found = {now: theta}
+    for time in times:
+        ends = math.log1p(now), math.log1p(time)
+        grid = torch.linspace(*ends, SUBSTEPS + 1, dtype=torch.float64).expm1()
+        for a, b in itertools.pairwise(grid):
+            middle = theta + (b - a) / 2 * force(theta.log_softmax(0))
+            theta = theta + (b - a) * force(middle.log_softmax(0))
+        now, found[time] = time, theta
+    return found
+
+
+def fate_figure(paths: Tensor) -> Figure:
+    """Many runs with two equal answers, one per row, and where they end.
+
+    Args:
+        paths: π(A) over time, (steps, runs).
+    """
+    figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
+    rows = paths[:, paths[-1].argsort()].T.numpy()
+    colours = LinearSegmentedColormap.from_list("fates", (plots.ORANGE, "white", plots.BLUE))
+    left.imshow(rows, cmap=colours, vmin=0, vmax=1, aspect="auto", origin="lower")
+    for height, answer in ((0.93, "A alone"), (0.07, "B alone")):
+        left.text(0.97, height, answer, transform=left.transAxes, ha="right", va="center",
+                  weight="bold", bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
+    left.set(title="π(A): white is ½", xlabel="update", ylabel="run, sorted by its end")
+    right.hist(paths[-1].numpy(), bins=20, range=(0, 1), color=plots.SKY, edgecolor="white")
+    right.set(title=f"where all {paths.shape[1]} end", xlabel="π(A)", ylabel="runs")
+    return figure
+
+
+def collapsed(paths: Tensor) -> float:
+    """Share of the runs that end with more than 0.9 on one of the two answers."""
+    last = paths[-1]
+    return ((last > 0.9) | (last < 0.1)).double().mean().item()
+
+
+def fates_figure(several: dict[str, Tensor]) -> Figure:
+    """Where all runs end, side by side: {title: paths}."""
+    figure, axes = plots.new_figure(9, 2.6, columns=len(several))
+    for ax, (title, paths) in zip(axes, several.items(), strict=True):
+        ax.hist(paths[-1].numpy(), bins=20, range=(0, 1), color=plots.SKY, edgecolor="white")
+        ax.set(title=title, xlabel="π(A)", ylim=(0, paths.shape[1] / 2))
+    axes[0].set_ylabel("runs")
+    return figure
+
+
+def clipped_entropy(
+    low: float, high: float, *, iterations: int = 100, runs: int = 60, seed: int = 0
+) -> list[float]:
+    """Mean entropy of PPO on rewards that mean nothing, before and after each iteration.
+
+    Sixteen answers, the k-th at first with probability ∝ 1/k. Each iteration draws 64, gives each
+    a random advantage ±1, and takes 8 epochs of step 2 on the clipped surrogate.
+
+    Args:
+        low, high: the ratio π/π_old stays between 1 − low and 1 + high; inf does not clip.
+        iterations, runs, seed: how long, how many at once, and of which generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    start = 1 / torch.arange(1, 17, dtype=torch.float64)
+    logits = (start / start.sum()).log().repeat(runs, 1)
+    entropies = [entropy(logits).mean().item()]
+    for _ in range(iterations):
+        uniforms = torch.rand(runs, 64, generator=generator, dtype=torch.float64)
+        said = torch.searchsorted(logits.softmax(1).cumsum(1), uniforms).clamp(max=15)
+        up = torch.randint(0, 2, said.shape, generator=generator).double()
+        good = torch.zeros_like(logits).scatter_add_(1, said, up) / 64
+        bad = torch.zeros_like(logits).scatter_add_(1, said, 1 - up) / 64
+        old = logits.log_softmax(1)
+        for _ in range(8):
+            logprobs = logits.log_softmax(1)
+            ratio = (logprobs - old).exp()
+            pull = ratio * (good * (ratio <= 1 + high) - bad * (ratio >= 1 - low))
+            logits = logits + 2.0 * (pull - logprobs.exp() * pull.sum(1, keepdim=True))
+        entropies.append(entropy(logits).mean().item())
+    return entropies
+
+
+class Rescue(NamedTuple):
+    """One iteration of a run that starts from a collapsed policy; batch means."""
+
+    gold: float
+    entropy: float
+    """Mean of −log π(y), nats per review."""
+    distinct: int
+    """Different reviews of 128."""
+
+
+def rescue(
+    world: World, policy: GPT2, eta: float, beta: float, iterations: int, seed: int = 3
+) -> list[Rescue]:
+    """PPO from a given policy with other η and β; π_SFT stays the reference.
+
+    Args:
+        world: from `load_world()`.
+        policy: where to start; it is not changed.
+        eta, beta: from the first iteration on.
+        iterations: how many.
+        seed: of the run.
+    """
+    trainer = Trainer(world, PPOConfig(eta=eta, beta=beta, seed=seed, dtype="float64"))
+    trainer.policy.load_state_dict(policy.state_dict())
+    found = []
+    for _ in range(iterations):
+        stats, rollout = trainer.step(), trainer.rollout
+        if rollout is not None:
+            gold = world.gold(rollout.tokens, rollout.responses).mean().item()
+            found.append(Rescue(gold, stats.entropy, stats.distinct))
+    return found
+
+
+def rescue_figure(rescues: dict[str, list[Rescue]]) -> Figure:
+    """Gold score and entropy after η or β was changed: {name: iterations}."""
+    figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
+    styles = ((plots.RED, "--"), (plots.BLUE, "-"), (plots.GREEN, ":"))
+    for (name, run), (colour, style) in zip(rescues.items(), styles, strict=False):
+        left.plot([at.gold for at in run], color=colour, linestyle=style, label=name)
+        right.plot([at.entropy for at in run], color=colour, linestyle=style, label=name)
+    left.set(title="do readers like it again?", xlabel="iteration after the change",
+             ylabel="mean gold score")  # fmt: skip
+    right.set(title="is it varied again?", xlabel="iteration after the change",
+              ylabel="entropy, nats per review")  # fmt: skip
+    left.legend(frameon=False)
+    return figure

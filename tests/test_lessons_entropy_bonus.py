@@ -1,0 +1,85 @@
+"""Notebook 07's runs and figures against direct computations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_lab import PPOConfig, Trainer, load_world, plots
+from rlhf_lab.lessons import entropy_bonus as lesson
+from rlhf_lab.lessons.entropy_bonus import Run, two_answers
+
+
+@pytest.mark.parametrize("gap", [0.001, 1.0, 1000.0])
+def test_whitened_advantages_make_the_gap_irrelevant_and_β_critical(gap):
+    """At rest β·x = 1/√(p(1 − p)), which has no solution below min cosh(u)/u = 1.50888."""
+    assert two_answers(1.5, gap, whitened=True)[-1] > 0.999
+    p = two_answers(1.52, gap, whitened=True)[-1]
+    x = math.log(p / (1 - p))
+    assert 1.52 * x == pytest.approx(1 / math.sqrt(p * (1 - p)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("beta", "gap"), [(0.5, 0.1), (1.0, 1.0), (2.0, 1.0)])
+def test_advantages_left_alone_lead_to_the_optimum_of_the_objective(beta, gap):
+    path = two_answers(beta, gap, whitened=False)
+    assert path[0] == 0.5
+    assert path[-1] == pytest.approx(1 / (1 + math.exp(-gap / beta)), abs=1e-9)
+
+
+def test_runs_end_where_the_trainer_itself_ends():
+    world = load_world()
+    (run,) = lesson.ppo_runs(world, {(0.3, 0.1): 2}, seed=5, prompt="staff")
+    trainer = Trainer(world, PPOConfig(eta=0.3, beta=0.1, seed=5, dtype="float64"))
+    spreads = []
+    for _ in range(2):
+        trainer.step()
+        spreads.append(lesson.advantage_spread(trainer.rollout))
+    with torch.no_grad():
+        exact = world.evaluate(trainer.policy, "staff")
+    assert run[:6] == (0.3, 0.1, *(x.item() for x in exact))
+    assert run.spread == (spreads[0], spreads[1])
+
+
+def test_the_spread_is_what_whitening_divides_by():
+    """The rollout keeps A/σ_A: its mean over the mask is 0, so A − mean A = σ_A·whitened."""
+    trainer = Trainer(load_world(), PPOConfig(eta=0.3, dtype="float64"))
+    for _ in range(2):  # the first critic says 0 everywhere
+        trainer.step()
+    r = trainer.rollout
+    advantages = (r.returns - r.values)[r.mask]
+    rebuilt = lesson.advantage_spread(r) * r.advantages[r.mask]
+    torch.testing.assert_close(rebuilt, advantages - advantages.mean(), rtol=1e-6, atol=1e-9)
+
+
+def test_phase_figure_marks_each_run_by_what_readers_think_of_it():
+    grid = (0.0, 0.1, 1.0)
+    runs = [Run(0.0, 0.0, 2.0, -2.0, 30.0, 0.5, (1, 0)), Run(0.1, 1.0, 1.0, 0.5, 1, 3, (1, 1))]
+    figure = lesson.phase_figure(grid, grid, np.zeros((3, 3), dtype=int), ("collapse",), runs)
+    liked, disliked = (line for line in figure.axes[0].lines if "PPO" in line.get_label())
+    assert (liked.get_label(), list(liked.get_xdata())) == (
+        "PPO, gold ≥ 0",
+        [plots.place(grid, 0.1)],
+    )
+    assert list(disliked.get_ydata()) == [plots.place(grid, 0.0)]
+
+
+@pytest.mark.parametrize("advantages", ["whitened", "as they are"])
+def test_force_figure_says_where_the_better_answer_ends(advantages):
+    figure, words = lesson.force_figure(2.0, 1.0, advantages)
+    end = two_answers(2.0, 1.0, advantages == "whitened")[-1]
+    assert f"ends at {end:.3f}" in words
+    push, pull = figure.axes[0].lines
+    x, crossing = push.get_xdata(), math.log(end / (1 - end))
+    gaps = push.get_ydata() - pull.get_ydata()
+    assert gaps[0] > 0
+    assert x[np.argmax(gaps <= 0)] == pytest.approx(crossing, abs=0.03)
+
+
+def test_small_figures_draw_what_they_are_given():
+    figure = lesson.critical_figure([1.0, 3.0])
+    assert [ax.get_title() for ax in figure.axes] == ["β = 1: 1.000", "β = 3: 0.670"]
+    ax = figure.axes[0]
+    lesson.curves(ax, {"a": [1, 2], "b": [2, 1]}, "title", "steps", "nats")
+    assert [list(line.get_ydata()) for line in ax.lines[-2:]] == [[1, 2], [2, 1]]
+    assert ax.lines[-1].get_linestyle() != ax.lines[-2].get_linestyle()

@@ -1,0 +1,114 @@
+"""Notebook 08's flows, races and rescues against direct computations."""
+
+import math
+
+import pytest
+import torch
+
+from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.lessons import mode_collapse as lesson
+
+START = torch.tensor([0.36, 0.24, 0.40], dtype=torch.float64)
+SCORES = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+
+
+def vanilla(logprobs):
+    p = logprobs.exp()
+    return p * (SCORES - p @ SCORES)
+
+
+def natural(logprobs):
+    return SCORES - logprobs.exp() @ SCORES
+
+
+def test_the_natural_flow_is_the_tilt_by_time():
+    """dθ/dt = r − E[r] has the solution π_t ∝ π_0·exp(t·r)."""
+    flow = lesson.flow(START, natural, [0.5, 3.0])
+    assert list(flow) == [0.0, 0.5, 3.0]
+    for t, theta in flow.items():
+        tilted = (START.log() + t * SCORES).softmax(0)
+        torch.testing.assert_close(theta.softmax(0), tilted, rtol=0, atol=1e-5)
+
+
+def test_the_vanilla_flow_keeps_its_invariant_and_parts_the_tied():
+    flow = lesson.flow(START, vanilla, [1, 100, 10_000])
+    kept = [((-theta[0]).exp() - (-theta[1]).exp()).item() for theta in flow.values()]
+    assert kept == pytest.approx([1 / 0.36 - 1 / 0.24] * 4, abs=1e-4)
+    ratios = [(theta[0] - theta[1]).exp().item() for theta in flow.values()]
+    assert ratios == sorted(ratios)
+    assert ratios[-1] > 40
+
+
+def test_runs_count_as_collapsed_on_either_side():
+    paths = torch.tensor([[0.5] * 5, [0.95, 0.05, 0.5, 0.89, 0.11]])
+    assert lesson.collapsed(paths) == pytest.approx(0.4)
+
+
+def slow_clipped_entropy(low, high, iterations, runs, seed):
+    """The same, sample by sample, with autograd on the surrogate itself."""
+    generator = torch.Generator().manual_seed(seed)
+    start = 1 / torch.arange(1, 17, dtype=torch.float64)
+    logits = (start / start.sum()).log().repeat(runs, 1)
+    for _ in range(iterations):
+        p = logits.softmax(1)
+        uniforms = torch.rand(runs, 64, generator=generator, dtype=torch.float64)
+        said = (uniforms.unsqueeze(2) > p.cumsum(1).unsqueeze(1)).sum(2).clamp(max=15)
+        advantages = 2 * torch.randint(0, 2, said.shape, generator=generator).double() - 1
+        old = logits.log_softmax(1).gather(1, said)
+        for _ in range(8):
+            logits = logits.detach().requires_grad_(True)
+            ratio = (logits.log_softmax(1).gather(1, said) - old).exp()
+            clipped = ratio.clamp(1 - low, 1 + high)
+            gain = torch.minimum(ratio * advantages, clipped * advantages).mean(1).sum()
+            logits = logits + 2.0 * torch.autograd.grad(gain, logits)[0]
+    p = logits.detach().softmax(1)
+    return torch.special.entr(p).sum(1).mean().item()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.2), (0.2, math.inf), (math.inf, 0.2)])
+def test_the_clip_is_ppos(low, high):
+    fast = lesson.clipped_entropy(low, high, iterations=3, runs=4, seed=2)
+    assert fast[-1] == pytest.approx(slow_clipped_entropy(low, high, 3, 4, 2), abs=1e-9)
+
+
+def test_the_upper_clip_lowers_entropy_and_the_lower_protects_it():
+    free = math.inf
+    upper, lower, both, higher = (
+        lesson.clipped_entropy(*bounds, runs=30)[-1]
+        for bounds in ((free, 0.2), (0.2, free), (0.2, 0.2), (0.2, 0.28))
+    )
+    assert upper + 0.5 < min(lower, both, higher)
+    assert both < higher
+
+
+def test_a_rescue_starts_from_the_policy_it_is_given():
+    world = load_world()
+    collapsed = Trainer(world, PPOConfig(eta=0.0, seed=3, dtype="float64"))
+    for _ in range(12):
+        collapsed.step()
+    before = {name: p.clone() for name, p in collapsed.policy.named_parameters()}
+    found = lesson.rescue(world, collapsed.policy, eta=0.3, beta=0.1, iterations=2, seed=1)
+
+    own = Trainer(world, PPOConfig(eta=0.3, beta=0.1, seed=1, dtype="float64"))
+    own.policy.load_state_dict(collapsed.policy.state_dict())
+    for at in found:
+        stats = own.step()
+        assert at[1:] == (stats.entropy, stats.distinct)
+        assert at.gold == world.gold(own.rollout.tokens, own.rollout.responses).mean().item()
+    for name, p in collapsed.policy.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+def test_figures_draw_what_they_are_given():
+    paths = torch.tensor([[0.5, 0.5, 0.5], [0.9, 0.1, 0.6]], dtype=torch.float64)
+    left, right = lesson.fate_figure(paths).axes
+    assert left.images[0].get_array()[:, -1].tolist() == [0.1, 0.6, 0.9]
+    assert sum(bar.get_height() for bar in right.patches) == 3
+    assert [ax.get_title() for ax in lesson.fates_figure({"x": paths, "y": paths}).axes] == [
+        "x",
+        "y",
+    ]
+    run = [lesson.Rescue(-2.0, 1.0, 3), lesson.Rescue(1.0, 2.0, 9)]
+    left, right = lesson.rescue_figure({"η": run}).axes
+    assert list(left.lines[0].get_ydata()) == [-2.0, 1.0]
+    assert list(right.lines[0].get_ydata()) == [1.0, 2.0]
