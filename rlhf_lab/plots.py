@@ -110,34 +110,48 @@ def region_map(
     betas: Sequence[float],
     regions: np.ndarray,
     names: Sequence[str],
-    here: tuple[int, int],
-) -> Artist:
-    """What the optimum is like at each (η, β), with the present pair marked.
+) -> None:
+    """What the optimum is like at each (η, β), on logarithmic axes that have room for 0.
 
     Args:
-        ax: where to draw.
-        etas, betas: the values of the grid.
+        ax: where to draw; `place` says where on it a pair lies.
+        etas, betas: the values of the grid, 0 first and then by equal factors.
         regions: index into `names` for each pair, (len(betas), len(etas)).
         names: of the regions.
-        here: the present pair as (column, row).
     """
-    ax.pcolormesh(
-        regions, cmap=ListedColormap(_REGION_COLOURS[: len(names)]), vmin=-0.5,
-        vmax=len(names) - 0.5, edgecolors="white", linewidth=0.8,
-    )  # fmt: skip
+    edges = [np.array([-2, *range(1, len(values) + 1)]) for values in (etas, betas)]
+    colours = ListedColormap(REGION_COLOURS[: len(names)])
+    ax.pcolormesh(*edges, regions, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5)
+    ax.axvline(1, color="white", linewidth=2)
+    ax.axhline(1, color="white", linewidth=2)
     for index, name in enumerate(names):
-        cells = np.argwhere(regions == index)
-        if len(cells):
-            row, column = cells[np.abs(cells - cells.mean(axis=0)).sum(axis=1).argmin()] + 0.5
-            ax.text(
-                float(column), float(row), name, ha="center", va="center", fontsize=9, weight="bold"
-            )
-    (mark,) = ax.plot(here[0] + 0.5, here[1] + 0.5, "o", markersize=13, fillstyle="none",
-                      color=BLACK, markeredgewidth=2.5)  # fmt: skip
-    ax.set_xticks(np.arange(len(etas)) + 0.5, [f"{eta:g}" for eta in etas], fontsize=8)
-    ax.set_yticks(np.arange(len(betas)) + 0.5, [f"{beta:g}" for beta in betas], fontsize=8)
+        if (regions == index).any():
+            row, column = _deepest(regions == index)
+            ax.text(column + 0.5, row + 0.5, name, ha="center", va="center", weight="bold")
+    for axis, values in ((ax.xaxis, etas), (ax.yaxis, betas)):
+        shown = [x for x in (0, 0.03, 0.1, 0.3, 1, 3, 10) if x in values]
+        axis.set_ticks([place(values, x) for x in shown], [f"{x:g}" for x in shown])
     ax.set(xlabel="η, weight of the KL penalty", ylabel="β, weight of the entropy bonus")
-    return mark
 
 
-_REGION_COLOURS = ["#F3B08A", "#A8DCC5", "#C9C9C9", "#E3C1D4"]
+def place(values: Sequence[float], x: float) -> float:
+    """The coordinate of x ≥ 0 on an axis of `region_map` whose grid has these values."""
+    if x <= 0:
+        return -0.5
+    return 0.5 + float(np.interp(np.log(x), np.log(values[1:]), range(1, len(values))))
+
+
+def _deepest(inside: np.ndarray) -> tuple[int, int]:
+    """The cell of a region that is farthest from its border: row and column."""
+    left = inside
+    while left.any():
+        last = left
+        grown = np.pad(left, 1)
+        left = left & grown[2:, 1:-1] & grown[:-2, 1:-1] & grown[1:-1, 2:] & grown[1:-1, :-2]
+    cells = np.argwhere(last)
+    row, column = cells[np.abs(cells - cells.mean(axis=0)).sum(axis=1).argmin()]
+    return int(row), int(column)
+
+
+REGION_COLOURS = ("#F3B08A", "#A8DCC5", "#C9C9C9", "#E3C1D4")
+"""For the four kinds of optimum, pale enough to write on."""

@@ -1,154 +1,227 @@
 """Sliders for η and β over the exact optimum: every move recomputes all 402,234 responses."""
 
-import functools
-from typing import NamedTuple
+import copy
+import html
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from rlhf_lab import exact, plots
-from rlhf_lab.collapse import effective_responses
+from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS
-from rlhf_lab.report import Metrics, optimum_at
-from rlhf_lab.world import World, response_text
+from rlhf_lab.ui.explorer_panels import PANELS, Panel, check_panels, new_panels
+from rlhf_lab.ui.explorer_words import STYLE, table, words
+from rlhf_lab.ui.landscape import (
+    BETA_POSITIONS,
+    ETA_POSITIONS,
+    SCORES,
+    Ghost,
+    State,
+    ghost,
+    optima,
+)
+from rlhf_lab.ui.live import LiveFigure
+from rlhf_lab.world import World
 
-ETAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
-BETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-REGIONS = ("collapse", "useful", "frozen", "word salad")
+_DPI = 120
+"""A few more pixels than are shown, for sharpness; twice as many would cost 6 ms a picture."""
+_POSITIONS = {
+    "prompt": PROMPTS,
+    "eta": ETA_POSITIONS,
+    "beta": BETA_POSITIONS,
+    "score": SCORES,
+}
 
 
-class Point(NamedTuple):
-    """The optimum at one (η, β) for one prompt."""
+def optimum_figure(
+    world: World,
+    prompt: str,
+    eta: float,
+    beta: float,
+    score: str = "reward model",
+    panels: Sequence[str] = tuple(PANELS),
+) -> Figure:
+    """The explorer's picture at one (η, β), for pages that no kernel serves.
 
-    metrics: Metrics
-    region: str
-
-
-def region(point: Metrics, reference: Metrics) -> str:
-    """A name for what an optimum is like; the borders are ours, the numbers are exact.
-
-    frozen: KL(π ‖ π_SFT) < 0.2 nats, as good as untrained. Otherwise, where careful readers
-    dislike it (gold < 0): word salad if it is more random than π_SFT, collapse if it is less.
-    The rest is useful.
+    Args:
+        world, prompt, score, panels: as in `Explorer`.
+        eta, beta: at least 0; here they need not be positions of the sliders.
     """
-    if point.kl < 0.2:
-        return "frozen"
-    if point.gold >= 0:
-        return "useful"
-    return "word salad" if point.entropy > reference.entropy else "collapse"
-
-
-@functools.cache
-def landscape(world: World, prompt: str) -> dict[tuple[float, float], Point]:
-    """The optimum at every pair of slider positions; about a second, then kept."""
-    tables = world.tables(prompt)
-
-    def measure(logprobs: Tensor) -> Metrics:
-        return Metrics(*(x.item() for x in exact.evaluate(logprobs, *tables[1:])))
-
-    reference = measure(tables.ref_logprobs)
-    pairs = [(eta, beta) for eta in ETAS for beta in BETAS]
-    metrics = [measure(optimum_at(tables, *pair)) for pair in pairs]
-    return {pair: Point(m, region(m, reference)) for pair, m in zip(pairs, metrics, strict=True)}
-
-
-def optimum_figure(world: World, prompt: str, eta: float, beta: float, k: int = 7) -> Figure:
-    """What the optimal policy for (η, β) says, beside the map of all pairs of positions."""
-    tables = world.tables(prompt)
-    logprobs = optimum_at(tables, eta, beta)
-    chosen = logprobs.topk(k).indices
-    chosen = chosen[logprobs[chosen] > -torch.inf]
-    # Fixed margins: under a moving slider nothing but the bars and the mark may move.
-    margins = {"left": 0.19, "right": 0.99, "bottom": 0.15, "top": 0.91, "wspace": 0.2}
-    figure, (left, right) = plots.new_figure(10.5, 3.6, columns=2, margins=margins)
-    plots.top_responses(
-        left,
-        [response_text(i) for i in chosen.tolist()],
-        logprobs[chosen].exp().tolist(),
-        tables.golds[chosen].tolist(),
-        tables.ref_logprobs[chosen].exp().tolist(),
-        rows=k,
-    )
-    left.set_title(f"“{prompt}”: the likeliest responses of π*", fontsize=11)
-    points = landscape(world, prompt)
-    grid = np.array([[REGIONS.index(points[eta, beta].region) for eta in ETAS] for beta in BETAS])
-    plots.region_map(right, ETAS, BETAS, grid, REGIONS, (ETAS.index(eta), BETAS.index(beta)))
-    right.set_title("what π* is like at each (η, β)", fontsize=11)
+    source = optima(world, prompt, score)
+    sft = ghost(world, prompt)
+    figure, drawn = new_panels(source, panels, sft)
+    for panel in drawn:
+        panel.show(source.state(eta, beta, sft.logprobs))
     return figure
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]
-    """Two sliders and a prompt; what they show is the optimum itself, not a trained policy.
+    """Two sliders, a prompt and a score; what they show is the optimum, not a trained policy.
 
     Args:
         world: from `load_world()`.
         prompt: "food" or "staff".
-        eta, beta: where the sliders start; one of `ETAS`, `BETAS`.
+        eta, beta: where the sliders start; one of `ETA_POSITIONS`, `BETA_POSITIONS`.
+        score: what π* maximises, the "reward model"'s score or the "gold" score itself.
+        panels: which of "responses", "frontier" and "map" to draw, from left to right.
+        policy: to compare with, as it is now, such as `trainer.policy`; π_SFT if left out.
+        policy_name: what to call it, in at most 6 letters.
+
+    Raises:
+        ValueError: no such prompt, score or panel, or not a position of the slider.
+
+    `set` moves the controls from code, `state` reads what is shown:
+
+        explorer = Explorer(load_world(), eta=0.3)
+        explorer.set(beta=0.1, prompt="staff")
+        explorer.state.metrics.gold
     """
 
     def __init__(
-        self, world: World, prompt: str = "food", eta: float = 0.3, beta: float = 0.0
+        self,
+        world: World,
+        prompt: str = "food",
+        eta: float = 0.3,
+        beta: float = 0.0,
+        *,
+        score: str = "reward model",
+        panels: Sequence[str] = tuple(PANELS),
+        policy: GPT2 | None = None,
+        policy_name: str = "π_SFT",
     ) -> None:
         self.world = world
-        wide = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "150px"}}
-        self.eta_slider = widgets.SelectionSlider(
-            options=[(f"{x:g}", x) for x in ETAS], value=eta, description="η  (KL penalty)", **wide
+        check_panels(panels)
+        self._table = "responses" in panels
+        self._pictures = [name for name in panels if name != "responses"]
+        self._policy, self._policy_name = copy.deepcopy(policy), policy_name
+        self._ghosts: dict[str, Ghost] = {}
+        self._lock = threading.RLock()
+        self._drawn: dict[tuple[str, str], tuple[LiveFigure, list[Panel]]] = {}
+        self.eta_slider = _slider("eta", "η, KL penalty")
+        self.beta_slider = _slider("beta", "β, entropy bonus")
+        self.prompt_buttons = _buttons("prompt", "prompt")
+        self.score_buttons = _buttons("score", "maximise")
+        self.words = widgets.HTML(layout=_share("440px")).add_class("rlhf-says")
+        self.picture = widgets.Image(format="png", layout=_share("380px", max_width="620px"))
+        shown = [self.words, self.picture] if self._pictures else [self.words]
+        rows = (
+            [self.eta_slider, self.beta_slider],
+            [self.prompt_buttons, self.score_buttons],
+            shown,
         )
-        self.beta_slider = widgets.SelectionSlider(
-            options=[(f"{x:g}", x) for x in BETAS], value=beta, description="β  (entropy)", **wide
-        )
-        self.prompt_buttons = widgets.ToggleButtons(
-            options=PROMPTS, value=prompt, description="prompt", style={"button_width": "80px"}
-        )
-        self.picture = widgets.Image(
-            format="png", layout=widgets.Layout(width="1155px", max_width="100%")
-        )
-        self.words = widgets.HTML()
-        sliders = widgets.HBox([self.eta_slider, self.beta_slider])
-        super().__init__([sliders, self.prompt_buttons, self.words, self.picture])
-        for control in (self.eta_slider, self.beta_slider, self.prompt_buttons):
-            control.observe(self._draw, "value")
+        super().__init__([widgets.HTML(STYLE), *map(widgets.HBox, rows)])
+        self.add_class("rlhf-explorer")
+        self.set(eta=eta, beta=beta, prompt=prompt, score=score)
         self._draw()
+        for control in self._controls.values():
+            control.observe(self._on_change, "value")
 
     def __repr__(self) -> str:
-        eta, beta = self.eta_slider.value, self.beta_slider.value
-        return f"Explorer(prompt={self.prompt_buttons.value!r}, eta={eta:g}, beta={beta:g})"
+        values = ", ".join(f"{name}={c.value!r}" for name, c in self._controls.items())
+        return f"Explorer({values})"
 
     @property
-    def point(self) -> Point:
-        """The exact numbers at the sliders' position."""
-        points = landscape(self.world, self.prompt_buttons.value)
-        return points[self.eta_slider.value, self.beta_slider.value]
+    def _controls(self) -> dict[str, Any]:
+        return {
+            "prompt": self.prompt_buttons,
+            "eta": self.eta_slider,
+            "beta": self.beta_slider,
+            "score": self.score_buttons,
+        }
 
-    def set(self, *, eta: float | None = None, beta: float | None = None) -> None:
-        """Move the sliders from code.
+    @property
+    def state(self) -> State:
+        """The exact numbers at the controls' present position."""
+        prompt, eta, beta, score = (control.value for control in self._controls.values())
+        ghost_logprobs = self._compared_with(prompt).logprobs
+        return optima(self.world, prompt, score).state(eta, beta, ghost_logprobs)
+
+    def set(
+        self,
+        *,
+        eta: float | None = None,
+        beta: float | None = None,
+        prompt: str | None = None,
+        score: str | None = None,
+    ) -> None:
+        """Move the controls from code; what is left out stays.
 
         Raises:
-            ValueError: not one of the sliders' positions.
+            ValueError: not one of a control's positions; the message names the nearest.
         """
-        for name, slider, value in (
-            ("eta", self.eta_slider, eta),
-            ("beta", self.beta_slider, beta),
-        ):
-            positions = [x for _, x in slider.options]
-            if value is not None and value not in positions:
-                raise ValueError(f"{name} must be one of {positions}, got {value}")
-            if value is not None:
-                slider.value = value
+        wanted = {"prompt": prompt, "eta": eta, "beta": beta, "score": score}
+        moves = [(name, value) for name, value in wanted.items() if value is not None]
+        for name, value in moves:
+            _require_position(name, value, _POSITIONS[name])
+        for name, value in moves:
+            self._controls[name].value = value
 
-    def _draw(self, _: object = None) -> None:
-        (score, gold, kl, entropy), region = self.point
-        eta, beta = self.eta_slider.value, self.beta_slider.value
-        note = ""
-        if eta + beta == 0:
-            note = " Nothing holds the policy: π* is the one response that scores highest."
-        self.words.value = (
-            f"<b>{region}</b>: E[score] {score:.2f}, <b>E[gold] {gold:.2f}</b>, "
-            f"KL(π* ‖ π_SFT) {kl:.2f} nats, H {entropy:.2f} nats = as varied as "
-            f"{effective_responses(entropy):,.0f} equally likely responses.{note}"
-        )
-        figure = optimum_figure(self.world, self.prompt_buttons.value, eta, beta)
-        self.picture.value = plots.png(figure)
+    def _on_change(self, _: object) -> None:
+        try:
+            self._draw()
+        except Exception as error:  # Jupyter shows what goes wrong in a callback nowhere
+            said = html.escape(f"{type(error).__name__}: {error}")
+            self.words.value = f'<p role="alert"><b>The picture is out of date.</b> {said}</p>'
+
+    def _draw(self) -> None:
+        # Two threads may come here: the last one in reads the controls last, so it is right.
+        with self._lock:
+            state = self.state
+            if self._pictures:
+                live, panels = self._figure(state.prompt, state.score)
+                for panel in panels:
+                    panel.show(state)
+                self.picture.value = live.png()
+            says = table(state, self._policy_name) if self._table else ""
+            self.words.value = words(state) + says
+
+    def _figure(self, prompt: str, score: str) -> tuple[LiveFigure, list[Panel]]:
+        if (prompt, score) not in self._drawn:
+            source = optima(self.world, prompt, score)
+            figure, panels = new_panels(source, self._pictures, self._compared_with(prompt))
+            moving = [artist for panel in panels for artist in panel.moving]
+            self._drawn[prompt, score] = LiveFigure(figure, moving, dpi=_DPI), panels
+        return self._drawn[prompt, score]
+
+    def _compared_with(self, prompt: str) -> Ghost:
+        if prompt not in self._ghosts:
+            self._ghosts[prompt] = ghost(self.world, prompt, self._policy, self._policy_name)
+        return self._ghosts[prompt]
+
+
+def _share(basis: str, **more: str) -> widgets.Layout:
+    """Room in a row that wraps: at least about `basis`, more if there is more."""
+    return widgets.Layout(flex=f"1 1 {basis}", width="auto", min_width="0", **more)
+
+
+def _slider(name: str, description: str) -> widgets.SelectionSlider:
+    slider = widgets.SelectionSlider(
+        options=[(f"{x:g}", x) for x in _POSITIONS[name]],
+        description=description,
+        style={"description_width": "initial"},
+        layout=_share("360px", max_width="560px"),
+    )
+    return slider.add_class(f"rlhf-{name}")
+
+
+def _buttons(name: str, description: str) -> widgets.ToggleButtons:
+    buttons = widgets.ToggleButtons(
+        options=_POSITIONS[name],
+        description=description,
+        style={"button_width": "auto", "description_width": "initial"},
+    )
+    return buttons.add_class(f"rlhf-{name}")
+
+
+def _require_position(name: str, value: Any, positions: Sequence[Any]) -> None:
+    if value in positions:
+        return
+    if isinstance(value, str) or isinstance(positions[0], str):
+        raise ValueError(f"{name} must be one of {tuple(positions)}, got {value!r}")
+    nearest = sorted(sorted(positions, key=lambda x: abs(x - value))[:2])
+    raise ValueError(
+        f"{name} = {value!r} is not a position of the slider; the nearest are "
+        f"{' and '.join(f'{x:g}' for x in nearest)}"
+    )

@@ -1,0 +1,135 @@
+"""What the explorer shows as HTML: the numbers of one optimum and its most probable responses.
+
+A browser draws a table faster and sharper than matplotlib, and reads it aloud to who needs it.
+"""
+
+import html
+import math
+
+from rlhf_lab.collapse import effective_responses
+from rlhf_lab.plots import RED, REGION_COLOURS, SKY
+from rlhf_lab.ui.landscape import DRAWS, REGIONS, ROWS, Said, State
+
+_MEANINGS = {
+    "useful": "careful readers like it, and it has more than one thing to say",
+    "frozen": "hardly different from π_SFT",
+    "word salad": "more random than π_SFT, and careful readers dislike it",
+}
+
+
+def words(state: State) -> str:
+    """One sentence on what the optimum is like, and its numbers."""
+    score, gold, kl, entropy = state.metrics
+    numbers = {
+        "E[score]": _number(score),
+        "E[gold]": _number(gold),
+        "KL(π* ‖ π_SFT)": f"{_number(kl)} nats",
+        "H(π*)": f"{_number(entropy)} nats",
+        "exp H": f"{_count(effective_responses(entropy))} responses",
+        f"different of {DRAWS}": _count(state.distinct),
+    }
+    items = "".join(f"<li>{name}<b>{number}</b></li>" for name, number in numbers.items())
+    colour = REGION_COLOURS[REGIONS.index(state.region)]
+    return (
+        f'<p role="status">η = {state.eta:g}, β = {state.beta:g}: '
+        f'<span class="rlhf-region" style="background: {colour}">{state.region}</span> '
+        f"<br>{_meaning(state)}</p><ul>{items}</ul>"
+    )
+
+
+def _meaning(state: State) -> str:
+    if state.eta + state.beta == 0:
+        return "nothing holds π*: it is the one response that scores highest"
+    if state.region in _MEANINGS:
+        return _MEANINGS[state.region]
+    if state.metrics.gold < 0:
+        return "few things to say, and careful readers dislike them"
+    return "nearly always the same, though careful readers like it"
+
+
+def table(state: State, ghost: str) -> str:
+    """The most probable responses; the bar is hatched where the gold score is negative.
+
+    Args:
+        state: what to show.
+        ghost: name of the policy that the marks on the bars stand for.
+    """
+    ghost = html.escape(ghost)
+    head = "".join(f"<th scope=col>{name}</th>" for name in ("π*", ghost, "score", "gold"))
+    rows = [_row(said) for said in state.responses]
+    rows += ["<tr><td colspan=6>&nbsp;</td></tr>"] * (ROWS - len(rows))
+    total = share(sum(said.probability for said in state.responses))
+    return (
+        f"<table><thead><tr><th scope=col>of “{state.prompt}” π* says</th>"
+        f"<td class=rlhf-bar><i class=rlhf-ghost></i>{ghost}</td>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<p class=rlhf-note>These are {total} of what it says.</p>"
+    )
+
+
+def _row(said: Said) -> str:
+    kind = "rlhf-bad" if said.gold < 0 else "rlhf-good"
+    bar = (
+        f'<i class="{kind}" style="width:{said.probability:.1%}"></i>'
+        f'<i class=rlhf-ghost style="left:{said.ghost:.1%}"></i>'
+    )
+    numbers = (share(said.probability), share(said.ghost), signed(said.score), signed(said.gold))
+    cells = "".join(f"<td>{number}</td>" for number in numbers)
+    return f"<tr><th scope=row>{said.text}</th><td class=rlhf-bar>{bar}</td>{cells}</tr>"
+
+
+def share(p: float) -> str:
+    """A probability in five characters: "31%", "0.4%", and below that "10⁻⁷".
+
+    >>> share(0.307), share(0.0042), share(3e-7)
+    ('31%', '0.4%', '10⁻⁷')
+    """
+    if p >= 0.0005 or p == 0:
+        return f"{p:.0%}" if p >= 0.0995 or p == 0 else f"{p:.1%}"
+    return "10⁻" + str(round(-math.log10(p))).translate(_RAISED)
+
+
+def signed(x: float) -> str:
+    """A score with its sign, as printed: "+1.3", "−2.0"."""
+    return f"{round(x, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _number(x: float) -> str:
+    return f"{round(x, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def _count(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}"
+
+
+STYLE = f"""<style>
+.rlhf-explorer {{ max-width: 1240px; color: var(--jp-content-font-color1, inherit); }}
+.rlhf-explorer .widget-hbox {{ flex-wrap: wrap; overflow: visible; column-gap: 20px; }}
+.rlhf-explorer .widget-html-content {{ line-height: 1.35; white-space: normal; }}
+.rlhf-explorer .widget-toggle-buttons {{ display: flex; align-items: center; width: auto; }}
+.rlhf-explorer img {{ border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px;
+  align-self: flex-start; height: auto; }}
+.rlhf-says {{ font-size: var(--jp-content-font-size1, 14px); }}
+.rlhf-says p {{ margin: 4px 0 10px; }}
+.rlhf-region {{ color: #000; border-radius: 4px; padding: 1px 8px; font-weight: bold; }}
+.rlhf-says ul {{ display: grid; gap: 6px 12px; margin: 0 0 14px; padding: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(max(9em, 30%), 1fr)); }}
+.rlhf-says li {{ margin: 0; color: var(--jp-ui-font-color2, #555); font-size: 0.92em; }}
+.rlhf-says b {{ display: block; font-weight: normal; font-size: 1.25em;
+  color: var(--jp-content-font-color1, inherit); font-variant-numeric: tabular-nums; }}
+.rlhf-says table {{ table-layout: fixed; border-collapse: collapse; width: 100%;
+  font-variant-numeric: tabular-nums; }}
+.rlhf-says th, .rlhf-says td {{ padding: 2px 0; text-align: right; white-space: nowrap;
+  font-weight: normal; width: 3.3em; }}
+.rlhf-says thead, .rlhf-note {{ color: var(--jp-ui-font-color2, #555); font-size: 0.92em; }}
+.rlhf-says th:first-child {{ text-align: left; width: 14.2em; }}
+.rlhf-says td.rlhf-bar {{ position: relative; text-align: left; width: auto; }}
+.rlhf-bar i {{ position: absolute; top: 3px; bottom: 3px; left: 0; }}
+.rlhf-good {{ background: {SKY}; }}
+.rlhf-bad {{ background: repeating-linear-gradient(135deg, {RED} 0 5px, #fff 5px 7px); }}
+.rlhf-ghost {{ border-left: 3px solid currentColor; }}
+.rlhf-says thead .rlhf-bar {{ padding-left: 8px; }}
+</style>"""

@@ -1,0 +1,250 @@
+"""The exact numbers behind the explorer: π* at every (η, β), for each prompt and each score.
+
+All 402,234 responses in float64 take 3 ms here, so a slider never waits for them.
+"""
+
+import functools
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_lab import exact
+from rlhf_lab.collapse import effective_responses
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.report import Metrics
+from rlhf_lab.world import World, response_text
+
+_DECADE = (10, 11, 12.5, 14, 16, 18, 20, 22.5, 25, 27.5, 30, 35, 40, 45, 50, 55, 60, 70, 80, 90)
+_LOGARITHMIC = [round(x * 10.0**k, 6) for k in (-3, -2, -1, 0) for x in _DECADE]
+ETA_POSITIONS = (0.0, *(x for x in _LOGARITHMIC if x <= 10))
+BETA_POSITIONS = (0.0, *(x for x in _LOGARITHMIC if x <= 2))
+"""Where the sliders can stand: 0, then twenty steps per factor of ten."""
+ETAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+BETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""The coarse grid of `landscape`, for tables."""
+SCORES = ("reward model", "gold")
+"""What r can be: the reward model's score, or what careful readers think."""
+REGIONS = ("collapse", "useful", "frozen", "word salad")
+ROWS = 7
+"""How many responses are shown."""
+DRAWS = 128
+
+
+class Point(NamedTuple):
+    """The optimum at one (η, β) for one prompt."""
+
+    metrics: Metrics
+    region: str
+
+
+class Said(NamedTuple):
+    """One response and what is true of it; `ghost` is its probability under another policy."""
+
+    text: str
+    probability: float
+    ghost: float
+    score: float
+    gold: float
+
+
+class State(NamedTuple):
+    """All that the explorer shows of one optimum."""
+
+    prompt: str
+    score: str
+    """Which score is maximised, one of `SCORES`."""
+    eta: float
+    beta: float
+    metrics: Metrics
+    region: str
+    distinct: float
+    """Different responses to expect in 128 draws, Σ_y 1 − (1 − π*(y))^128."""
+    responses: list[Said]
+    """The most probable first."""
+
+
+def region(point: Metrics, reference: Metrics) -> str:
+    """A name for what an optimum is like; the borders are ours, the numbers are exact.
+
+    - frozen: KL(π ‖ π_SFT) < 0.2 nats, as good as untrained. Otherwise
+    - collapse: as varied as fewer than two equally likely responses, whatever they are worth;
+    - where careful readers dislike it (gold < 0), word salad if it is more random than π_SFT,
+      and collapse if it is less;
+    - useful: the rest.
+    """
+    if point.kl < 0.2:
+        return "frozen"
+    if effective_responses(point.entropy) < 2:
+        return "collapse"
+    if point.gold >= 0:
+        return "useful"
+    return "word salad" if point.entropy > reference.entropy else "collapse"
+
+
+class Ghost(NamedTuple):
+    """A policy to compare π* with, for one prompt."""
+
+    name: str
+    logprobs: Tensor
+    """log π(y), (N,)."""
+    metrics: Metrics
+
+
+def ghost(world: World, prompt: str, policy: GPT2 | None = None, name: str = "π_SFT") -> Ghost:
+    """A policy's exact numbers; π_SFT's if there is no policy."""
+    _, ref_logprobs, scores, golds = world.tables(prompt)
+    logprobs = ref_logprobs if policy is None else world.logprobs(policy, prompt).detach()
+    numbers = exact.evaluate(logprobs, ref_logprobs, scores, golds)
+    return Ghost(name, logprobs, Metrics(*(x.item() for x in numbers)))
+
+
+class Optima:
+    """π*(y) ∝ π_SFT(y)^(η/τ)·exp(r(y)/τ), τ = η + β, for one prompt and one r, at any (η, β).
+
+    `exact.optimum` and `exact.evaluate` are the same mathematics in more steps.
+
+    Args:
+        world: from `load_world()`.
+        prompt: "food" or "staff".
+        score: r, one of `SCORES`.
+
+    Raises:
+        ValueError: there is no such prompt or score.
+    """
+
+    def __init__(self, world: World, prompt: str, score: str) -> None:
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {score!r}")
+        _, ref_logprobs, scores, golds = world.tables(prompt)
+        self.prompt, self.score = prompt, score
+        self._r = 1 + SCORES.index(score)
+        self._rows = torch.stack([ref_logprobs, scores, golds, torch.ones_like(scores)])  # (4, N)
+        self._contenders = contenders(ref_logprobs, self._rows[self._r], ROWS)
+        self._points: dict[tuple[float, float], Point] = {}
+        self.reference = ghost(world, prompt).metrics
+
+    def point(self, eta: float, beta: float) -> Point:
+        """The numbers of π* and the name of where it lies; kept."""
+        if (eta, beta) not in self._points:
+            self._points[eta, beta] = self._solve(eta, beta)[1]
+        return self._points[eta, beta]
+
+    def state(self, eta: float, beta: float, ghost_logprobs: Tensor) -> State:
+        """All that there is to show of π*.
+
+        Args:
+            eta, beta: η, β ≥ 0.
+            ghost_logprobs: of the policy to compare with, (N,).
+        """
+        p, (metrics, name) = self._solve(eta, beta)
+        missed = 1 - p
+        for _ in range(DRAWS.bit_length() - 1):  # (1 − p)^128 is seven squares
+            missed.mul_(missed)
+        best = self._contenders[p[self._contenders].argsort(descending=True, stable=True)[:ROWS]]
+        best = best[p[best] > 0]
+        columns = (p[best], ghost_logprobs[best].exp(), *self._rows[1:3, best])
+        numbers = torch.stack(columns, dim=1).tolist()
+        texts = [response_text(i) for i in best.tolist()]
+        said = [Said(text, *row) for text, row in zip(texts, numbers, strict=True)]
+        distinct = len(p) - missed.sum().item()
+        return State(self.prompt, self.score, eta, beta, metrics, name, distinct, said)
+
+    def regions(self) -> np.ndarray:
+        """Index into `REGIONS` at every pair of slider positions, (len(betas), len(etas)).
+
+        Squares of four steps whose corners agree are taken to be of one kind, all others are
+        divided: a second instead of five.
+        """
+        grid = np.full((len(BETA_POSITIONS), len(ETA_POSITIONS)), -1)
+        self._fill(grid, (0, len(BETA_POSITIONS) - 1), (0, len(ETA_POSITIONS) - 1))
+        return grid
+
+    def _fill(self, grid: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        for j, i in itertools.product(rows, columns):
+            if grid[j, i] < 0:
+                name = self.point(ETA_POSITIONS[i], BETA_POSITIONS[j]).region
+                grid[j, i] = REGIONS.index(name)
+        corners = {grid[j, i] for j in rows for i in columns}
+        block = grid[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]
+        if len(corners) == 1 and max(block.shape) <= 5:
+            block[block < 0] = corners.pop()
+        elif (block < 0).any():
+            for quarter in itertools.product(_halves(rows), _halves(columns)):
+                self._fill(grid, *quarter)
+
+    def _solve(self, eta: float, beta: float) -> tuple[Tensor, Point]:
+        """π*, (N,), and its numbers: two products and one exp over all N."""
+        tau = eta + beta
+        if min(eta, beta) < 0 or not math.isfinite(tau):
+            raise ValueError(f"η and β must be finite and at least 0, got {eta} and {beta}")
+        weights = self._rows.new_zeros(4)
+        weights[0], weights[self._r] = eta, 1.0
+        if tau:
+            # The most probable response is a contender: theirs is the highest logit of all.
+            weights[3] = -(weights @ self._rows[:, self._contenders]).max()
+            weights /= tau
+            p = (weights @ self._rows).exp_()
+        else:  # the limit: all mass on the highest score
+            p = torch.zeros_like(self._rows[0])
+            p[self._rows[self._r].argmax()] = 1.0
+        sums = self._rows @ p
+        z = sums[3].item()
+        ref, score, gold, _ = (sums / z).tolist()
+        entropy = math.log(z) - (weights @ sums).item() / z if tau else 0.0
+        metrics = Metrics(score, gold, -entropy - ref, entropy)
+        return p.div_(z), Point(metrics, region(metrics, self.reference))
+
+
+def contenders(ref_logprobs: Tensor, scores: Tensor, k: int) -> Tensor:
+    """The responses that can be among the k most probable at some (η, β), about a hundred.
+
+    Whatever η and β are, π* grows with log π_ref and with r. So a response is out if k others
+    are at least as high in both.
+
+    Args:
+        ref_logprobs, scores: (N,).
+        k: how many are shown.
+
+    >>> ref, r = torch.tensor([0.0, -1.0, -2.0, -3.0]), torch.tensor([1.0, 0.0, 2.0, 0.5])
+    >>> contenders(ref, r, k=1)
+    tensor([0, 2])
+    """
+    order = np.lexsort((-scores.numpy(), -ref_logprobs.numpy()))
+    best: list[float] = []  # a heap: the k highest scores so far
+    kept: list[int] = []
+    for index, score in zip(order.tolist(), scores[order].tolist(), strict=True):
+        if len(best) < k:
+            heapq.heappush(best, score)
+        elif score > best[0]:
+            heapq.heapreplace(best, score)
+        else:
+            continue
+        kept.append(index)
+    return torch.tensor(kept)
+
+
+def _halves(ends: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    first, last = ends
+    middle = (first + last) // 2
+    return [(first, middle), (middle, last)] if first < middle else [ends]
+
+
+@functools.cache
+def optima(world: World, prompt: str, score: str = "reward model") -> Optima:
+    """`Optima`, one object for all who ask."""
+    return Optima(world, prompt, score)
+
+
+@functools.cache
+def landscape(
+    world: World, prompt: str, score: str = "reward model"
+) -> dict[tuple[float, float], Point]:
+    """The optimum at every pair of `ETAS` and `BETAS`; half a second, then kept."""
+    source = optima(world, prompt, score)
+    return {(eta, beta): source.point(eta, beta) for eta in ETAS for beta in BETAS}

@@ -1,0 +1,97 @@
+"""A figure that redraws only what moves: 5 to 10 ms a picture instead of 50 and more."""
+
+import io
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rlhf_lab import plots
+
+_COLOURS = (
+    plots.BLACK, plots.ORANGE, plots.SKY, plots.GREEN, plots.YELLOW, plots.BLUE, plots.RED,
+    plots.PINK,
+)  # fmt: skip
+
+
+class LiveFigure:
+    """Axes, labels and whatever else stands still are drawn once; `moving` artists every time.
+
+    Change the artists and call `png()` with `lock` held, if two threads may redraw: Jupyter
+    hands a slider's moves to one thread and a button's clicks to another.
+
+    Args:
+        figure: with fixed margins (see `plots.new_figure`): a layout engine would move the axes.
+        moving: artists that change between pictures, in drawing order. Colours of theirs that
+            are not the course's should occur in the background too (see `_palette`).
+        dpi: pixels per inch.
+
+    >>> figure, (ax,) = plots.new_figure(3, 2, margins={"left": 0.2})
+    >>> (line,) = ax.plot([0, 1], [0, 1])
+    >>> live = LiveFigure(figure, [line])
+    >>> before = live.png()
+    >>> line.set_ydata([1, 0])
+    >>> live.png() == before
+    False
+    """
+
+    def __init__(self, figure: Figure, moving: Sequence[Artist], dpi: float = 100) -> None:
+        self.figure, self.moving = figure, list(moving)
+        self.lock = threading.RLock()
+        figure.set_dpi(dpi)
+        self._canvas = FigureCanvasAgg(figure)
+        for artist in self.moving:
+            artist.set_animated(True)
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """Draw the background anew next time: limits, ticks or titles have changed."""
+        self._palette: Image.Image | None = None
+
+    def png(self) -> bytes:
+        """The figure as it is now."""
+        with self.lock:
+            if self._palette is None:
+                self._canvas.draw()
+                self._background = self._canvas.copy_from_bbox(self.figure.bbox)
+                self._palette = _palette(self._pixels())
+            else:
+                self._canvas.restore_region(self._background)
+            for artist in self.moving:
+                self.figure.draw_artist(artist)
+            # With a palette and at level 1 the PNG takes 2 ms, else 10, and half of the bytes.
+            small = self._pixels().quantize(palette=self._palette, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        small.save(buffer, format="png", compress_level=1)
+        return buffer.getvalue()
+
+    def _pixels(self) -> Image.Image:
+        return Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
+
+
+def _palette(background: Image.Image) -> Image.Image:
+    """256 colours: the course's own, 136 of the background, and the own ones' way to white.
+
+    The way to white is what the smooth edges of lines and letters need. Pillow looks for the
+    nearest colour in steps of 4 levels, so nothing may lie close to a colour that must be exact.
+    """
+    rgb = np.array([to_rgb(colour) for colour in _COLOURS])[:, None, :]
+    to_white = np.linspace(0, 1, 15)[None, :, None]
+    ways = np.round(255 * (rgb + to_white * (1 - rgb))).astype(int)  # (8, 15, 3)
+    own = np.concatenate([ways[:, 0], ways[:1, -1]])
+    few = background.quantize(136, method=Image.Quantize.MEDIANCUT).getpalette() or []
+    found = _apart(np.array(few, dtype=int).reshape(-1, 3), own)
+    between = _apart(ways[:, 1:-1].reshape(-1, 3), np.concatenate([own, found]))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([own, found, between]).ravel().tolist())
+    return palette
+
+
+def _apart(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Those that are more than 8 levels away from all others, (n, 3)."""
+    return colours[np.abs(colours[:, None] - others).max(axis=-1).min(axis=1) > 8]
