@@ -1,5 +1,250 @@
-"""Exercises of one notebook."""
+"""Exercises of notebook 03: measuring a policy, the peak of the gold score, best-of-n."""
 
-from rlhf_lab.exercises.exercise import Choice, Exercise
+from collections.abc import Callable, Sequence
 
-EXERCISES: tuple[Exercise | Choice, ...] = ()
+import torch
+from torch import Tensor
+
+from rlhf_lab.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
+from rlhf_lab.exact import evaluate, optimum
+from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
+from rlhf_lab.lessons.too_much_reward import gold_peak
+
+
+def _policies(seed: int, responses: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log π, log π_ref, scores and gold scores; log-ratios of 1 to 2, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(4, responses, generator=generator, dtype=torch.float64)
+    policy, ref = (1.5 * numbers[:2]).log_softmax(dim=1)
+    return policy, ref, numbers[2], numbers[2] + numbers[3]
+
+
+def _measure(
+    logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    p = torch.exp(logprobs)
+    kl = torch.sum(p * (logprobs - ref_logprobs))
+    return torch.sum(p * scores), torch.sum(p * golds), kl, -torch.sum(p * logprobs)
+
+
+def _measured_by(
+    weights: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+    """`_measure` with other weights than π's."""
+
+    def wrong(
+        logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
+    ) -> tuple[Tensor, ...]:
+        w = weights(logprobs, ref_logprobs)
+        return w @ scores, w @ golds, w @ (logprobs - ref_logprobs), -(w @ logprobs)
+
+    return wrong
+
+
+def _kl_swapped(
+    logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
+) -> tuple[Tensor, ...]:
+    score, gold, _, entropy = _measure(logprobs, ref_logprobs, scores, golds)
+    return score, gold, ref_logprobs.exp() @ (ref_logprobs - logprobs), entropy
+
+
+_MEASURE = Exercise(
+    name="measure",
+    section="03_too_much_of_a_good_reward: Measure a policy without sampling",
+    minutes=5,
+    reference=evaluate,
+    alternative=_measure,
+    cases=(
+        Case("a policy over 4 responses", _policies(0, 4)),
+        Case("a policy over 7 responses", _policies(1, 7)),
+    ),
+    mistakes=(
+        Mistake(
+            "weighted by π_ref",
+            1,
+            _measured_by(lambda logprobs, ref_logprobs: ref_logprobs.exp()),
+            "Every mean is taken under π_ref. That describes π_SFT, whatever the policy says.",
+            "Whose reviews would you read to judge π?",
+        ),
+        Mistake(
+            "plain average",
+            12,
+            _measured_by(lambda logprobs, _: torch.full_like(logprobs, 1 / len(logprobs))),
+            "Every response counts the same. A mean over all responses that exist says nothing "
+            "about those that π says.",
+            "How often does π say each of them?",
+        ),
+        Mistake(
+            "directions swapped",
+            1,
+            _kl_swapped,
+            "Your KL is KL(π_ref ‖ π): its mean is taken under π_ref. The penalty is "
+            "KL(π ‖ π_ref), over what π says.",
+            "Which of the two policies gives the weights?",
+        ),
+    ),
+)
+
+
+def _gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: list[float]) -> float:
+    best, best_gold = etas[0], -float("inf")
+    for eta in etas:
+        policy = torch.softmax(ref_logprobs + scores / eta, dim=0)
+        gold = torch.sum(policy * golds).item()
+        if gold > best_gold:
+            best, best_gold = eta, gold
+    return best
+
+
+def _peak_of(
+    number: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor],
+) -> Callable[[Tensor, Tensor, Tensor, Sequence[float]], float]:
+    """The η at which some number of (π*, log π_ref, scores, golds, η) is highest."""
+
+    def wrong(ref: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float:
+        def height(eta: float) -> float:
+            policy = optimum(ref, scores, eta).logprobs
+            return number(policy, ref, scores, golds, eta).item()
+
+        return max(etas, key=height)
+
+    return wrong
+
+
+# A good review that π_ref says, a bad one, and a rare one that only the score likes.
+_PLANTED = (
+    torch.tensor([0.3, 0.699, 0.001], dtype=torch.float64).log(),
+    torch.tensor([1.0, 0.0, 1.6], dtype=torch.float64),
+    torch.tensor([2.0, 0.0, -2.0], dtype=torch.float64),
+)
+_ETAS = (3.0, 1.0, 0.3, 0.15, 0.05)
+
+_PEAK = Exercise(
+    name="gold_peak",
+    section="03_too_much_of_a_good_reward: More pressure",
+    minutes=7,
+    reference=gold_peak,
+    alternative=_gold_peak,
+    cases=(
+        Case("three reviews, one of them a trick", (*_PLANTED, _ETAS)),
+        Case("the same with the list turned round", (*_PLANTED, _ETAS[::-1])),
+    ),
+    mistakes=(
+        Mistake(
+            "peak of the score",
+            27,
+            _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ scores),
+            "You chose the η with the highest E[score]. The score only ever rises as η falls, so "
+            "it always chooses the smallest η.",
+            "Which of the two judges can say that things got worse?",
+        ),
+        Mistake(
+            "gold taken from π_ref",
+            22,
+            _peak_of(lambda policy, ref, scores, golds, eta: ref.exp() @ golds),
+            "Your E[gold] is the same for every η: it is that of π_ref, which does not move.",
+            "Which policy do you read at each η?",
+        ),
+        Mistake(
+            "η multiplied",
+            23,
+            _peak_of(
+                lambda policy, ref, scores, golds, eta: (ref + eta * scores).softmax(dim=0) @ golds
+            ),
+            "You multiplied the score by η. In some texts β is an inverse temperature; here η is "
+            "the price of a nat, and a small η means more pressure.",
+            "Where does η stand in the formula of π*?",
+        ),
+    ),
+)
+
+
+def _best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
+    p, kl = ref_logprobs.exp(), torch.zeros((), dtype=torch.float64)
+    for level in scores.unique():
+        mass = p[scores == level].sum()
+        wins = p[scores <= level].sum() ** n - p[scores < level].sum() ** n
+        kl = kl + wins * torch.log(wins / mass)
+    return kl
+
+
+def _best_of_n_kl_swapped(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
+    return ref_logprobs.exp() @ (ref_logprobs - best_of_n(ref_logprobs, scores, n))
+
+
+_FEW = _policies(3, 5)[1:3]
+_TIES = (_policies(4, 6)[1], torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], dtype=torch.float64))
+
+_BON = Exercise(
+    name="best_of_n_kl",
+    section="03_too_much_of_a_good_reward: Best-of-n",
+    minutes=5,
+    reference=best_of_n_kl,
+    alternative=_best_of_n_kl,
+    cases=(
+        Case("the best of 2 among 5 responses", (*_FEW, 2)),
+        Case("the best of 16 where two share every score", (*_TIES, 16)),
+    ),
+    mistakes=(
+        Mistake(
+            "the bound taken for the value",
+            26,
+            lambda ref_logprobs, scores, n: best_of_n_kl_bound(n),
+            "log n − (n − 1)/n is an upper bound. It grows for ever; the KL itself stops once "
+            "best-of-n says the same thing every time.",
+            "Your function never looks at π_ref. Can that be?",
+        ),
+        Mistake(
+            "the largest log-ratio",
+            26,
+            lambda ref_logprobs, scores, n: (
+                best_of_n(ref_logprobs, scores, n) - ref_logprobs
+            ).max(),
+            "That is the largest log-ratio, nearly log n. The KL is the mean of the log-ratio "
+            "under best-of-n.",
+            "Weigh each log-ratio by how often that response wins.",
+        ),
+        Mistake(
+            "directions swapped",
+            1,
+            _best_of_n_kl_swapped,
+            "You took the mean under π_ref: that is KL(π_ref ‖ π_bon), the other direction.",
+            "Which of the two policies speaks here?",
+        ),
+    ),
+)
+
+_HACKING = Choice(
+    name="kl_and_hacking",
+    section="03_too_much_of_a_good_reward: What is commonly said",
+    minutes=2,
+    answer="c",
+    reason="η decides how far the optimum goes, not what is said there. Only the gold score can "
+    "tell, and for a real model that means people reading samples.",
+    mistakes=(
+        Mistake(
+            "a penalty is a guarantee",
+            26,
+            "a",
+            "There was a penalty at η = 0.04 too, and E[gold] was below 0 for one prompt.",
+            "Look at the last rows of the table of “More pressure”.",
+        ),
+        Mistake(
+            "score is progress",
+            27,
+            "b",
+            "The score rose at every η of the table, also where the gold score fell.",
+            "Compare the two columns below the peak.",
+        ),
+        Mistake(
+            "entropy guards",
+            26,
+            "d",
+            "There are thousands of tricks, and an entropy bonus would only have the policy vary "
+            "among them.",
+            "How many reviews score higher than the best good one?",
+        ),
+    ),
+)
+
+EXERCISES = (_MEASURE, _PEAK, _BON, _HACKING)

@@ -1,0 +1,173 @@
+"""What notebook 04 needs: rewards of whole responses, budgets, gradient steps, and the frontier."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import exact, gradients, plots
+from rlhf_lab.exact import Tables
+from rlhf_lab.lessons.paths import Point
+from rlhf_lab.rewards import compute_rewards
+
+
+def total_reward(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
+) -> Tensor:
+    """r(x, y) − η·(log π(y|x) − log π_ref(y|x)) of each sampled response, (B,).
+
+    Args:
+        scores: (B,).
+        logprobs: log π of the sampled tokens, (B, T).
+        ref_logprobs: log π_ref of the same tokens, (B, T).
+        mask: the tokens that the policy chose, (B, T).
+        eta: η ≥ 0.
+    """
+    return compute_rewards(scores, logprobs, ref_logprobs, mask, eta).rewards.sum(dim=1)
+
+
+def eta_for_budget(
+    ref_logprobs: Tensor, scores: Tensor, etas: Sequence[float], budget: float
+) -> float:
+    """The η of a list whose optimum scores highest within a budget: KL(π* ‖ π_ref) ≤ `budget`.
+
+    Args:
+        ref_logprobs: log π_ref(y), (N,).
+        scores: r(y), (N,).
+        etas: the values to choose from, each > 0.
+        budget: nats per response.
+
+    Raises:
+        ValueError: the optimum of every η costs more.
+    """
+
+    def kl(eta: float) -> float:
+        policy = exact.optimum(ref_logprobs, scores, eta).logprobs
+        return exact.evaluate(policy, ref_logprobs, scores, scores).kl.item()
+
+    affordable = [eta for eta in etas if kl(eta) <= budget]
+    if not affordable:
+        raise ValueError(f"no η of {list(etas)} stays within {budget} nats; add a larger one")
+    return min(affordable)  # both score and KL of the optimum fall as η rises
+
+
+def natural_step(logprobs: Tables, scores: Tables, size: float) -> list[Tensor]:
+    """A natural-gradient step on E[r]: each token's logit moves by its advantage.
+
+    The ordinary gradient in a token's logit is d(s)·π(a|s)·A(s, a): how often the prefix is
+    visited, how probable the token is, and the advantage. Dividing by the first two is the
+    natural gradient of a table of logits.
+
+    Args:
+        logprobs: T tables of log π(token | prefix).
+        scores: r of each response as tables, see `exact.unflatten`.
+        size: of the step.
+    """
+    steps = []
+    for ordinary, visits, table in zip(
+        _gradient(logprobs, scores), gradients.visitation(logprobs), logprobs, strict=True
+    ):
+        advantage = ordinary / (visits.unsqueeze(1) * table.exp())
+        steps.append((table + size * advantage).log_softmax(dim=1))
+    return steps
+
+
+def ordinary_step(logprobs: Tables, scores: Tables, size: float) -> list[Tensor]:
+    """The same with the ordinary gradient in the logits; arguments as in `natural_step`."""
+    pairs = zip(logprobs, _gradient(logprobs, scores), strict=True)
+    return [(table + size * gradient).log_softmax(dim=1) for table, gradient in pairs]
+
+
+def walk(
+    step: Callable[[Tables, Tables, float], list[Tensor]],
+    logprobs: Tables,
+    scores: Tables,
+    size: float,
+    steps: int,
+) -> list[Tensor]:
+    """Take some steps from a policy; returns log π(y), (N,), at the start and after each."""
+    seen = [exact.sequence_logprobs(logprobs)]
+    for _ in range(steps):
+        logprobs = step(logprobs, scores, size)
+        seen.append(exact.sequence_logprobs(logprobs))
+    return seen
+
+
+def frontier(ax: Axes, optima: Sequence[Point], label: str = "optimum π*") -> None:
+    """E[score] over KL(π ‖ π_SFT) along the optima: no policy lies above this line.
+
+    Args:
+        ax: where to draw.
+        optima: by falling η.
+        label: for the legend.
+    """
+    x, y = [at.kl for at in optima], [at.score for at in optima]
+    ax.plot(x, y, color=plots.BLACK, linestyle="-", label=label)
+    ax.set(xlabel="KL(π ‖ π_SFT), nats", ylabel="E[score]")
+
+
+def tangent(ax: Axes, optima: Sequence[Point], eta: float) -> tuple[float, Point]:
+    """The frontier, π* at one η, and the line of slope η through it; returns (J*, π*)."""
+    here = next(at for at in optima if at.pressure == eta)
+    value = here.score - eta * here.kl
+    end = max(at.kl for at in optima)
+    frontier(ax, optima)
+    ax.plot([0, end], [value, value + eta * end], "--", color=plots.RED, label=f"slope η = {eta:g}")
+    ax.plot(here.kl, here.score, "o", color=plots.BLUE, markersize=9)
+    ax.plot(0, value, "s", color=plots.RED, markersize=7, clip_on=False)
+    lowest, highest = optima[0].score, optima[-1].score
+    ax.set(
+        xlim=(0, end), ylim=(lowest - 0.1, highest + 0.35), title=f"η = {eta:g}, J* = {value:.2f}"
+    )
+    ax.legend(frameon=False, loc="lower right")
+    return value, here
+
+
+class LeashKnobs:
+    """The drawing behind the knob of notebook 04: where the leash of each η ends.
+
+    Args:
+        optima: each prompt's optima by falling η.
+    """
+
+    def __init__(self, optima: dict[str, Sequence[Point]]) -> None:
+        self.optima = optima
+
+    def draw(self, prompt: str, eta: float) -> tuple[Figure, str]:
+        """The tangent at π*_η, and its numbers in words."""
+        margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.91}
+        figure, (ax,) = plots.new_figure(7, 3.8, margins=margins)
+        value, here = tangent(ax, self.optima[prompt], eta)
+        return figure, (
+            f"“{prompt}”, η = {eta:g}: E[score] {here.score:.2f} − η · KL {here.kl:.2f} nats "
+            f"= J* {value:.2f}. E[gold] {here.gold:.2f}, mostly “{here.says}”"
+        )
+
+
+def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
+    """Paths of training in the plane of the frontier, each ending in a larger mark.
+
+    Args:
+        ax: where the frontier is drawn already.
+        paths: at most four, by the name that the legend shows.
+    """
+    for (name, points), (colour, style, marker) in zip(paths.items(), _ROADS, strict=False):
+        x, y = [at.kl for at in points], [at.score for at in points]
+        ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
+        ax.plot(x[-1], y[-1], marker, color=colour, markersize=10)
+    ax.legend(frameon=False, loc="lower right")
+
+
+_ROADS = (
+    (plots.GREEN, "--", "^"),
+    (plots.BLUE, "-.", "s"),
+    (plots.RED, ":", "o"),
+    (plots.PINK, "--", "D"),
+)
+
+
+def _gradient(logprobs: Tables, scores: Tables) -> list[Tensor]:
+    unpaid = [torch.zeros_like(table) for table in logprobs]
+    return gradients.policy_gradient(logprobs, unpaid, list(scores))

@@ -1,0 +1,124 @@
+"""What notebook 03 measures: score and gold score under growing optimisation pressure, exactly."""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import exact, plots
+from rlhf_lab.best_of_n import best_of_n
+from rlhf_lab.lessons.paths import Point, point
+from rlhf_lab.world import WorldTables
+
+
+def best_of_n_path(tables: WorldTables, ns: Sequence[int]) -> list[Point]:
+    """Best-of-n at each n."""
+    return [point(tables, n, best_of_n(tables.ref_logprobs, tables.scores, n)) for n in ns]
+
+
+def gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float:
+    """The η of a list at which the optimum for the *score* has the highest E[gold].
+
+    Args:
+        ref_logprobs: log π_ref(y), (N,).
+        scores: what is optimised, (N,).
+        golds: what is measured, (N,).
+        etas: the values to try, each > 0.
+    """
+
+    def gold(eta: float) -> float:
+        policy = exact.optimum(ref_logprobs, scores, eta).logprobs
+        return exact.evaluate(policy, ref_logprobs, scores, golds).gold.item()
+
+    return max(etas, key=gold)
+
+
+def mark_pressure(ax: Axes, points: Sequence[Point], chosen: Sequence[float], name: str) -> None:
+    """Write η or n beside the gold score of some points of a path, "η = 0.1".
+
+    Args:
+        ax: where the path is drawn.
+        points: the path.
+        chosen: pressures to mark.
+        name: "η" or "n".
+    """
+    for at in points:
+        if at.pressure in chosen:
+            ax.plot(at.distance, at.gold, "o", color=plots.RED, markersize=4)
+            ax.annotate(
+                f"{name} = {at.pressure:g}", (at.distance, at.gold),
+                (5, -11), textcoords="offset points", fontsize=8,
+            )  # fmt: skip
+
+
+def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
+    """E[gold] over √KL(π ‖ π_SFT), one line per path.
+
+    Args:
+        ax: where to draw.
+        paths: at most three, by the name that the legend shows.
+    """
+    _lines(ax, paths, lambda at: at.gold)
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.set(xlabel="√KL(π ‖ π_SFT), √nats", ylabel="E[gold score]")
+
+
+class PressureKnobs:
+    """The drawing behind the knobs of notebook 03: best-of-n beside the optimum π*.
+
+    Args:
+        paths: for each prompt, the optimum's path and best-of-n's.
+    """
+
+    def __init__(self, paths: dict[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:
+        self.paths = paths
+
+    def draw(self, prompt: str, eta: float, n: float) -> tuple[Figure, str]:
+        """E[score] and E[gold] over √KL with both policies marked, and their numbers in words."""
+        margins = {"left": 0.08, "right": 0.98, "bottom": 0.16, "top": 0.9, "wspace": 0.2}
+        figure, (left, right) = plots.new_figure(9, 3.3, columns=2, margins=margins)
+        best, drawn = self.paths[prompt]
+        paths = {"optimum π*": best, "best-of-n": drawn}
+        _lines(left, paths, lambda at: at.score)
+        left.set(xlabel="√KL(π ‖ π_SFT), √nats", ylabel="E[score]", title="what is optimised")
+        gold_by_distance(right, paths)
+        right.set_title("what a careful reader thinks")
+        here = _at(best, eta), _at(drawn, n)
+        for at, colour, marker in zip(here, (plots.BLUE, plots.ORANGE), "os", strict=True):
+            for ax, value in ((left, at.score), (right, at.gold)):
+                ax.plot(at.distance, value, marker, color=colour, markersize=10)
+        names = f"optimum at η = {eta:g}", f"best of {n:g}"
+        return figure, " · ".join(map(_words, names, here))
+
+    def panel(self, ax: Axes, prompt: str, eta: float, n: float) -> None:
+        """The picture of the gold score alone, for one position of the knobs."""
+        best, drawn = self.paths[prompt]
+        gold_by_distance(ax, {"optimum π*": best, "best-of-n": drawn})
+        for path, value, colour, marker in (
+            (best, eta, plots.BLUE, "o"), (drawn, n, plots.ORANGE, "s"),
+        ):  # fmt: skip
+            at = _at(path, value)
+            ax.plot(at.distance, at.gold, marker, color=colour, markersize=10)
+        ax.set_title(f"η = {eta:g} and best of {n:g}")
+
+
+_STYLES = ((plots.BLUE, "-", ""), (plots.ORANGE, "--", ""), (plots.BLACK, ":", "."))
+
+
+def _lines(ax: Axes, paths: dict[str, Sequence[Point]], value: Callable[[Point], float]) -> None:
+    for (name, points), (colour, style, marker) in zip(paths.items(), _STYLES, strict=False):
+        x, y = [at.distance for at in points], [value(at) for at in points]
+        ax.plot(x, y, color=colour, linestyle=style, marker=marker, label=name)
+    ax.legend(frameon=False, loc="lower left")
+
+
+def _at(points: Sequence[Point], pressure: float) -> Point:
+    return next(at for at in points if at.pressure == pressure)
+
+
+def _words(name: str, at: Point) -> str:
+    return (
+        f"{name}: E[score] {at.score:.2f}, E[gold] {at.gold:.2f}, KL {at.kl:.2f} nats, "
+        f"mostly “{at.says}”"
+    )
