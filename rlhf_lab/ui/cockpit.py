@@ -1,0 +1,250 @@
+"""PPO live: steer η and β while it trains, beside what is exactly the best at every moment."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets as widgets
+from IPython.display import Image
+
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.language import PROMPTS
+from rlhf_lab.train import Trainer
+from rlhf_lab.ui import cockpit_words as words
+from rlhf_lab.ui.branch import Branch
+from rlhf_lab.ui.controls import Controls, put
+from rlhf_lab.ui.dashboard import Dashboard, frontier
+from rlhf_lab.ui.engine import Engine, State
+from rlhf_lab.ui.runner import Job, wait
+from rlhf_lab.ui.show import show
+from rlhf_lab.world import World
+
+PANELS = ("curves", "landscape", "regret", "samples")
+
+
+class Cockpit(widgets.VBox):  # type: ignore[misc]
+    """A PPO run with controls. Building it starts nothing; `run(n)` is Start without a mouse.
+
+    Args:
+        world: from `load_world()`.
+        config: of the run; `config.iterations` does not count here, `limit` does.
+        policy: where the policy starts; None is π_SFT, which is the reference in any case.
+        panels: what to show: any of "curves", "landscape", "regret", "samples".
+        limit: iterations after which a run that nobody stops ends by itself.
+
+    Raises:
+        ValueError: an unknown panel, or none.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        config: PPOConfig | None = None,
+        *,
+        policy: GPT2 | None = None,
+        panels: Sequence[str] = PANELS,
+        limit: int = 2_000,
+    ) -> None:
+        if not panels or not set(panels) <= set(PANELS):
+            raise ValueError(f"panels must be some of {PANELS}, got {tuple(panels)}")
+        self.world, self.config, self.limit = world, config or PPOConfig(), limit
+        self._engine = Engine(world, self.config, policy, self._draw)
+        drawn = [panel for panel in panels if panel != "samples"]
+        self._dashboard = Dashboard(drawn, frontier(world)) if drawn else None
+        self._quiet, self._heard_at = False, -math.inf
+        self.controls = Controls(self.config, limit)
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.status, self.numbers, self.heard = (widgets.HTML() for _ in range(3))
+        self.reviews = [widgets.HTML() for _ in PROMPTS * ("samples" in panels)]
+        super().__init__(self._arrange())
+        self.add_class("rlhf-cockpit")
+        self._connect()
+        self._draw()
+
+    def __repr__(self) -> str:
+        k, eta, beta = self.trainer.iteration, self.trainer.eta, self.trainer.beta
+        return f"Cockpit(iteration={k}, eta={eta:g}, beta={beta:g})"
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer itself; leave it alone while the cockpit is running."""
+        return self._engine.branch.trainer
+
+    @property
+    def parent(self) -> Branch | None:
+        """The run that this one was forked from; it goes on beside it."""
+        return self._engine.parent
+
+    @property
+    def state(self) -> State:
+        """All numbers, as of the last finished iteration."""
+        return self._engine.state
+
+    # The methods below return when all is done, measured exactly and drawn.
+
+    def set(self, *, eta: float | None = None, beta: float | None = None) -> None:
+        """Move the sliders, to any value; it acts from the next iteration on.
+
+        Raises:
+            ValueError: a coefficient is negative or not finite.
+        """
+        given = (("eta", eta), ("beta", beta))
+        wished = {name: float(x) for name, x in given if x is not None}
+        PPOConfig.from_dict(wished)  # raises
+        for name, value in wished.items():
+            self._quietly(functools.partial(put, getattr(self.controls, name), value))
+        self._engine.moved.update(wished)
+        self._engine.now(self._engine.steer)
+
+    def run(self, n: int) -> None:
+        """Run n iterations as Start does.
+
+        Raises:
+            NonFiniteError: a loss or weight became NaN or infinite; the last good state is kept.
+        """
+        self.pause()
+        try:
+            wait(self._engine.start(n))
+        finally:
+            self.pause()  # after Ctrl-C, too
+
+    def pause(self) -> None:
+        """Stop after the iteration that is under way."""
+        self._engine.pause()
+        self._engine.now(_nothing)
+
+    def reset(self) -> None:
+        """Back to the start: settings from the fields, η and β from the sliders."""
+        self._engine.pause()
+        self._engine.now(self._restart)
+
+    def fork(self) -> None:
+        """Leave a copy that goes on as it is now, in grey, and steer the run away from it."""
+        self._engine.now(self._engine.fork)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a run folder, or bring the one of this run up to date.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        self._engine.now(lambda: self._engine.save(Path(folder)))
+
+    def load(self, folder: str | Path) -> None:
+        """Go on where the run in a folder stopped.
+
+        Raises:
+            ValueError: it is no complete run of this world.
+        """
+        self._engine.pause()
+        self._engine.now(lambda: self._load(Path(folder)))
+
+    def snapshot(self, alt: str) -> Image:
+        """The picture as a cell's output that stays when no kernel is running.
+
+        Raises:
+            ValueError: `alt` is empty, or the cockpit has samples only.
+        """
+        if self._dashboard is None:
+            raise ValueError("this cockpit has no picture: give it a panel besides the samples")
+        dashboard, images = self._dashboard, []
+
+        def take() -> None:
+            dashboard.update(self._engine.view())
+            images.append(show(dashboard.figure, alt))
+            dashboard.live.invalidate()
+
+        self._engine.now(take)
+        return images[0]
+
+    def _connect(self) -> None:
+        """Let the controls ask the engine for what they stand for."""
+        engine, c = self._engine, self.controls
+        farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
+        c.start.on_click(lambda _: engine.start(self.limit, farewell))
+        for button, job, stops in (
+            (c.pause, _nothing, True),
+            (c.step, engine.step, True),
+            (c.reset, self._restart, True),
+            (c.fork, engine.fork, False),
+            (c.save, lambda: engine.save(Path(c.folder.value)), False),
+            (c.load, lambda: self._load(Path(c.folder.value)), True),
+        ):
+            button.on_click(functools.partial(self._clicked, job, stops))
+        for name in ("eta", "beta"):
+            getattr(c, name).observe(functools.partial(self._slid, name), "value")
+
+    def _clicked(self, job: Job, stops: bool, _: widgets.Button) -> None:
+        if stops:
+            self._engine.pause()
+        self._engine.ask(job)
+
+    def _slid(self, name: str, change: dict[str, float]) -> None:
+        if not self._quiet:
+            self._engine.moved[name] = change["new"]
+            if not self._engine.running:  # else the next iteration picks it up
+                self._engine.ask(self._engine.steer)
+
+    def _restart(self) -> None:
+        c = self.controls
+        self._engine.restart(
+            dataclasses.replace(
+                self.config, eta=c.eta.value, beta=c.beta.value,
+                kl_mode=c.kl_mode.value, lr=c.rate.value, seed=c.seed.value,
+            )
+        )  # fmt: skip
+
+    def _load(self, folder: Path) -> None:
+        self._engine.load(folder)
+        trainer = self._engine.branch.trainer
+        self.config = trainer.config
+        self._quietly(lambda: self.controls.show(trainer.config, trainer.eta, trainer.beta))
+
+    def _quietly(self, change: Job) -> None:
+        """Move the sliders without their acting: new positions would pass through 0."""
+        self._quiet = True
+        try:
+            change()
+        finally:
+            self._quiet = False
+
+    def _draw(self) -> None:
+        """Picture, tables and sentence; on the engine's thread, except for the first time."""
+        engine, state, c = self._engine, self.state, self.controls
+        self.status.value = words.status(state, engine.note, self.limit)
+        c.start.button_style = "" if state.running else "primary"
+        c.pause.button_style = "warning" if state.running else ""
+        if self._dashboard is not None:
+            self.picture.value = self._dashboard.png(engine.view())
+        self.numbers.value = words.numbers(state, engine.branch, engine.parent)
+        for html, prompt in zip(self.reviews, PROMPTS, strict=False):
+            html.value = words.reviews(prompt, engine.branch.said(prompt, words.ROWS))
+        # A screen reader would stumble over a sentence that changes five times a second.
+        if not state.running or time.monotonic() > self._heard_at + 5:
+            self._heard_at = time.monotonic()
+            self.heard.value = words.heard(state)
+
+    def _arrange(self) -> list[widgets.Widget]:
+        buttons, sliders, settings = self.controls.rows()
+        tables = widgets.Box(
+            [self.numbers, *self.reviews],
+            layout=widgets.Layout(display="flex", flex_flow="row wrap"),
+        )
+        for widget, name in (
+            (self.status, "status"), (self.numbers, "numbers"), (self.heard, "heard"),
+            (self.picture, "picture"), (tables, "tables"),
+        ):  # fmt: skip
+            widget.add_class(f"rlhf-{name}")
+        pictures = [self.picture] if self._dashboard else []
+        return [
+            widgets.HTML(words.STYLE), buttons, sliders, self.status, *pictures, tables, settings,
+            self.heard,
+        ]  # fmt: skip
+
+
+def _nothing() -> None:
+    """For those who only want to wait, or to see what is new."""

@@ -1,0 +1,228 @@
+"""What the cockpit steers: a run, the parent it was forked from, and when to measure and draw."""
+
+import contextlib
+import functools
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple
+
+from rlhf_lab import report, runs
+from rlhf_lab.config import PPOConfig
+from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.report import Metrics
+from rlhf_lab.train import NonFiniteError, StepStats
+from rlhf_lab.ui.branch import Branch, objective
+from rlhf_lab.ui.cockpit_panels import View
+from rlhf_lab.ui.runner import Budget, Job, Runner, wait
+from rlhf_lab.world import World
+
+EXACT_EVERY = 75
+"""Iterations between exact evaluations, each of which costs as much as six iterations."""
+DRAWING_SHARE = 0.11
+"""Of the time of training. With the exact evaluations it stays below a fifth."""
+
+
+class State(NamedTuple):
+    """Where a cockpit is, in numbers."""
+
+    iteration: int
+    """Finished iterations, that is, updates of the policy."""
+    eta: float
+    beta: float
+    """From the next iteration on."""
+    batch: StepStats | None
+    """The last iteration's record: estimates, from before its update; None before the first."""
+    gold: float | None
+    """Mean gold score of that batch."""
+    exact: Metrics
+    """Of the latest policy that was evaluated exactly,"""
+    exact_iteration: int
+    """which is the one after so many iterations: the present one, unless it is running."""
+    optimum: Metrics
+    """Of π* at (eta, beta)."""
+    regret: float
+    """J* − J of `exact`, at (eta, beta)."""
+    regret_estimate: float | None
+    """J* − J of the last batch; noise may make it negative."""
+    running: bool
+    error: str | None
+    """What went wrong last, in words."""
+
+
+@functools.lru_cache(maxsize=256)
+def optimum(world: World, eta: float, beta: float) -> Metrics:
+    """The exact numbers of π* at (η, β), the mean over prompts; 30 ms, then kept."""
+    return report.metrics(world, report.optimum_logprobs(world, eta, beta))
+
+
+class Engine:
+    """Everything but the widgets. All but `ask`, `now`, `start` and `pause` belongs to the thread.
+
+    Args:
+        world, config, policy: as for the `Cockpit`.
+        draw: called on the thread when there is something new to see.
+    """
+
+    def __init__(self, world: World, config: PPOConfig, policy: GPT2 | None, draw: Job) -> None:
+        self.world, self._policy, self._draw = world, policy, draw
+        self.branch = Branch.start(world, config, policy)
+        self.branch.finish_measuring()
+        self._first = dict(self.branch.exact)  # every restart begins with the same policy
+        self.parent: Branch | None = None
+        self.moved: dict[str, float] = {}
+        """Sliders that were moved and are not yet in force."""
+        self.error: str | None = None
+        self.note = ""
+        self._due, self._farewell = False, ""
+        self._saved: tuple[Branch, Path] | None = None
+        self._budget = Budget(DRAWING_SHARE)
+        self._runner = Runner(self.turn, self._ended, self._failed)
+
+    @property
+    def running(self) -> bool:
+        return self._runner.running
+
+    @property
+    def state(self) -> State:
+        """All numbers, as of the last finished iteration."""
+        branch, trainer = self.branch, self.branch.trainer
+        eta, beta, k = trainer.eta, trainer.beta, max(branch.exact)
+        best = optimum(self.world, eta, beta)
+        goal = objective(best, eta, beta)
+        seen = branch.seen[-1] if branch.seen else None
+        return State(
+            trainer.iteration, eta, beta,
+            batch=trainer.history[-1] if trainer.history else None,
+            gold=seen.gold if seen else None,
+            exact=branch.exact[k], exact_iteration=k, optimum=best,
+            regret=goal - objective(branch.exact[k], eta, beta),
+            regret_estimate=goal - objective(seen, eta, beta) if seen else None,
+            running=self.running, error=self.error,
+        )  # fmt: skip
+
+    def view(self) -> View:
+        """What a picture needs to know."""
+        branch, parent, state = self.branch, self.parent, self.state
+        return View(
+            seen=branch.seen, exact=branch.exact, parent=parent.seen if parent else (),
+            moves=branch.moves(), optimum=state.optimum,
+            regret=state.regret_estimate, exact_regret=state.regret,
+        )  # fmt: skip
+
+    def ask(self, job: Job) -> None:
+        """Have a job done, and what follows from it measured and drawn; this returns at once."""
+        self._runner.submit(job)
+        self._runner.submit(self._look)
+
+    def now(self, job: Job) -> None:
+        """Have it done and wait until all is measured and drawn; what it raises is raised here."""
+        wait(self._runner.submit(job))
+        wait(self._runner.submit(self._settle))
+
+    def start(self, limit: int, farewell: str = "") -> "Future[None]":
+        """Begin to iterate; unless paused it ends after `limit` iterations, with these words."""
+        self.error, self.note, self._farewell = None, "", farewell
+        self._due = True
+        return self._runner.start(limit)
+
+    def pause(self) -> None:
+        """Stop after the iteration that is under way."""
+        self._runner.pause()
+
+    def turn(self) -> None:
+        """One iteration, and a share of measuring or drawing."""
+        self.steer()
+        began = time.perf_counter()
+        self.branch.step()
+        if self.parent is not None:
+            # A parent that runs into NaN stays where it was: it is not the one being steered.
+            with contextlib.suppress(NonFiniteError):
+                self.parent.step()
+        self._budget.earn(time.perf_counter() - began)
+        if self.branch.trainer.iteration % EXACT_EVERY == 0:
+            self.branch.begin_measuring()
+        measured = self.branch.measure()
+        if self._due or (self._budget.enough and not measured):
+            began = time.perf_counter()
+            self.draw()
+            self._budget.spend(time.perf_counter() - began)
+
+    def step(self) -> None:
+        """One iteration by hand."""
+        self.error, self.note = None, ""
+        self.turn()
+
+    def steer(self) -> None:
+        """Let the sliders' new positions act."""
+        for name in ("eta", "beta"):
+            value = self.moved.pop(name, None)
+            if value is not None:
+                setattr(self.branch.trainer, name, value)
+                self._due = True
+
+    def restart(self, config: PPOConfig) -> None:
+        branch = Branch.start(self.world, config, self._policy)
+        branch.exact |= self._first
+        self.branch, self.parent = branch, None
+        self._fresh("")
+
+    def fork(self) -> None:
+        self.steer()
+        self.parent = self.branch.fork()
+        self._fresh(
+            f"Forked at iteration {self.branch.trainer.iteration}: the parent goes on in grey."
+        )
+
+    def save(self, folder: Path) -> None:
+        trainer = self.branch.trainer
+        if self._saved == (self.branch, folder):
+            runs.save(folder, trainer)
+        else:
+            runs.create(folder, trainer)
+            self._saved = self.branch, folder
+        trainer.policy.save_pretrained(folder / "policy")
+        self._fresh(f"Saved {trainer.iteration} iterations in {folder}.")
+
+    def load(self, folder: Path) -> None:
+        branch = Branch.load(self.world, folder)
+        branch.finish_measuring()
+        self.moved.clear()
+        self.branch, self.parent, self._saved = branch, None, (branch, folder)
+        self._fresh(f"Loaded {folder}.")
+
+    def draw(self) -> None:
+        """Show what is new."""
+        self._due = False
+        self._draw()
+
+    def _fresh(self, note: str) -> None:
+        self.error, self.note, self._due = None, note, True
+
+    def _ended(self, reached: bool) -> None:
+        if reached:
+            self.note = self._farewell
+        self._runner.submit(self._look)
+
+    def _failed(self, error: BaseException) -> None:
+        plain = isinstance(error, NonFiniteError | ValueError | OSError)
+        text = str(error) if plain else f"{type(error).__name__}: {error}"
+        if text != self.error:  # else it is shown, or showing it is what fails
+            self.error = text
+            self._runner.submit(self._look)
+
+    def _look(self) -> None:
+        """Draw and measure when nothing else is to do; a prompt at a time, to stay responsive."""
+        if self.running or self._runner.waiting:
+            return
+        self.steer()
+        self.draw()
+        self.branch.begin_measuring()
+        if self.branch.measure():
+            self._runner.submit(self._look)
+
+    def _settle(self) -> None:
+        if not self.running:
+            self.steer()
+            self.branch.finish_measuring()
+            self.draw()

@@ -1,0 +1,188 @@
+"""One daemon thread that does everything that takes time, one job after the other.
+
+Widget callbacks may come from any thread, so they only put a job in the queue. No two jobs ever
+overlap, so the thread owns model, optimiser and figure without a lock. It ends when nothing is
+left to do, and with the kernel in any case.
+"""
+
+import atexit
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+Job = Callable[[], None]
+_ALL: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+
+
+class Runner:
+    """A queue of jobs, and a loop of turns between which other jobs find their place.
+
+    Args:
+        turn: one iteration of the loop.
+        ended: called on the thread when the loop ends; True if it reached its limit.
+        failed: called on the thread with what a job or turn raised.
+    """
+
+    def __init__(
+        self, turn: Job, ended: Callable[[bool], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        self._turn, self._ended, self._failed = turn, ended, failed
+        self._jobs: deque[Job] = deque()
+        self._mutex = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: Future[None] | None = None
+        _ALL.add(self)
+
+    @property
+    def running(self) -> bool:
+        """Is the loop on?"""
+        return self._loop is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Is anything in the queue, the loop's next turn included?"""
+        return bool(self._jobs)
+
+    def submit(self, job: Job) -> "Future[None]":
+        """Do a job once those before it are done; this returns at once."""
+        done: Future[None] = Future()
+        self._enqueue(partial(self._attempt, job, done))
+        return done
+
+    def start(self, limit: int) -> "Future[None]":
+        """Begin the loop, unless it is on; it ends by itself after `limit` turns."""
+        with self._mutex:
+            if self._loop is None:
+                self._loop = Future()
+                self._jobs.append(partial(self._go_on, self._loop, limit))
+            loop = self._loop
+        self._wake()
+        return loop
+
+    def pause(self) -> None:
+        """End the loop after the turn that is under way."""
+        with self._mutex:
+            self._loop = None
+
+    def close(self, patience: float = 5.0) -> None:
+        """Forget what is in the queue, and wait so many seconds for the job under way."""
+        self.pause()
+        with self._mutex:
+            self._jobs.clear()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience)
+
+    def _go_on(self, loop: "Future[None]", left: int) -> None:
+        """One turn; the next one stands behind everything that was asked for meanwhile."""
+        if not left or self._loop is not loop:
+            reached = self._leave(loop)
+            self._attempt(partial(self._ended, reached), loop)
+            return
+        try:
+            self._turn()
+        except BaseException as error:
+            self._leave(loop)
+            self._report(error, loop)
+        else:
+            self._enqueue(partial(self._go_on, loop, left - 1))
+
+    def _leave(self, loop: "Future[None]") -> bool:
+        """Switch this loop off; False if someone else has, and may have begun another."""
+        with self._mutex:
+            mine = self._loop is loop
+            if mine:
+                self._loop = None
+        return mine
+
+    def _attempt(self, job: Job, done: "Future[None]") -> None:
+        try:
+            job()
+        except BaseException as error:
+            self._report(error, done)
+        else:
+            done.set_result(None)
+
+    def _report(self, error: BaseException, done: "Future[None]") -> None:
+        """Show it, then hand it to whoever waits: an exception in a thread must not get lost."""
+        try:
+            self._failed(error)
+        finally:
+            done.set_exception(error)
+
+    def _enqueue(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._mutex:
+            if self._thread is None and self._jobs:
+                self._thread = threading.Thread(target=self._work, name="rlhf_lab", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._mutex:
+                if not self._jobs:
+                    self._thread = None
+                    return
+                job = self._jobs.popleft()
+            try:
+                job()
+            except BaseException:
+                self._thread = None  # the next job gets a new one
+                raise
+
+
+@atexit.register
+def _close_all() -> None:
+    """An interpreter that ends under a thread at work in C++ would be aborted."""
+    for runner in list(_ALL):
+        runner.close()
+
+
+def wait(done: "Future[None]") -> None:
+    """Wait for a job; what it raised is raised here too.
+
+    In short naps, because on Windows Ctrl-C cannot wake a thread that waits for good.
+    """
+    while True:
+        try:
+            return done.result(timeout=0.1)
+        except TimeoutError:
+            if done.done():
+                raise
+
+
+class Budget:
+    """Lets pictures cost no more than a share of the time that training takes.
+
+    >>> budget = Budget(share=0.1)
+    >>> budget.enough  # the first is free
+    True
+    >>> budget.spend(0.06)  # seconds, for a picture
+    >>> budget.earn(1.0)  # a second of training pays for it
+    >>> budget.enough  # but not yet for another
+    False
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._credit = self._price = 0.0
+
+    def earn(self, seconds: float) -> None:
+        # What was saved up would be spent in one burst.
+        self._credit = min(self._credit + self.share * seconds, self._price)
+
+    def spend(self, seconds: float) -> None:
+        self._price = 0.7 * self._price + 0.3 * seconds if self._price else seconds
+        # Pictures that a hand on a slider asks for come at once; the debt must not last.
+        self._credit = max(self._credit - seconds, -self._price)
+
+    @property
+    def enough(self) -> bool:
+        """Is there enough for one more?"""
+        return self._credit >= self._price

@@ -1,0 +1,201 @@
+"""The cockpit's thread: one at most, every job in turn, nothing lost and nothing left behind."""
+
+import threading
+import time
+
+import pytest
+
+from rlhf_lab.ui.runner import Budget, Runner, wait
+
+PATIENCE = 20.0
+
+
+def workers():
+    return [t for t in threading.enumerate() if t.name == "rlhf_lab"]
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+class Log:
+    """Writes down what a runner does; `turn_ends` lets each turn last until it is set."""
+
+    def __init__(self):
+        self.lines, self.errors, self.threads = [], [], set()
+        self.turn_ends = threading.Event()
+        self.turn_ends.set()
+        self.runner = Runner(self.turn, self.ended, self.errors.append)
+
+    def turn(self):
+        self.threads.add(threading.current_thread())
+        assert self.turn_ends.wait(PATIENCE)
+        self.lines.append("turn")
+
+    def ended(self, reached):
+        self.lines.append("limit" if reached else "paused")
+
+    def note(self, text):
+        return lambda: self.lines.append(text)
+
+
+@pytest.fixture
+def log():
+    log = Log()
+    yield log
+    log.turn_ends.set()
+    log.runner.pause()
+    until(lambda: not workers())
+
+
+def test_jobs_are_done_in_order_and_the_thread_goes_home(log):
+    for i in range(20):
+        log.runner.submit(log.note(i))
+    wait(log.runner.submit(log.note("last")))
+    assert log.lines == [*range(20), "last"]
+    until(lambda: not workers())
+    wait(log.runner.submit(log.note("again")))
+    assert log.lines[-1] == "again"
+
+
+def test_what_a_job_raises_is_told_and_raised_where_someone_waits(log):
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        wait(log.runner.submit(fail))
+    assert [str(error) for error in log.errors] == ["no"]
+    wait(log.runner.submit(log.note("still works")))
+    assert log.lines == ["still works"]
+
+
+def test_a_timeout_of_the_job_itself_is_not_mistaken_for_waiting(log):
+    def fail():
+        raise TimeoutError("the job's own")
+
+    with pytest.raises(TimeoutError, match="the job's own"):
+        wait(log.runner.submit(fail))
+
+
+def test_the_loop_ends_by_itself(log):
+    wait(log.runner.start(3))
+    assert log.lines == ["turn", "turn", "turn", "limit"]
+    assert not log.runner.running
+
+
+def test_a_failing_turn_ends_the_loop(log):
+    log.turn = None
+    runner = Runner(lambda: 1 / 0, log.ended, log.errors.append)
+    with pytest.raises(ZeroDivisionError):
+        wait(runner.start(3))
+    assert not runner.running
+    assert len(log.errors) == 1
+    assert log.lines == []
+
+
+def test_pause_waits_for_the_turn_under_way_and_no_longer(log):
+    log.turn_ends.clear()
+    done = log.runner.start(1000)
+    until(lambda: log.threads)
+    log.runner.pause()
+    assert not log.runner.running
+    log.turn_ends.set()
+    wait(done)
+    assert log.lines == ["turn", "paused"]
+
+
+def test_jobs_find_their_place_between_turns(log):
+    log.turn_ends.clear()
+    log.runner.start(10**9)
+    until(lambda: log.threads)
+    done = log.runner.submit(log.note("job"))
+    log.turn_ends.set()
+    wait(done)
+    assert log.lines.index("job") <= 2
+    assert log.runner.running
+
+
+def test_start_while_running_begins_nothing(log):
+    log.turn_ends.clear()
+    first = log.runner.start(2)
+    assert log.runner.start(1000) is first
+    log.turn_ends.set()
+    wait(first)
+    assert log.lines == ["turn", "turn", "limit"]
+
+
+def test_an_old_loop_does_not_wake_up_again(log):
+    """Pause and Start between two turns: the first loop's next turn is still in the queue."""
+    log.turn_ends.clear()
+    first = log.runner.start(1000)
+    until(lambda: log.threads)
+    log.runner.pause()
+    second = log.runner.start(2)
+    log.turn_ends.set()
+    wait(first)
+    wait(second)
+    assert log.lines.count("turn") == 3
+    assert log.lines[-1] == "limit"
+
+
+def test_hammering_leaves_one_thread(log):
+    for _ in range(200):
+        log.runner.start(10**6)
+        log.runner.submit(log.note("x"))
+        log.runner.pause()
+        log.runner.start(10**6)
+        assert len(workers()) <= 1
+    until(lambda: "turn" in log.lines)
+    assert len(workers()) == 1
+    assert workers()[0].daemon
+    log.runner.pause()
+    until(lambda: not workers())
+
+
+def test_many_threads_may_ask(log):
+    askers = [
+        threading.Thread(target=lambda: [log.runner.submit(log.note(1)) for _ in range(100)])
+        for _ in range(8)
+    ]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(PATIENCE)
+    wait(log.runner.submit(log.note("last")))
+    assert log.lines == [1] * 800 + ["last"]
+
+
+def test_the_budget_keeps_its_share():
+    budget, training, drawing = Budget(share=0.1), 0.0, 0.0
+    for _ in range(1000):
+        budget.earn(0.03)
+        training += 0.03
+        if budget.enough:
+            budget.spend(0.02)
+            drawing += 0.02
+    assert 0.08 < drawing / training < 0.101
+
+
+def test_pictures_on_demand_do_not_stop_the_others_for_long():
+    budget = Budget(share=0.1)
+    for _ in range(50):
+        budget.spend(0.02)
+    waits = 0
+    while not budget.enough:
+        budget.earn(0.03)
+        waits += 1
+    assert waits < 20
+
+
+def test_closing_forgets_the_queue_and_waits_for_the_thread(log):
+    log.turn_ends.clear()
+    log.runner.start(10**9)
+    until(lambda: log.threads)
+    log.runner.submit(log.note("never"))
+    threading.Timer(0.1, log.turn_ends.set).start()
+    log.runner.close(patience=PATIENCE)
+    assert not workers()
+    assert "never" not in log.lines
