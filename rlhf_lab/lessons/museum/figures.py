@@ -1,0 +1,142 @@
+"""The museum's pictures: dashboards, and the matrix of bugs, symptoms and invariants."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rlhf_lab import plots
+from rlhf_lab.lessons.museum.exhibits import EXHIBITS, Exhibit
+from rlhf_lab.lessons.museum.invariants import INVARIANTS
+from rlhf_lab.lessons.museum.symptoms import (
+    EXCESS,
+    THRESHOLDS,
+    Symptoms,
+    all_symptoms,
+    clean_run,
+    end,
+    exhibit_run,
+)
+from rlhf_lab.lessons.museum.trainer import Record
+
+PANELS = {
+    "score": ("mean score", "exact_score"),
+    "kl": ("KL per response, nats", "exact_kl"),
+    "entropy": ("H, nats", "exact_entropy"),
+    "length": ("tokens per response", None),
+    "value_loss": ("value loss", None),
+    "eta": ("η", None),
+}
+"""What a trainer logs, with its axis label and the exact number it stands for."""
+_MARGINS = {
+    "left": 0.075, "right": 0.985, "bottom": 0.1, "top": 0.87, "wspace": 0.3, "hspace": 0.42,
+}  # fmt: skip
+
+
+def dashboard(records: list[Record], clean: list[Record], title: str, exact: bool = True) -> Figure:
+    """Six panels: what the trainer logs, beside the clean run's log.
+
+    Args:
+        records, clean: of the exhibit and of the clean trainer with the same settings.
+        title: of the figure.
+        exact: also draw the numbers that the logged ones stand for, which only we can compute.
+    """
+    figure, _ = plots.new_figure(9, 4.6, margins=_MARGINS)
+    figure.clear()
+    axes = figure.subplots(2, 3, gridspec_kw={k: _MARGINS[k] for k in ("wspace", "hspace")})
+    figure.subplots_adjust(**_MARGINS)
+    for ax, (name, (label, _)) in zip(axes.flat, PANELS.items(), strict=True):
+        ax.spines[["top", "right"]].set_visible(False)
+        _curves(ax, records, clean, name, exact)
+        ax.set_title(label, fontsize=10)
+        ax.tick_params(labelsize=8)
+    for ax in axes[1]:
+        ax.set_xlabel("iteration", fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper right", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def exhibit_dashboard(exhibit: str, exact: bool = True) -> tuple[Figure, str]:
+    """The dashboard of the exhibit with this letter, and its last numbers in a sentence."""
+    records, clean = exhibit_run(exhibit), clean_run(EXHIBITS[exhibit].settings)
+    a, b = end(records), end(clean)
+    words = (
+        f"Exhibit {exhibit}, mean of the last 10 iterations (clean trainer in brackets): "
+        f"score {a.score:.2f} ({b.score:.2f}), logged KL {a.kl:.2f} ({b.kl:.2f}), "
+        f"H {a.entropy:.2f} ({b.entropy:.2f}), length {a.length:.2f} ({b.length:.2f}), "
+        f"value loss {a.value_loss:.2f} ({b.value_loss:.2f}), η {a.eta:.2f} ({b.eta:.2f})."
+    )
+    if exact:
+        words += f" Exact: KL(π ‖ π_SFT) {a.exact_kl:.2f}, regret {a.regret:.2f} ({b.regret:.2f})."
+    return dashboard(records, clean, f"exhibit {exhibit}", exact), words
+
+
+def panels_figure(panels: dict[str, str]) -> Figure:
+    """One panel of a few dashboards side by side.
+
+    Args:
+        panels: for each exhibit's letter, which of `PANELS` to show.
+    """
+    figure, axes = plots.new_figure(9, 3.1, columns=len(panels))
+    for ax, (letter, name) in zip(axes, panels.items(), strict=True):
+        exhibit, (label, _) = EXHIBITS[letter], PANELS[name]
+        _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact=True)
+        ax.set(title=f"exhibit {letter}", xlabel="iteration", ylabel=label)
+    fullest = max(axes, key=lambda ax: len(ax.lines))  # not every log has an exact counterpart
+    handles, labels = fullest.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _curves(ax: Axes, records: list[Record], clean: list[Record], name: str, exact: bool) -> None:
+    """One panel: the clean log, this log and, where there is one, the number it stands for."""
+    truth = PANELS[name][1]
+    logs = [getattr(r, name) for r in clean], [getattr(r, name) for r in records]
+    ax.plot(logs[0], color="0.55", linestyle=":", linewidth=2.2, label="clean trainer's log")
+    ax.plot(logs[1], color=plots.BLUE, label="this trainer's log")
+    if truth and exact:
+        exact_numbers = [getattr(r, truth) for r in records]
+        ax.plot(exact_numbers, color=plots.RED, linestyle="--", label="exact")
+
+
+def matrix() -> Figure:
+    """Every bug, the signs it leaves in a log, what it costs, and the invariants it breaks."""
+    figure, (ax,) = plots.new_figure(9, 8.2)
+    signs = ["score", "KL", "H", "length", "value loss", "KL is wrong", "regret"]
+    columns = [*signs, *(i.name for i in INVARIANTS)]
+    table = all_symptoms()
+    for row, seen in enumerate(table.values()):
+        if row % 2 == 0:
+            ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
+        _signs(ax, row, seen)
+        for name in seen.caught_by:
+            ax.plot(columns.index(name), row, "s", color=plots.BLACK, markersize=6)
+    for edge in (len(THRESHOLDS), len(signs)):
+        ax.axvline(edge - 0.5, color="0.4", linewidth=1)
+    labels = [f"{EXHIBITS[letter].name}   {letter}" for letter in table]
+    ax.set_yticks(range(len(table)), labels, fontsize=8.5)
+    ax.set_xticks(range(len(columns)), columns, rotation=60, ha="left", fontsize=8.5)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(table) - 0.5, -0.5))
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("its log: ▲ higher, ▼ lower than the clean run   |   exact: ✕   |   "
+                  "invariants it breaks: ■", fontsize=9)  # fmt: skip
+    return figure
+
+
+def _signs(ax: Axes, row: int, seen: Symptoms) -> None:
+    """The left part of one row of the matrix."""
+    for column, sign in enumerate(seen.signs.values()):
+        if sign:
+            marker, colour = ("^", plots.ORANGE) if sign > 0 else ("v", plots.BLUE)
+            ax.plot(column, row, marker, color=colour, markersize=7)
+    for column, bad in enumerate((seen.kl_is_wrong, seen.regret > EXCESS), len(THRESHOLDS)):
+        if bad:
+            ax.plot(column, row, "x", color=plots.RED, markersize=6, markeredgewidth=2)
+
+
+def placard(exhibit: Exhibit) -> str:
+    """What hangs beside an exhibit once its case is open: name, and the line, right and wrong."""
+    right, wrong = exhibit.lines
+    return f"{exhibit.letter}: {exhibit.name} ({exhibit.step})\n  clean  {right}\n  here   {wrong}"

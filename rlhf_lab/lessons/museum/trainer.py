@@ -1,0 +1,141 @@
+"""Run a trainer of the museum, and write down what it logs beside what is true."""
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_lab import exact
+from rlhf_lab.lessons.museum.language import LANGUAGE, score, states_of, tables_of
+from rlhf_lab.lessons.museum.steps import CLEAN, Batch, Parts, Steps
+from rlhf_lab.masking import masked_sum
+from rlhf_lab.ppo import value_loss
+
+CLIP, ETA = 0.2, 0.2
+"""Of the clipped loss; and η of the objective that every trainer here is after."""
+BEST = exact.optimum(LANGUAGE.ref_logprobs, LANGUAGE.scores, ETA).value
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of one run; the clean run beside an exhibit has the same."""
+
+    eta: float = ETA
+    """η of the penalty in the reward."""
+    beta: float = 0.0
+    loss_eta: float = 0.0
+    """η of a trainer that keeps its penalty in the loss; then `eta` is 0."""
+    target_kl: float | None = None
+    """Nats per response that an adaptive η aims at."""
+    iterations: int = 40
+    batch: int = 256
+    epochs: int = 4
+    lr: float = 0.1
+    seed: int = 0
+
+
+class Record(NamedTuple):
+    """One iteration before its update: what the trainer logs, and what is exact."""
+
+    score: float
+    kl: float
+    """Σ_t of the trainer's own penalty, per response."""
+    entropy: float
+    """Mean of −log π(y)."""
+    length: float
+    value_loss: float
+    eta: float
+    exact_score: float
+    exact_kl: float
+    """KL(π ‖ π_SFT)."""
+    exact_entropy: float
+    regret: float
+    """J* − J(π) of J(π) = E[r] − 0.2·KL(π ‖ π_SFT)."""
+
+
+def rollout(
+    steps: Steps,
+    policy: Tensor,
+    critic: Tensor,
+    ref: Tensor,
+    responses: Tensor,
+    eta: float,
+    generator: torch.Generator,
+) -> Batch:
+    """Everything the update needs to know about some responses of π."""
+    with torch.no_grad():
+        states, mask = states_of(responses), steps.which_tokens(responses)
+        logprobs = steps.token_logprobs(steps.forward(policy, states, generator), responses)
+        ref_logprobs = steps.token_logprobs(ref[states], responses)
+        values, scores = critic[states], score(responses)
+        kls = steps.penalty(logprobs, ref_logprobs)
+        rewards = steps.shaped_rewards(scores, kls, mask, eta)
+        advantages, returns = steps.advantages_and_returns(rewards, values, mask)
+        return Batch(
+            responses, states, mask, logprobs, ref_logprobs, values, scores, kls, rewards,
+            advantages, returns,
+        )  # fmt: skip
+
+
+def loss_parts(
+    steps: Steps,
+    policy: Tensor,
+    critic: Tensor,
+    batch: Batch,
+    beta: float,
+    generator: torch.Generator,
+) -> Parts:
+    """The parts of the loss of one gradient step."""
+    logits = steps.forward(policy, batch.states, generator)
+    logprobs = steps.token_logprobs(logits, batch.responses)
+    return Parts(
+        steps.surrogate(logprobs, batch, CLIP),
+        value_loss(critic[batch.states], batch.values, batch.returns, batch.mask, clip=10).loss,
+        steps.loss_penalty(logprobs, batch.ref_logprobs, batch.mask),
+        steps.bonus(logits, logprobs, batch.mask, beta) if beta else torch.zeros(()),
+    )
+
+
+def run(steps: Steps = CLEAN, settings: Settings | None = None) -> list[Record]:
+    """Train from π_SFT; one record per iteration."""
+    s = settings or Settings()
+    generator = torch.Generator().manual_seed(s.seed)
+    policy = LANGUAGE.sft.clone().requires_grad_(True)
+    critic = torch.zeros(len(policy), dtype=policy.dtype, requires_grad=True)
+    optimizer = torch.optim.Adam([policy, critic], lr=s.lr, eps=1e-5)
+    ref, eta, records = LANGUAGE.sft, s.eta, []
+    for _ in range(s.iterations):
+        responses = steps.sample(policy.detach(), s.batch, generator)
+        batch = rollout(steps, policy, critic, ref, responses, eta, generator)
+        before = policy.detach().clone()
+        for _ in range(s.epochs):
+            parts = loss_parts(steps, policy, critic, batch, s.beta, generator)
+            loss = steps.total_loss(parts, eta, s.loss_eta)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        records.append(measure(before, batch, parts, eta))
+        ref = steps.next_reference(ref, policy.detach().clone())
+        if s.target_kl is not None:
+            eta = steps.next_eta(eta, batch.kls, batch.mask, s.target_kl)
+    return records
+
+
+def measure(policy: Tensor, batch: Batch, parts: Parts, eta: float) -> Record:
+    """One record: the first half from the batch, as a trainer would log it, the rest exact."""
+    n, language = len(batch.scores), LANGUAGE
+    logprobs = exact.sequence_logprobs(tables_of(policy))
+    e = exact.evaluate(logprobs, language.ref_logprobs, language.scores, language.scores)
+    return Record(
+        score=batch.scores.mean().item(),
+        kl=masked_sum(batch.kls, batch.mask).item() / n,
+        entropy=-masked_sum(batch.logprobs, batch.mask).item() / n,
+        length=batch.mask.sum().item() / n,
+        value_loss=parts.value.item(),
+        eta=eta,
+        exact_score=e.score.item(),
+        exact_kl=e.kl.item(),
+        exact_entropy=e.entropy.item(),
+        regret=(BEST - (e.score - ETA * e.kl)).item(),
+    )

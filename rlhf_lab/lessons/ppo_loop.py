@@ -1,0 +1,199 @@
+"""Notebook 09: the pieces of the PPO loop put together, and where a run goes on the landscape."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rlhf_lab import plots
+from rlhf_lab.language import PROMPTS
+from rlhf_lab.masking import masked_whiten
+from rlhf_lab.ppo import Advantages, gae, policy_loss, returns_to_go
+from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
+from rlhf_lab.rewards import compute_rewards
+from rlhf_lab.train import StepStats, Trainer
+from rlhf_lab.world import World
+
+FRONTIER = (1000.0, 3.0, 1.5, 1.0, 0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.08, 0.06, 0.05)
+"""The η of which `landscape_figure` draws the optima, from frozen to loose."""
+
+
+def advantages_and_returns(
+    rewards: Tensor, values: Tensor, mask: Tensor, lam: float = 0.95
+) -> Advantages:
+    """What the two losses learn from: whitened advantages, and returns that are **not** whitened.
+
+    A = `gae`(rewards, values),  advantages = (A − mean) / std,  returns = A + values
+
+    Whitening is for the policy, whose steps should not depend on the scale of the score. The
+    critic predicts rewards, so its target stays in their units.
+
+    Args:
+        rewards, values, mask: (B, T), as in `rlhf_lab.ppo.gae`.
+        lam: λ of GAE; γ is 1.
+    """
+    estimate = gae(rewards, values, mask, gamma=1.0, lam=lam)
+    return Advantages(masked_whiten(estimate.advantages, mask), estimate.returns)
+
+
+def word_logprobs(policy: Tensor, responses: Tensor) -> Tensor:
+    """log π of some responses of a policy that chooses each word without looking at the others.
+
+    Args:
+        policy: one row of logits per position, (T, V).
+        responses: (B, T).
+
+    Returns:
+        (B, T), differentiable.
+
+    >>> word_logprobs(torch.zeros(2, 4), torch.tensor([[1, 0]])).exp()
+    tensor([[0.2500, 0.2500]])
+    """
+    logprobs = policy.log_softmax(dim=1).expand(len(responses), *policy.shape)  # (B, T, V)
+    return logprobs.gather(2, responses.unsqueeze(2)).squeeze(2)
+
+
+def ppo_update(
+    policy: Tensor,
+    ref: Tensor,
+    responses: Tensor,
+    mask: Tensor,
+    scores: Tensor,
+    eta: float,
+    clip: float,
+    lr: float,
+    epochs: int,
+) -> Tensor:
+    """One iteration of PPO on one rollout, for a policy of `word_logprobs`, without a critic.
+
+    What the rollout says stays as it was: π_old, the rewards and the advantages are computed
+    once. Only π moves, `epochs` times, by plain gradient descent on the clipped loss.
+
+    Args:
+        policy: logits of the policy that sampled, (T, V).
+        ref: logits of π_ref, (T, V).
+        responses, mask: the rollout, (B, T).
+        scores: of its responses, (B,).
+        eta: η of the KL penalty in the reward.
+        clip: half-width of the band around ratio 1.
+        lr: step size.
+        epochs: gradient steps.
+
+    Returns:
+        The new logits, (T, V), detached.
+    """
+    old_logprobs, ref_logprobs = (word_logprobs(x, responses) for x in (policy, ref))
+    rewards = compute_rewards(scores, old_logprobs, ref_logprobs, mask, eta).rewards
+    advantages = masked_whiten(returns_to_go(rewards, mask), mask)
+    for _ in range(epochs):
+        policy = policy.detach().requires_grad_(True)
+        logprobs = word_logprobs(policy, responses)
+        loss = policy_loss(logprobs, old_logprobs, advantages, mask, clip=clip).loss
+        policy = policy - lr * torch.autograd.grad(loss, policy)[0]
+    return policy.detach()
+
+
+class Run(NamedTuple):
+    """A training run and where it was, exactly, at some of its iterations."""
+
+    eta: float
+    history: list[StepStats]
+    path: list[tuple[int, Metrics]]
+    """(iteration, exact numbers after it); the first is π_SFT."""
+    best: Metrics
+    """Of the optimum at this η."""
+
+    def regret(self, point: Metrics) -> float:
+        """J* − J at a point, for β = 0."""
+        return (self.best.score - self.eta * self.best.kl) - (point.score - self.eta * point.kl)
+
+
+def exact_run(world: World, trainer: Trainer, at: Sequence[int]) -> Run:
+    """Train from π_SFT to the last iteration of `at`, and look exactly at each of them."""
+    eta, start = trainer.eta, {word: world.tables(word).ref_logprobs for word in PROMPTS}
+    path = [(0, metrics(world, start))]
+    for goal in at:
+        while trainer.iteration < goal:
+            trainer.step()
+        path.append((goal, metrics(world, policy_logprobs(world, trainer.policy))))
+    best = metrics(world, optimum_logprobs(world, eta, 0.0))
+    return Run(eta, trainer.history, path, best)
+
+
+def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
+    """(KL, E[score]) of each run, under the frontier that no policy can cross.
+
+    The straight line is E[score] = J* + η·KL: it touches the frontier at π*, and how far below it
+    a policy lies, straight up, is the policy's regret.
+    """
+    optima = [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER]
+    figure, axes = plots.new_figure(9, 3.4, columns=len(runs))
+    for ax, run in zip(axes, runs, strict=True):
+        ax.plot([m.kl for m in optima], [m.score for m in optima], color=plots.BLACK,
+                label="frontier: best score at each KL")  # fmt: skip
+        _path(ax, run)
+        last = run.path[-1][1]
+        ax.set(xlim=(-0.2, 5), ylim=(-0.15, 2.2), xlabel="KL(π ‖ π_SFT), nats")
+        ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
+    axes[0].set_ylabel("E[score]")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def _path(ax: Axes, run: Run) -> None:
+    """One run, its tangent of slope η and its gauge."""
+    j = run.best.score - run.eta * run.best.kl
+    ax.axline((0, j), slope=run.eta, color=plots.GREEN, linestyle="--", linewidth=1.2,
+              label="J* + η·KL, slope η")  # fmt: skip
+    points = [m for _, m in run.path]
+    ax.plot([m.kl for m in points], [m.score for m in points], "o-", color=plots.BLUE,
+            markersize=4, label="PPO")  # fmt: skip
+    ax.plot(run.best.kl, run.best.score, "*", color=plots.RED, markersize=10, label="π*, optimum")
+    last = points[-1]
+    ax.plot([last.kl] * 2, [last.score, j + run.eta * last.kl], color=plots.ORANGE, linewidth=4,
+            zorder=5, label="regret")  # fmt: skip
+
+
+def two_kls_figure(history: Sequence[StepStats]) -> Figure:
+    """How far one update moves from π_old, beside how far all of them have moved from π_SFT."""
+    figure, (left, right) = plots.new_figure(9, 2.9, columns=2)
+    x = [s.iteration for s in history]
+    left.plot(x, [s.kl for s in history], color=plots.BLUE, label="from π_SFT: what η penalises")
+    moved = [s.approx_kl * s.length for s in history]
+    left.plot(
+        x, moved, color=plots.ORANGE, linestyle="--", label="from π_old: what the clip limits"
+    )
+    left.set(xlabel="iteration", ylabel="nats per response", title="two distances")
+    left.legend(frameon=False, fontsize=9)
+    right.plot(x, [s.score for s in history], color=plots.GREEN, label="mean score")
+    right.plot(x, [s.policy_loss for s in history], color=plots.BLACK, linestyle=":",
+               linewidth=2, label="policy loss")  # fmt: skip
+    right.set(xlabel="iteration", title="progress, and the loss")
+    right.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def clip_figure(clip: float = 0.2) -> Figure:
+    """The loss of one token against its ratio, for a good and for a bad token."""
+    figure, axes = plots.new_figure(9, 2.9, columns=2)
+    ratios = torch.linspace(0.4, 1.8, 141, dtype=torch.float64)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for ax, sign in zip(axes, (1.0, -1.0), strict=True):
+        losses = [
+            policy_loss(one * r.log(), 0 * one, sign * one, one, clip=clip).loss.item()
+            for r in ratios
+        ]
+        ax.axvspan(1 - clip, 1 + clip, color="0.92", zorder=0)
+        ax.plot(ratios, -sign * ratios, color="0.6", linestyle=":", label="−A·ratio, not clipped")
+        ax.plot(ratios, losses, color=plots.BLUE, linewidth=2, label="PPO's loss")
+        word = "good: more of it" if sign > 0 else "bad: less of it"
+        ax.set(
+            title=f"A = {'+1' if sign > 0 else '−1'}, {word}",
+            xlabel="ratio π / π_old",
+            ylabel="loss",
+        )
+        ax.legend(frameon=False, fontsize=9)
+    return figure

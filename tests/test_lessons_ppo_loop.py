@@ -1,0 +1,115 @@
+"""Notebook 09's own pieces, held against a direct computation."""
+
+import math
+
+import pytest
+import torch
+
+from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.lessons import ppo_loop as loop
+from rlhf_lab.lessons.ppo_loop import Run
+from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
+from rlhf_lab.train import StepStats
+
+
+def stats(**changed):
+    numbers = dict.fromkeys(StepStats._fields, 0.0)
+    return StepStats(**{**numbers, **changed})
+
+
+def test_the_policy_learns_from_whitened_advantages_and_the_critic_does_not():
+    rewards = torch.tensor([[0.0, 0.0, 6.0], [0.0, 2.0, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    zeros = torch.zeros_like(rewards)
+    advantages, returns = loop.advantages_and_returns(rewards, zeros, mask, lam=1.0)
+    assert returns.tolist() == [[6, 6, 6], [2, 2, 0]]
+    chosen = advantages[mask.bool()]
+    assert (chosen.mean().abs() < 1e-12, chosen.std().item()) == (True, pytest.approx(1))
+
+
+def test_word_logprobs_by_hand():
+    policy = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]], dtype=torch.float64)
+    p = loop.word_logprobs(policy, torch.tensor([[1, 0], [0, 0], [1, 1]])).exp()
+    expected = torch.tensor([[0.75, 0.8], [0.25, 0.8], [0.75, 0.2]], dtype=torch.float64)
+    torch.testing.assert_close(p, expected)
+
+
+def test_one_update_by_hand():
+    """One position, two words, one of each sampled; ratio 1, so the step is the plain gradient."""
+    policy, mask = torch.zeros(1, 2, dtype=torch.float64), torch.ones(2, 1)
+    responses, scores = torch.tensor([[0], [1]]), torch.tensor([1.0, -1.0]).double()
+    new = loop.ppo_update(policy, policy, responses, mask, scores, 0.3, 0.2, 0.1, 1)
+    a = 1 / math.sqrt(2)  # ±1 whitened, with Bessel's correction
+    # ∇ of the mean gain: ½·(a·(½, −½) − a·(−½, ½)) = a·(½, −½)
+    expected = 0.1 * a / 2 * torch.tensor([[1.0, -1.0]]).double()
+    torch.testing.assert_close(new, expected)
+    assert not new.requires_grad
+
+
+def test_many_updates_come_to_the_optimum():
+    generator, ref = torch.Generator().manual_seed(1), torch.zeros(1, 3, dtype=torch.float64)
+    policy, mask = ref, torch.ones(512, 1, dtype=torch.bool)
+    for _ in range(60):
+        p = policy.softmax(1)
+        responses = torch.multinomial(p, 512, replacement=True, generator=generator).T
+        scores = (responses[:, 0] == 1).double()
+        policy = loop.ppo_update(policy, ref, responses, mask, scores, 1.0, 0.2, 0.2, 4)
+    best = math.e / (math.e + 2)
+    assert policy.softmax(1)[0, 1].item() == pytest.approx(best, abs=0.06)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world()
+
+
+@pytest.fixture(scope="module")
+def run(world):
+    trainer = Trainer(world, PPOConfig(eta=0.3, seed=0, dtype="float64", batch_size=16))
+    return loop.exact_run(world, trainer, at=(1, 2)), trainer
+
+
+def test_a_run_is_looked_at_exactly(world, run):
+    run, trainer = run
+    assert [i for i, _ in run.path] == [0, 1, 2]
+    assert run.path[0][1].kl == pytest.approx(0, abs=1e-12)
+    assert run.path[-1][1] == metrics(world, policy_logprobs(world, trainer.policy))
+    assert run.best == metrics(world, optimum_logprobs(world, 0.3, 0.0))
+    assert len(run.history) == 2
+
+
+def test_regret_is_what_is_missing_from_the_best_objective(run):
+    run, _ = run
+    assert run.regret(run.best) == 0
+    start = run.path[0][1]
+    best = run.best.score - 0.3 * run.best.kl
+    assert run.regret(start) == pytest.approx(best - start.score)
+    far = Run(0.5, [], [], Metrics(2.0, 0.0, 1.0, 0.0)).regret(Metrics(1.0, 0.0, 3.0, 0.0))
+    assert far == (2.0 - 0.5) - (1.0 - 1.5)
+
+
+def test_the_landscape_shows_frontier_path_optimum_and_gauge(world, run):
+    figure = loop.landscape_figure(world, [run[0], run[0]])
+    ax = figure.axes[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    path, best = lines["PPO"], lines["π*, optimum"]
+    assert path.get_xdata().tolist() == [m.kl for _, m in run[0].path]
+    assert best.get_ydata()[0] == run[0].best.score
+    bottom, top = lines["regret"].get_ydata()
+    assert top - bottom == pytest.approx(run[0].regret(run[0].path[-1][1]))
+    scores = lines["frontier: best score at each KL"].get_ydata()
+    assert (scores[1:] > scores[:-1]).all()
+
+
+def test_two_distances_are_per_response():
+    history = [stats(iteration=1, kl=0.5, approx_kl=0.1, length=4.0)]
+    left = loop.two_kls_figure(history).axes[0]
+    assert [line.get_ydata()[0] for line in left.lines] == [0.5, pytest.approx(0.4)]
+
+
+def test_the_clip_is_flat_on_the_right_side_only():
+    good, bad = (ax.lines[1].get_ydata() for ax in loop.clip_figure(0.2).axes)
+    assert good[-1] == pytest.approx(-1.2)
+    assert good[0] == pytest.approx(-0.4)
+    assert bad[0] == pytest.approx(0.8)
+    assert bad[-1] == pytest.approx(1.8)
