@@ -23,13 +23,15 @@ from pathlib import Path
 USAGE = """\
 usage: python3 course.py COMMAND [arguments for the tool behind it]
 
-  lab      open the course in JupyterLab
-  test     test the package, the examples in its docstrings and the notebooks (pytest)
-  doctor   say what is right and what is wrong with this set-up
-  format   format and tidy the code and the notebooks (ruff)
-  check    check format, style and types; change nothing (ruff, mypy)
-  bench    compare with TRL 0.11.4, which gets an environment of its own
-  run      run all notebooks and keep their outputs, to be committed
+  lab           open the course in JupyterLab
+  cockpit       show the cockpit alone, as a page for projecting (Voilà)
+  test          test the package, the examples in its docstrings and the notebooks (pytest)
+  browser-test  click through the notebooks in a real browser, which is installed if need be
+  doctor        say what is right and what is wrong with this set-up
+  format        format and tidy the code and the notebooks (ruff)
+  check         check format, style and types; change nothing (ruff, mypy)
+  bench         compare with TRL 0.11.4, which gets an environment of its own
+  run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
 FIRST = "/lab/tree/notebooks/00_start_here.ipynb"  # also in the address that is printed
@@ -39,11 +41,13 @@ CPU_TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 class Environment:
     """A folder with a Python of its own, what pip puts into it, and the files that say so."""
 
-    def __init__(self, name: str, pip_args: list[str], inputs: list[str]) -> None:
+    def __init__(
+        self, name: str, pip_args: list[str], inputs: list[str], stamp: str = ".installed"
+    ) -> None:
         self.folder, self.pip_args = ROOT / name, pip_args
         self.inputs = [ROOT / path for path in inputs]
         self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        self.stamp = self.folder / ".installed"  # the fingerprint of a finished installation
+        self.stamp = self.folder / stamp  # the fingerprint of a finished installation
         self.unfinished = self.folder / ".installing"  # there while pip works, or if it was killed
 
     def fingerprint(self) -> str:
@@ -115,14 +119,21 @@ def torch_index(system: str, gpu: bool, pip_config: str) -> list[str]:
     return CPU_TORCH if system == "linux" and not gpu and not told else []
 
 
-COURSE = Environment(
-    ".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], ["pyproject.toml", "constraints.txt"]
+LISTS = ["pyproject.toml", "constraints.txt"]
+COURSE = Environment(".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], LISTS)
+# The same folder with more in it, so with a stamp of its own: a student's `lab` never needs this.
+BROWSER = Environment(
+    ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,browser]"], LISTS, ".installed-browser"
 )
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
+NEEDS = {"bench": [COURSE, TRL], "browser-test": [COURSE, BROWSER]}  # the others: COURSE alone
 TASKS = {  # what each command runs, in this order, with the Python in .venv
-    "lab": [["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={FIRST}"]],
-    "test": [["-m", "pytest", "--nbval-lax", "-o", "testpaths=tests rlhf_lab notebooks"]],
+    "lab": [["-m", "jupyterlab", "--ServerApp.root_dir=.", f"--LabApp.default_url={FIRST}"]],
+    "cockpit": [["-m", "voila", "notebooks/cockpit.ipynb"]],
+    "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
+    "browser-test": [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
     "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],
     "check": [["-m", "ruff", "format", "--check"], ["-m", "ruff", "check"], ["-m", "mypy"]],
@@ -131,20 +142,24 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
 }
 
 
-def run(argv: list[str]) -> int:
-    """Run the course's Python, as if its environment were activated; returns the exit code."""
+def environ() -> dict[str, str]:
+    """The variables under which the course's tools run, as if its environment were activated."""
     configs = [str(ROOT / ".jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")]
     paths = [str(COURSE.python.parent), os.environ.get("PATH")]
-    env = {
+    return {
         **os.environ,
         "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, configs)),
         "PATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUTF8": "1",  # Windows cannot print η or π into a file otherwise
         "VIRTUAL_ENV": str(COURSE.folder),  # IPython would mix in any other that is activated
     }
+
+
+def run(argv: list[str]) -> int:
+    """Run the course's Python with some arguments; returns the exit code."""
     # Ctrl-C reaches the tool too, and it alone decides: JupyterLab asks back, pytest sums up.
     usual = signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.call([COURSE.python, *argv], cwd=ROOT, env=env)
+    code = subprocess.call([COURSE.python, *argv], cwd=ROOT, env=environ())
     signal.signal(signal.SIGINT, usual)
     return code if code >= 0 else 128 - code  # killed by a signal, written the way shells do
 
@@ -156,7 +171,7 @@ def main(args: list[str]) -> int:
         print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     try:
-        for environment in [COURSE, TRL] if args[0] == "bench" else [COURSE]:
+        for environment in NEEDS.get(args[0], [COURSE]):
             environment.ensure()
     except OSError as error:
         sys.exit(f"Set-up failed: {error}. Close what uses the course, check the disk, try again.")

@@ -12,11 +12,14 @@ import signal
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from traitlets.config import PyFileConfigLoader
 
 import rlhf_lab
 from rlhf_lab import doctor
@@ -32,9 +35,17 @@ WANTED = [
     for text in group
 ]
 
-spec = importlib.util.spec_from_file_location("course", ROOT / "course.py")
-course = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(course)
+
+def load(path: str) -> types.ModuleType:
+    """A file of Python as a module, wherever it lies."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+course = load("course.py")
+chromium = load("tests/browser/chromium.py")
 
 
 # The lists of packages
@@ -89,7 +100,15 @@ def test_environment_yml_installs_what_course_py_installs():
 def test_course_py_installs_the_project_under_its_constraints():
     assert course.COURSE.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test]"]
     assert course.COURSE.inputs == [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
-    assert set(PROJECT["optional-dependencies"]) == {"lab", "test"}
+
+
+def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
+    assert course.BROWSER.folder == course.COURSE.folder
+    assert course.BROWSER.inputs == course.COURSE.inputs
+    assert course.BROWSER.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,browser]"]
+    assert course.BROWSER.stamp != course.COURSE.stamp
+    assert set(PROJECT["optional-dependencies"]) == {"lab", "test", "browser"}
+    assert "browser" in PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
 
 
 def test_wheel_carries_the_lab_setting_and_the_type_marker():
@@ -176,6 +195,7 @@ def test_further_arguments_reach_pytest(commands):
     assert course.main(["test", "-k", "kl"]) == 0
     assert commands[0] == ".venv"
     assert commands[1][:3] == ["-m", "pytest", "--nbval-lax"]
+    assert "--dist=loadfile" in commands[1], "the cells of a notebook share one kernel"
     assert commands[1][-2:] == ["-k", "kl"]
 
 
@@ -191,6 +211,22 @@ def test_check_changes_nothing_and_format_does(commands):
     assert not any("--fix" in argv for argv in commands)
     course.main(["format"])
     assert ["-m", "ruff", "check", "--fix"] in commands
+
+
+def test_arguments_of_the_cockpit_reach_voila(commands):
+    assert course.main(["cockpit", "--no-browser", "--port=9000"]) == 0
+    page = ["-m", "voila", "notebooks/cockpit.ipynb", "--no-browser", "--port=9000"]
+    assert commands == [".venv", page]
+
+
+def test_browser_test_finds_its_browser_before_it_starts(commands):
+    assert course.main(["browser-test", "-x"]) == 0
+    steps = [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser", "-x"]]
+    assert commands == [".venv", ".venv", *steps]
+    commands.clear()
+    commands.codes = [(3, 1)]
+    assert course.main(["browser-test"]) == 1
+    assert commands[2:] == steps[:1]
 
 
 def test_bench_makes_both_environments_and_tells_where_trl_is(commands):
@@ -257,6 +293,18 @@ def test_second_run_installs_nothing_and_a_changed_list_does(install):
     assert [install(), install()] == [1, 1]
     assert install.env.runs()
     install.list.write_text("torch, numpy", encoding="utf-8")
+    assert [install(), install()] == [2, 2]
+
+
+def test_two_lists_for_one_folder_are_installed_once_each(install):
+    first, install.env = (
+        install.env,
+        course.Environment(
+            str(install.env.folder), ["-e", "."], [str(install.list)], ".installed-more"
+        ),
+    )
+    assert [install(), install()] == [1, 1]
+    install.env = first
     assert [install(), install()] == [2, 2]
 
 
@@ -368,13 +416,80 @@ def test_find_pip_falls_back_to_ensurepip(monkeypatch, own, calling):
             course.find_pip(python)
 
 
+# The settings of the projected page
+
+
+@pytest.fixture
+def voila():
+    return PyFileConfigLoader("voila.py", path=str(ROOT / ".jupyter")).load_config()
+
+
+def test_the_projected_page_stays_on_this_machine_and_answers_at_once(voila):
+    assert voila.Voila.ip == "127.0.0.1"
+    assert voila.Voila.tornado_settings == {"allow_remote_access": False}
+    assert voila.Voila.kernel_websocket_connection_class.__name__ == "NoDelayConnection"
+
+
+def test_the_projected_page_ends_with_the_cockpit(voila):
+    notebook = nbformat.read(ROOT / "notebooks" / "cockpit.ipynb", as_version=4)
+    voila.VoilaConfiguration.prelaunch_hook(None, notebook, "")
+    assert {cell.cell_type for cell in notebook.cells} == {"code"}
+    assert notebook.cells[-1].source.endswith("\ncockpit")
+    assert not any(".run(" in cell.source for cell in notebook.cells), "visitors would wait for it"
+
+
+# The browser of the browser test
+
+
+def test_a_browser_is_taken_from_chromium_or_the_path_or_playwright(monkeypatch, tmp_path):
+    monkeypatch.setattr(chromium, "playwrights_own", lambda: "own")
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert chromium.find() == "own"
+    program = tmp_path / ("google-chrome.exe" if os.name == "nt" else "google-chrome")
+    program.touch(mode=0o755)
+    assert Path(chromium.find()) == program
+    monkeypatch.setenv("CHROMIUM", sys.executable)
+    assert chromium.find() == sys.executable
+    monkeypatch.setenv("CHROMIUM", "no-such-program")
+    with pytest.raises(SystemExit, match="CHROMIUM=no-such-program is no program"):
+        chromium.find()
+
+
+@pytest.mark.parametrize(
+    ("root", "works", "tried"),
+    [
+        (True, "apt-get", ["apt-get"]),
+        (True, "playwright", ["apt-get", "playwright"]),
+        (False, "playwright", ["playwright"]),
+        (True, "nothing", ["apt-get", "playwright"]),
+    ],
+)
+def test_a_missing_browser_is_installed_in_the_way_that_works(monkeypatch, root, works, tried):
+    seen = []
+    ways = ("apt-get", "playwright")
+
+    def run(argv: list, **_) -> None:
+        seen.append(next(way for way in ways if way in " ".join(argv)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/apt-get")
+    monkeypatch.setattr(chromium, "find", lambda: works in seen)
+    chromium.install()
+    assert seen == tried
+
+
 # .ci/run
 
 
 @pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash")
-@pytest.mark.parametrize("red", ["", "course.py check", "course.py test", "-m pytest"])
+@pytest.mark.parametrize(
+    "red", ["", "course.py check", "course.py test", "-m pytest", "course.py browser-test"]
+)
 def test_ci_runs_all_in_order_and_stops_at_the_first_red(tmp_path, red):
-    wanted = ["course.py check", "course.py test", *["-m pytest --nbval notebooks"] * 2]
+    strict = "-m pytest --nbval -n 2 --dist loadfile notebooks"
+    wanted = ["course.py check", "course.py test", strict, strict, "course.py browser-test"]
     for place in [".ci/run", ".venv/bin/python", "bin/python3"]:
         (tmp_path / place).parent.mkdir(parents=True)
         shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")

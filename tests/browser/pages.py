@@ -1,0 +1,175 @@
+"""What the scenarios do and see: a notebook, its kernel, sliders and pictures, as page objects."""
+
+import ast
+import base64
+import time
+from collections.abc import Callable
+
+import psutil
+from playwright.sync_api import Locator, Page, expect
+
+MINUTE = 60_000  # Playwright counts in milliseconds
+
+
+class Notebook:
+    """A notebook in JupyterLab or Notebook 7, opened, with its kernel at rest.
+
+    Args:
+        page: a fresh tab.
+        address: of the notebook, with token.
+    """
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        page.goto(address)
+        page.wait_for_function("() => jupyterReady()", timeout=MINUTE)
+        page.evaluate("() => listenToKernel()")
+
+    def command(self, name: str, **args: object) -> None:
+        """One of the front end's own commands, as its menus would call it."""
+        self.page.evaluate("([n, a]) => { jupyterapp.commands.execute(n, a); }", [name, args])
+
+    def run(self, until: str | None = None) -> None:
+        """Run all cells, or those until one that ends with a line; none may fail."""
+        self.page.evaluate("line => runCells(line)", until)
+        self.page.wait_for_function(
+            "() => cellsHaveRun() || kernelErrors().length", timeout=5 * MINUTE
+        )
+        assert self.errors() == []
+
+    def restart(self) -> None:
+        """Restart the kernel, through the dialog that asks whether one is sure."""
+        old = self.python("__import__('os').getpid()")
+        self.command("kernelmenu:restart")
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+
+        def check() -> None:
+            assert not psutil.pid_exists(old)
+            assert self.page.evaluate("() => jupyterReady()")
+
+        eventually(check, seconds=60)
+
+    def python(self, expression: str) -> object:
+        """The value of a Python expression in the kernel, which must be a literal."""
+        return ast.literal_eval(self.page.evaluate("e => pythonValue(e)", expression))
+
+    def wait_for(self, condition: str, seconds: float = 30) -> None:
+        """Until a Python expression becomes true in the kernel."""
+
+        def check() -> None:
+            assert self.python(f"bool({condition})"), condition
+
+        eventually(check, seconds)
+
+    def theme(self, name: str) -> None:
+        """Change to "JupyterLab Light" or "JupyterLab Dark"."""
+        self.command("apputils:change-theme", theme=name)
+        self.page.wait_for_function("n => document.body.dataset.jpThemeName === n", arg=name)
+
+    def errors(self) -> list[str]:
+        """Tracebacks: in outputs, from callbacks, and those that threads write to stderr."""
+        return self.page.evaluate("() => kernelErrors()")
+
+
+class Slider:
+    """A slider of ipywidgets, in a box found by its CSS class."""
+
+    def __init__(self, box: Locator) -> None:
+        self.handle, self.readout = box.locator(".noUi-handle"), box.locator(".widget-readout")
+        self.page = box.page
+
+    def press(self, key: str, times: int = 1) -> None:
+        """Arrow keys move it by one step, Home and End to its ends."""
+        for _ in range(times):
+            self.handle.press(key)
+
+    def drag(self, pixels: float, moves: int, pause: float = 16) -> None:
+        """Drag the handle sideways with the mouse, with so many moves and ms between them."""
+        self.handle.scroll_into_view_if_needed()
+        box = self.handle.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        mouse = self.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        for i in range(1, moves + 1):
+            mouse.move(x + pixels * i / moves, y)
+            self.page.wait_for_timeout(pause)
+        mouse.up()
+
+    @property
+    def value(self) -> str:
+        """What stands beside it."""
+        return self.readout.inner_text()
+
+
+class Picture:
+    """An image widget, and a stopwatch from what the user does to what the user then sees."""
+
+    def __init__(self, image: Locator) -> None:
+        self.image, self.page = image, image.page
+        expect(image).to_be_visible()
+        self.watch = image.evaluate_handle("image => watchPicture(image)")
+
+    def png(self) -> bytes:
+        """The picture as the browser has it."""
+        return base64.b64decode(self.image.evaluate("image => pictureBytes(image)"))
+
+    def count(self) -> int:
+        """How many pictures have been decoded since the watch began."""
+        return len(self.times())
+
+    def times(self) -> list[float]:
+        """When each of them was decoded, in ms."""
+        return self.watch.evaluate("watch => watch.times")
+
+    def next(self, act: Callable[[], object]) -> float:
+        """Do something and wait for a picture; how long after the action it came, in ms."""
+        count = self.count()
+        act()
+        self.page.wait_for_function("([w, n]) => w.times.length > n", arg=[self.watch, count])
+        return self.watch.evaluate("(watch, n) => watch.latencies[n]", count)
+
+
+class Cockpit:
+    """The cockpit, wherever it is shown."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.root = page, page.locator(".rlhf-cockpit")
+        expect(self.root).to_be_visible(timeout=MINUTE)
+        self.root.scroll_into_view_if_needed()
+        self.status = self.root.locator(".rlhf-status")
+        self.numbers = self.root.locator(".rlhf-numbers")
+        self.eta, self.beta = (Slider(self.root.locator(f".rlhf-{x}")) for x in ("eta", "beta"))
+        self.picture = Picture(self.root.locator("img"))
+
+    def click(self, button: str) -> None:
+        """Press "start", "pause", "step", "reset" or "fork"."""
+        self.root.locator(f"button.rlhf-{button}").click()
+
+    def click_until(self, button: str, status: str) -> float:
+        """Press a button and wait until the status says something; how long that took, in ms."""
+        return time_to_text(self.status, status, lambda: self.click(button))
+
+    def rows(self) -> dict[str, list[str]]:
+        """The table of numbers, without its head."""
+        lines = [row.inner_text().split("\t") for row in self.numbers.locator("tbody tr").all()]
+        return {name.strip(): [cell.strip() for cell in cells] for name, *cells in lines}
+
+
+def time_to_text(element: Locator, text: str, act: Callable[[], object]) -> float:
+    """Do something and wait until an element says something; how long that took, in ms."""
+    promise = element.evaluate_handle("(e, text) => ({seen: timeToText(e, text)})", text)
+    act()
+    return promise.evaluate("promise => promise.seen")
+
+
+def eventually(check: Callable[[], None], seconds: float = 20) -> None:
+    """Repeat a check until it holds: the page is always a little behind the kernel."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)

@@ -1,0 +1,27 @@
+"""The cockpit in Notebook 7, the other front end that people have."""
+
+import pytest
+import servers
+from pages import Cockpit, eventually
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A server of its own: Jupyter confuses the files of two front ends that it has served."""
+    with servers.lab(tmp_path_factory.mktemp("notebook7")) as address:
+        yield address
+
+
+def test_the_cockpit_runs_in_notebook_7(open_notebook):
+    notebook = open_notebook("/notebooks/notebooks/cockpit.ipynb")
+    notebook.run(until="cockpit")
+    cockpit = Cockpit(notebook.page)
+    cockpit.click_until("step", "iteration 1.")
+    # By mouse: in Notebook 7 arrow keys go from heading to heading, wherever the focus is.
+    cockpit.eta.drag(120, moves=10)
+
+    def check():
+        assert float(cockpit.eta.value) == notebook.python("cockpit.state.eta") > 0
+        assert f"η = {cockpit.eta.value} " in cockpit.numbers.inner_text()
+
+    eventually(check)

@@ -1,0 +1,37 @@
+"""The page that `python3 course.py cockpit` serves for projecting."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+import servers
+from pages import Cockpit
+from playwright.sync_api import expect
+from servers import RESULTS
+
+
+@pytest.fixture(scope="module")
+def voila(tmp_path_factory):
+    with servers.cockpit(tmp_path_factory.mktemp("voila")) as address:
+        yield address.format("/")
+
+
+def test_the_page_is_the_cockpit_alone_and_it_runs(voila, new_page, measured):
+    page = new_page()
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(voila, wait_until="commit")  # it comes cell by cell
+    cockpit = Cockpit(page)
+    assert "import" not in page.locator("body").inner_text()
+    cockpit.click_until("start", "Running")
+    for _ in range(5):
+        cockpit.picture.next(lambda: None)
+    page.screenshot(path=RESULTS / "voila-1920-light.png")
+    measured("voila: click on Pause to its effect", [cockpit.click_until("pause", "Paused")])
+    cockpit.eta.press("ArrowRight", times=3)
+    expect(cockpit.numbers).to_contain_text(f"η = {cockpit.eta.value} ")
+
+
+def test_the_page_answers_to_no_other_name(voila):
+    request = urllib.request.Request(voila, headers={"Host": "elsewhere.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=10)
