@@ -197,6 +197,7 @@ def _lab_settings() -> list[Path]:
 
 
 NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
+NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
 CHECKS: dict[str, Callable[[], Verdict]] = {
     "Python": _python,
     "torch": _torch,
@@ -207,6 +208,8 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "ipykernel": partial(_package, "ipykernel", "6.17"),
     "ipywidgets": partial(_package, "ipywidgets", "7.7"),
     "matplotlib": partial(_package, "matplotlib", "3.8"),
+    "pillow": partial(_package, "pillow", "10.1"),
     "jupyterlab": partial(_package, "jupyterlab", "4.2", NO_LAB),
+    "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,
 }
