@@ -69,3 +69,37 @@ def test_every_stub_says_not_done_yet(notebook):
     assert len(checks) == len(stubs)
     for cell in checks:
         assert "Not done yet" in json.dumps(cell["outputs"])
+
+
+LESSONS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+README = (NOTEBOOKS[0].parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def prose(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_has_what_students_and_teachers_look_for(path):
+    text = prose(path)
+    for part in ("**You will see**", "**You need**", "**Afterwards you can answer**", "# Summary"):
+        assert part in text
+    assert "**Exit question.**" in text
+    assert ("## Before you start" in text) == (path.stem != "00_start_here")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_readme_has_it_with_its_minutes(path):
+    row = next(line for line in README.splitlines() if f"(notebooks/{path.name})" in line)
+    minutes = re.search(r"\*\*(\d+) minutes", prose(path))[1]
+    assert re.search(rf"\| {minutes}\b", row)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_guesses_are_named_after_their_notebook(path):
+    source = path.read_text(encoding="utf-8")
+    names = re.findall(r"Prediction\(\s*(?:\\n\",\s*\" *)?\\\"(\w+)", source)
+    assert names
+    assert all(name.startswith(path.stem[:2]) for name in names)
+    assert len(set(names)) == len(names)
