@@ -6,7 +6,7 @@ i·(V−1) + w − 1 of the next depth. All children of a prefix share its past,
 through the model together, as V siblings that see the past and themselves but not each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -37,11 +37,22 @@ def logits_tables(model: GPT2, prompt: Tensor, depth: int) -> list[Tensor]:
     Returns:
         T tables, the t-th of shape ((V−1)^t, V).
     """
+    return join(logits_parts(model, prompt, depth), depth)
+
+
+def logits_parts(model: GPT2, prompt: Tensor, depth: int) -> Iterator[tuple[int, Tensor]]:
+    """`logits_tables` bit by bit, for callers with other work between: (t, rows of table t)."""
     words = torch.arange(1, model.config.vocab_size, device=prompt.device)
-    tables: list[list[Tensor]] = [[] for _ in range(depth)]
     for t, hidden in _walk(model, prompt, words, depth - 1):
-        tables[t].append(model.logits(hidden))
-    return [torch.cat(parts) for parts in tables]
+        yield t, model.logits(hidden)
+
+
+def join(parts: Iterable[tuple[int, Tensor]], depth: int) -> list[Tensor]:
+    """The tables that parts (t, rows of table t) belong to; each table's in order."""
+    tables: list[list[Tensor]] = [[] for _ in range(depth)]
+    for t, rows in parts:
+        tables[t].append(rows)
+    return [torch.cat(rows) for rows in tables]
 
 
 def score_tables(model: GPT2, head: ScalarHead, prompt: Tensor, depth: int) -> list[Tensor]:

@@ -48,10 +48,10 @@ MAY_IMPORT = {
     "__init__": "collapse config entropy gpt2 kl masking ppo rewards sampling train world",
     "ui": "collapse config entropy exact gpt2 gradients kl language masking plots ppo report "
     "rewards rollout runs sampling train tree world",
-    "lessons": "best_of_n collapse config entropy exact gpt2 gradients kl language masking plots ppo "
-    "pretrain report rewards rollout runs sampling train tree world",
-    "exercises": "best_of_n collapse config entropy exact gpt2 gradients kl language lessons masking "
-    "ppo pretrain report rewards rollout sampling train tree world",
+    "lessons": "best_of_n collapse config entropy exact gpt2 gradients kl language masking plots "
+    "ppo pretrain report rewards rollout runs sampling train tree world",
+    "exercises": "best_of_n collapse config entropy exact gpt2 gradients kl language lessons "
+    "masking ppo pretrain report rewards rollout sampling train tree world",
     "__main__": "config doctor report runs sweep train world",
 }
 BASICS = {"torch", "safetensors", *sys.stdlib_module_names}

@@ -87,6 +87,21 @@ def test_a_slider_acts_on_a_running_loop(cockpit):
     assert {s.eta for s in cockpit.trainer.history[moved_at + 1 :]} == {1.0}
 
 
+def test_a_slider_shows_its_effect_before_the_next_piece_of_work(cockpit, monkeypatch):
+    cockpit.fork()
+    own_step, shown = cockpit.trainer.step, []
+
+    def moved_meanwhile():
+        cockpit.controls.eta.value = 0.5
+        return own_step()
+
+    monkeypatch.setattr(cockpit.trainer, "step", moved_meanwhile)
+    monkeypatch.setattr(cockpit.parent, "step", lambda: shown.append(cockpit.numbers.value))
+    cockpit.run(1)
+    assert "for η = 0.5" in shown[0]
+    assert cockpit.trainer.history[0].eta == 0.1
+
+
 def test_set_takes_any_value_and_moves_the_slider(cockpit):
     cockpit.set(eta=0.123, beta=0.0)
     assert cockpit.controls.eta.value == 0.123
@@ -124,9 +139,9 @@ def test_the_optimum_follows_the_sliders(world, cockpit):
 
 
 def test_exact_values_come_on_the_way_too(cockpit, monkeypatch):
-    monkeypatch.setattr("rlhf_lab.ui.engine.EXACT_EVERY", 2)
-    cockpit.run(5)
-    assert list(cockpit._engine.branch.exact) == [0, 2, 4, 5]
+    monkeypatch.setattr("rlhf_lab.ui.engine.EXACT_EVERY", 13)
+    cockpit.run(39)
+    assert list(cockpit._engine.branch.exact) == [0, 13, 26, 39]
 
 
 def test_a_fork_leaves_a_parent_that_goes_on_unsteered(world, cockpit):
@@ -203,7 +218,7 @@ def test_an_exception_in_the_thread_is_shown_too(world, cockpit, monkeypatch):
 def test_a_picture_that_cannot_be_drawn_is_not_tried_for_ever(cockpit, monkeypatch):
     tried = []
 
-    def broken(view):
+    def broken(*view):
         tried.append(view)
         raise RuntimeError("no ink")
 
@@ -413,6 +428,17 @@ def test_the_figure_shows_the_numbers(cockpit):
     landscape, gauge = cockpit._dashboard.panels[-2:]
     assert landscape.optimum.get_xdata()[0] == cockpit.state.optimum.kl
     assert gauge.bar.get_width() == pytest.approx(max(cockpit.state.regret_estimate, 0))
+
+
+def test_new_limits_may_come_one_axes_at_a_time(cockpit):
+    cockpit.run(1)
+    view, dashboard = cockpit._engine.view(), cockpit._dashboard
+    longer = view._replace(seen=view.seen * 60)
+    ends = []
+    for most in (1, 1, None):
+        dashboard.update(longer, most)
+        ends.append([panel.ax.get_xlim()[1] for panel in dashboard.panels[:4]])
+    assert ends == [[100, 50, 50, 50], [100, 100, 50, 50], [100] * 4]
 
 
 def test_pictures_are_the_same_each_time(world):

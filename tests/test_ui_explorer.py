@@ -1,12 +1,16 @@
 """The explorer without a browser: what it shows changes with the sliders and is what is true."""
 
+import io
 import re
 import threading
 import time
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
-from rlhf_lab import load_world
+from rlhf_lab import load_world, plots
 from rlhf_lab.report import optimum_at
 from rlhf_lab.ui import Explorer, optimum_figure
 from rlhf_lab.ui.explorer_words import share, words
@@ -28,13 +32,53 @@ def number(explorer, name):
     return float(text.replace("−", "-").replace(",", ""))
 
 
-def test_a_slider_redraws_the_picture_and_the_words(explorer):
-    picture, words = explorer.picture.value, explorer.words.value
+def shown(explorer):
+    return explorer.picture.value, explorer.marks.value, explorer.words.value
+
+
+def marks(explorer):
+    """Where the marks are and what colour they have, in parts of the picture from its top left."""
+    svg = explorer.marks.value
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
+    found = re.findall(r'translate\((\S+) (\S+)\)" fill="\S+" stroke="(\S+)"', svg)
+    return [(float(x) / width, float(y) / height, colour.upper()) for x, y, colour in found]
+
+
+def test_a_slider_moves_the_marks_and_the_words_not_the_picture(explorer):
+    picture, *before = shown(explorer)
     explorer.eta_slider.value = 0.05
-    assert explorer.picture.value != picture
-    assert explorer.words.value != words
+    assert explorer.picture.value == picture
+    assert explorer.marks.value != before[0]
+    assert explorer.words.value != before[1]
     explorer.eta_slider.value = 0.3
-    assert (explorer.picture.value, explorer.words.value) == (picture, words)
+    assert shown(explorer) == (picture, *before)
+
+
+@pytest.mark.parametrize(("eta", "beta"), [(0.3, 0.0), (0.05, 0.0), (0.01, 0.5), (10.0, 2.0)])
+def test_the_marks_lie_where_matplotlib_would_draw_them(world, eta, beta):
+    """The centre of what a mark paints is the centre of the pixels that it changes."""
+    explorer = Explorer(world, eta=eta, beta=beta)
+    panels = ("frontier", "map")
+    figure = optimum_figure(world, "food", eta, beta, panels=panels)
+    drawn = np.asarray(Image.open(io.BytesIO(plots.png(figure, 200))).convert("RGB"), int)
+    still = np.asarray(Image.open(io.BytesIO(explorer.picture.value)).convert("RGB"), int)
+    assert still.shape == drawn.shape
+    changed = (drawn != still).any(-1)
+    for x, y, colour in marks(explorer):
+        paint = (np.abs(drawn - 255 * np.array(to_rgb(colour))) < 3).all(-1) & changed
+        if colour == "#FFFFFF":  # mostly under the black ring
+            continue
+        rows, columns = np.nonzero(paint)
+        assert (columns.min() + columns.max() + 1) / 2 == pytest.approx(x * still.shape[1], abs=1.5)
+        assert (rows.min() + rows.max() + 1) / 2 == pytest.approx(y * still.shape[0], abs=1.5)
+
+
+def test_the_marks_say_in_words_what_they_show(explorer):
+    explorer.set(eta=0.1, beta=0.02)
+    metrics = explorer.state.metrics
+    label = re.search('role="img" aria-label="(.*?)"', explorer.marks.value)[1]
+    for part in ("η = 0.1, β = 0.02", f"E[gold] {metrics.gold:.2f}", explorer.state.region):
+        assert part in label
 
 
 @pytest.mark.parametrize(("eta", "beta"), [(0.1, 0.0), (0.0, 0.5), (0.3, 0.2), (0.45, 1.6)])
@@ -93,9 +137,10 @@ def test_panels_are_a_choice(world):
     pictures = Explorer(world, panels=("frontier",))
     assert "<table>" not in pictures.words.value
     assert pictures.picture.value
+    assert [colour for _, _, colour in marks(pictures)] == [plots.BLUE, plots.RED]
     table = Explorer(world, panels=("responses",))
     assert "<table>" in table.words.value
-    assert table.picture not in table.children[-1].children
+    assert table.children[-1].children == (table.words,)
     for wrong in ((), ("frontier", "map of everything"), "map"):
         with pytest.raises(ValueError, match="panels must be some of"):
             Explorer(world, panels=wrong)
@@ -111,9 +156,9 @@ def test_another_policy_can_stand_beside(world):
 
 
 def test_two_explorers_do_not_disturb_each_other(world, explorer):
-    before = explorer.picture.value, explorer.words.value, explorer.state
+    before = shown(explorer), explorer.state
     Explorer(world, "staff", eta=0.02).set(beta=0.5)
-    assert (explorer.picture.value, explorer.words.value, explorer.state) == before
+    assert (shown(explorer), explorer.state) == before
 
 
 def test_what_goes_wrong_is_shown(explorer, monkeypatch):
@@ -146,9 +191,9 @@ def test_two_threads_take_turns_and_end_at_what_the_sliders_say(explorer, monkey
         thread.join()
     assert len(together) == 40
     assert max(together) == 1
-    shown = explorer.picture.value, explorer.words.value
+    before = shown(explorer)
     explorer._draw()
-    assert (explorer.picture.value, explorer.words.value) == shown
+    assert shown(explorer) == before
 
 
 def test_controls_have_the_names_that_tests_in_a_browser_look_for(explorer):

@@ -57,6 +57,23 @@ def test_the_background_is_drawn_anew_only_when_asked(parts):
     assert live.png() != first
 
 
+def test_one_axes_is_drawn_anew_without_the_others():
+    """It leaves nothing of itself as it was, and what drawing everything would have shown."""
+
+    def figure():
+        figure, axes = plots.new_figure(6, 2, columns=2, margins={"left": 0.1, "wspace": 0.4})
+        return LiveFigure(figure, [ax.plot([0, 1], [0, 1])[0] for ax in axes]), axes
+
+    live, (left, right) = figure()
+    live.png()
+    right.set_title("not drawn")
+    live.change(left, lambda: left.set(ylim=(0, 1e6), title="drawn"))
+    whole, (left, _) = figure()
+    left.set(ylim=(0, 1e6), title="drawn")
+    difference = pixels(live.png()) - pixels(whole.png())
+    assert np.abs(difference).max() < 40, "more than the two palettes differ"
+
+
 @pytest.mark.parametrize(
     "colour",
     [plots.BLACK, plots.ORANGE, plots.SKY, plots.GREEN, plots.YELLOW, plots.BLUE, plots.RED,

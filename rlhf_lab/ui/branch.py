@@ -1,19 +1,25 @@
 """One run in the cockpit: a trainer, and what has been seen of its policy so far."""
 
 import copy
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
 
-from rlhf_lab import report, runs
+from rlhf_lab import exact, report, runs
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS, decode
 from rlhf_lab.report import Metrics
 from rlhf_lab.train import Trainer
+from rlhf_lab.tree import join, logits_parts
 from rlhf_lab.world import World
+
+PARTS = 4
+"""Forward passes of an exact evaluation at a time: about half an iteration's time."""
 
 
 class Said(NamedTuple):
@@ -40,8 +46,8 @@ class Branch:
         unknown = float("nan")  # a run read from disk does not say what readers thought of it
         self.seen = [Metrics(s.score, unknown, s.kl, s.entropy) for s in trainer.history]
         self.exact: dict[int, Metrics] = {}
-        self._measured: list[Metrics] = []
-        self._measuring: tuple[int, GPT2] | None = None
+        self._measuring: Iterator[None] = iter(())
+        self._measuring_at = -1  # updates of the policy that is being measured
 
     @classmethod
     def start(cls, world: World, config: PPOConfig, policy: GPT2 | None = None) -> Self:
@@ -76,22 +82,27 @@ class Branch:
     def begin_measuring(self) -> None:
         """Take the present policy aside, to be evaluated exactly while training goes on."""
         k = self.trainer.iteration
-        if k not in self.exact and (self._measuring is None or self._measuring[0] != k):
-            self._measuring, self._measured = (k, copy.deepcopy(self.trainer.policy)), []
+        if k not in self.exact and k != self._measuring_at:
+            self._measuring_at = k
+            self._measuring = self._evaluation(k, copy.deepcopy(self.trainer.policy))
 
     def measure(self) -> bool:
-        """Evaluate one more prompt, about three iterations' time; False if nothing is to do."""
-        if self._measuring is None:
-            return False
-        k, policy = self._measuring
-        prompt = PROMPTS[len(self._measured)]
-        with torch.no_grad():
-            logprobs = self.world.logprobs(policy, prompt)
-        self._measured.append(report.metrics(self.world, {prompt: logprobs}))
-        if len(self._measured) == len(PROMPTS):
-            self.exact[k] = mean(self._measured)
-            self._measuring = None
-        return True
+        """Go on with it for about half an iteration's time; False if nothing was to do."""
+        return any([True for _ in islice(self._measuring, PARTS)])
+
+    @torch.no_grad()
+    def _evaluation(self, k: int, policy: GPT2) -> Iterator[None]:
+        """What `exact[k]` takes, a forward pass at a time."""
+        measured = []
+        for prompt in PROMPTS:
+            parts, depth = [], self.world.response_length
+            for t, logits in logits_parts(policy, self.world.prompt(prompt), depth):
+                parts.append((t, logits.double().log_softmax(dim=1)))
+                yield
+            logprobs = exact.sequence_logprobs(join(parts, depth))
+            measured.append(report.metrics(self.world, {prompt: logprobs}))
+        self.exact[k] = mean(measured)
+        yield  # so that whoever asks again gets False only when there is nothing new
 
     def finish_measuring(self) -> None:
         """Whatever is pending, then the present policy."""

@@ -52,7 +52,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         if not panels or not set(panels) <= set(PANELS):
             raise ValueError(f"panels must be some of {PANELS}, got {tuple(panels)}")
         self.world, self.config, self.limit = world, config or PPOConfig(), limit
-        self._engine = Engine(world, self.config, policy, self._draw)
+        self._engine = Engine(world, self.config, policy, self._say, self._draw)
         drawn = [panel for panel in panels if panel != "samples"]
         self._dashboard = Dashboard(drawn, frontier(world)) if drawn else None
         self._quiet, self._heard_at = False, -math.inf
@@ -63,7 +63,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         super().__init__(self._arrange())
         self.add_class("rlhf-cockpit")
         self._connect()
-        self._draw()
+        self._engine.draw()
 
     def __repr__(self) -> str:
         k, eta, beta = self.trainer.iteration, self.trainer.eta, self.trainer.beta
@@ -115,7 +115,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
     def pause(self) -> None:
         """Stop after the iteration that is under way."""
         self._engine.pause()
-        self._engine.now(_nothing)
+        self._engine.now(lambda: None)
 
     def reset(self) -> None:
         """Back to the start: settings from the fields, η and β from the sliders."""
@@ -167,7 +167,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
         c.start.on_click(lambda _: engine.start(self.limit, farewell))
         for button, job, stops in (
-            (c.pause, _nothing, True),
+            (c.pause, lambda: None, True),
             (c.step, engine.step, True),
             (c.reset, self._restart, True),
             (c.fork, engine.fork, False),
@@ -186,7 +186,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
     def _slid(self, name: str, change: dict[str, float]) -> None:
         if not self._quiet:
             self._engine.moved[name] = change["new"]
-            if not self._engine.running:  # else the next iteration picks it up
+            if not self._engine.running:  # else it is noticed between two pieces of work
                 self._engine.ask(self._engine.steer)
 
     def _restart(self) -> None:
@@ -212,15 +212,18 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         finally:
             self._quiet = False
 
-    def _draw(self) -> None:
-        """Picture, tables and sentence; on the engine's thread, except for the first time."""
-        engine, state, c = self._engine, self.state, self.controls
+    def _say(self) -> None:
+        """Status and numbers, which take a millisecond; on the engine's thread like `_draw`."""
+        engine, state = self._engine, self.state
         self.status.value = words.status(state, engine.note, self.limit)
-        c.start.button_style = "" if state.running else "primary"
-        c.pause.button_style = "warning" if state.running else ""
-        if self._dashboard is not None:
-            self.picture.value = self._dashboard.png(engine.view())
         self.numbers.value = words.numbers(state, engine.branch, engine.parent)
+        self.controls.light(state.running)
+
+    def _draw(self) -> None:
+        """Picture, reviews and the sentence for screen readers."""
+        engine, state = self._engine, self.state
+        if self._dashboard is not None:
+            self.picture.value = self._dashboard.png(engine.view(), 1 if state.running else None)
         for html, prompt in zip(self.reviews, PROMPTS, strict=False):
             html.value = words.reviews(prompt, engine.branch.said(prompt, words.ROWS))
         # A screen reader would stumble over a sentence that changes five times a second.
@@ -244,7 +247,3 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             widgets.HTML(words.STYLE), buttons, sliders, self.status, *pictures, tables, settings,
             self.heard,
         ]  # fmt: skip
-
-
-def _nothing() -> None:
-    """For those who only want to wait, or to see what is new."""

@@ -49,12 +49,13 @@ class View(NamedTuple):
 class Panel(Protocol):
     """One axes of the figure."""
 
+    ax: Axes
     moving: list[Artist]
     handles: list[Line2D]
     """What it adds to the legend."""
 
     def limits(self, view: View) -> tuple[float, ...]:
-        """Where the axes must end; when it changes, the background is drawn anew."""
+        """Where the axes must end; when it changes, they are drawn anew."""
 
     def set_limits(self, *limits: float) -> None: ...
 
@@ -228,6 +229,7 @@ def _finite(*values: float) -> list[float]:
 
 def _put(line: Line2D, x: Any, y: Any) -> None:
     line.set_data(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    line.set_visible(len(x) > 0)  # matplotlib takes its time even over nothing
 
 
 def _square_root(set_scale: Any) -> None:

@@ -62,6 +62,11 @@ class Controls:
             ),
         ]  # fmt: skip
 
+    def light(self, running: bool) -> None:
+        """Colour the button that stands out: Start at rest, Pause on the way."""
+        self.start.button_style = "" if running else "primary"
+        self.pause.button_style = "warning" if running else ""
+
     def show(self, config: PPOConfig, eta: float, beta: float) -> None:
         """Put every field where a run is."""
         put(self.eta, eta)

@@ -65,7 +65,7 @@ class Dashboard:
             self._add_legend(8 if wide else 4)
         moving = [artist for panel in self.panels for artist in panel.moving]
         self.live = LiveFigure(self.figure, moving, dpi=110)
-        self._limits: list[tuple[float, ...]] = []
+        self._limits: list[tuple[float, ...]] = [()] * len(self.panels)
 
     def _add_legend(self, columns: int) -> None:
         handles = [*legend(), *(handle for panel in self.panels for handle in panel.handles)]
@@ -74,18 +74,18 @@ class Dashboard:
             columnspacing=1.3, handletextpad=0.5,
         )  # fmt: skip
 
-    def update(self, view: View) -> None:
-        """Put everything where the view says."""
+    def update(self, view: View, most: int | None = None) -> None:
+        """Put everything where the view says, but give new limits to so many axes at most."""
         limits = [panel.limits(view) for panel in self.panels]
-        if limits != self._limits:
-            for panel, these in zip(self.panels, limits, strict=True):
-                panel.set_limits(*these)
-            self._limits = limits
-            self.live.invalidate()
+        outgrown = [n for n, these in enumerate(limits) if these != self._limits[n]]
+        for n in outgrown[:most]:
+            panel = self.panels[n]
+            self.live.change(panel.ax, functools.partial(panel.set_limits, *limits[n]))
+            self._limits[n] = limits[n]
         for panel in self.panels:
             panel.update(view)
 
-    def png(self, view: View) -> bytes:
-        """The picture of a view."""
-        self.update(view)
+    def png(self, view: View, most: int | None = None) -> bytes:
+        """The picture of a view; new limits for one axes take longer than all the rest."""
+        self.update(view, most)
         return self.live.png()

@@ -19,7 +19,7 @@ from rlhf_lab.world import World
 
 EXACT_EVERY = 75
 """Iterations between exact evaluations, each of which costs as much as six iterations."""
-DRAWING_SHARE = 0.11
+DRAWING_SHARE = 0.105
 """Of the time of training. With the exact evaluations it stays below a fifth."""
 
 
@@ -61,11 +61,14 @@ class Engine:
 
     Args:
         world, config, policy: as for the `Cockpit`.
-        draw: called on the thread when there is something new to see.
+        say: called on the thread to put what is new in words and numbers, which is quick,
+        draw: and in a picture.
     """
 
-    def __init__(self, world: World, config: PPOConfig, policy: GPT2 | None, draw: Job) -> None:
-        self.world, self._policy, self._draw = world, policy, draw
+    def __init__(
+        self, world: World, config: PPOConfig, policy: GPT2 | None, say: Job, draw: Job
+    ) -> None:
+        self.world, self._policy, self._say, self._draw = world, policy, say, draw
         self.branch = Branch.start(world, config, policy)
         self.branch.finish_measuring()
         self._first = dict(self.branch.exact)  # every restart begins with the same policy
@@ -132,21 +135,31 @@ class Engine:
 
     def turn(self) -> None:
         """One iteration, and a share of measuring or drawing."""
-        self.steer()
-        began = time.perf_counter()
-        self.branch.step()
+        self._train(self.branch)
         if self.parent is not None:
             # A parent that runs into NaN stays where it was: it is not the one being steered.
             with contextlib.suppress(NonFiniteError):
-                self.parent.step()
-        self._budget.earn(time.perf_counter() - began)
+                self._train(self.parent)
+        self._listen()
         if self.branch.trainer.iteration % EXACT_EVERY == 0:
             self.branch.begin_measuring()
-        measured = self.branch.measure()
-        if self._due or (self._budget.enough and not measured):
-            began = time.perf_counter()
+        self.branch.measure()
+        if self._due or self._budget.enough:
+            began = time.thread_time()
             self.draw()
-            self._budget.spend(time.perf_counter() - began)
+            self._budget.spend(time.thread_time() - began)
+
+    def _train(self, branch: Branch) -> None:
+        self._listen()
+        began = time.thread_time()
+        branch.step()
+        self._budget.earn(time.thread_time() - began)
+
+    def _listen(self) -> None:
+        """Between two pieces of work: a moved slider must act, and show that it does, at once."""
+        if self.moved:
+            self.steer()
+            self._say()
 
     def step(self) -> None:
         """One iteration by hand."""
@@ -193,7 +206,9 @@ class Engine:
 
     def draw(self) -> None:
         """Show what is new."""
+        self.steer()
         self._due = False
+        self._say()
         self._draw()
 
     def _fresh(self, note: str) -> None:
@@ -212,17 +227,24 @@ class Engine:
             self._runner.submit(self._look)
 
     def _look(self) -> None:
-        """Draw and measure when nothing else is to do; a prompt at a time, to stay responsive."""
+        """Draw, and begin to measure, when nothing else is to do."""
         if self.running or self._runner.waiting:
             return
-        self.steer()
         self.draw()
         self.branch.begin_measuring()
         if self.branch.measure():
-            self._runner.submit(self._look)
+            self._runner.submit(self._measure)
+
+    def _measure(self) -> None:
+        """Go on as long as nothing else is to do, in pieces to stay responsive; then draw."""
+        if self.running or self._runner.waiting:
+            return
+        if self.branch.measure():
+            self._runner.submit(self._measure)
+        else:
+            self.draw()
 
     def _settle(self) -> None:
         if not self.running:
-            self.steer()
             self.branch.finish_measuring()
             self.draw()

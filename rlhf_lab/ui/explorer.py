@@ -4,15 +4,17 @@ import copy
 import html
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from rlhf_lab import plots
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS
+from rlhf_lab.ui.explorer_marks import marks
 from rlhf_lab.ui.explorer_panels import PANELS, Panel, check_panels, new_panels
-from rlhf_lab.ui.explorer_words import STYLE, table, words
+from rlhf_lab.ui.explorer_words import STYLE, alt, table, words
 from rlhf_lab.ui.landscape import (
     BETA_POSITIONS,
     ETA_POSITIONS,
@@ -22,11 +24,10 @@ from rlhf_lab.ui.landscape import (
     ghost,
     optima,
 )
-from rlhf_lab.ui.live import LiveFigure
 from rlhf_lab.world import World
 
-_DPI = 120
-"""A few more pixels than are shown, for sharpness; twice as many would cost 6 ms a picture."""
+_DPI = 200
+"""About twice as many pixels as are shown, for sharpness when the page is enlarged."""
 _POSITIONS = {
     "prompt": PROMPTS,
     "eta": ETA_POSITIONS,
@@ -98,14 +99,18 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self._policy, self._policy_name = copy.deepcopy(policy), policy_name
         self._ghosts: dict[str, Ghost] = {}
         self._lock = threading.RLock()
-        self._drawn: dict[tuple[str, str], tuple[LiveFigure, list[Panel]]] = {}
+        self._drawn: dict[tuple[str, str], _Picture] = {}
         self.eta_slider = _slider("eta", "η, KL penalty")
         self.beta_slider = _slider("beta", "β, entropy bonus")
         self.prompt_buttons = _buttons("prompt", "prompt")
         self.score_buttons = _buttons("score", "maximise")
         self.words = widgets.HTML(layout=_share("440px")).add_class("rlhf-says")
-        self.picture = widgets.Image(format="png", layout=_share("380px", max_width="620px"))
-        shown = [self.words, self.picture] if self._pictures else [self.words]
+        self.picture = widgets.Image(format="png")
+        self.marks = widgets.HTML().add_class("rlhf-marks")
+        both = widgets.Box(
+            [self.picture, self.marks], layout=_share("380px", max_width="620px")
+        ).add_class("rlhf-picture")
+        shown = [self.words, both] if self._pictures else [self.words]
         rows = (
             [self.eta_slider, self.beta_slider],
             [self.prompt_buttons, self.score_buttons],
@@ -169,26 +174,35 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         # Two threads may come here: the last one in reads the controls last, so it is right.
         with self._lock:
             state = self.state
-            if self._pictures:
-                live, panels = self._figure(state.prompt, state.score)
-                for panel in panels:
-                    panel.show(state)
-                self.picture.value = live.png()
             says = table(state, self._policy_name) if self._table else ""
             self.words.value = words(state) + says
+            if self._pictures:
+                picture = self._picture(state.prompt, state.score)
+                self.picture.value = picture.png
+                for panel in picture.panels:
+                    panel.show(state)
+                self.marks.value = marks(picture.figure, picture.panels, alt(state))
 
-    def _figure(self, prompt: str, score: str) -> tuple[LiveFigure, list[Panel]]:
+    def _picture(self, prompt: str, score: str) -> "_Picture":
         if (prompt, score) not in self._drawn:
             source = optima(self.world, prompt, score)
             figure, panels = new_panels(source, self._pictures, self._compared_with(prompt))
-            moving = [artist for panel in panels for artist in panel.moving]
-            self._drawn[prompt, score] = LiveFigure(figure, moving, dpi=_DPI), panels
+            # Drawn before any `show`, so without marks.
+            self._drawn[prompt, score] = _Picture(plots.png(figure, _DPI), figure, panels)
         return self._drawn[prompt, score]
 
     def _compared_with(self, prompt: str) -> Ghost:
         if prompt not in self._ghosts:
             self._ghosts[prompt] = ghost(self.world, prompt, self._policy, self._policy_name)
         return self._ghosts[prompt]
+
+
+class _Picture(NamedTuple):
+    """What stands still for one prompt and one score, and the panels that place its marks."""
+
+    png: bytes
+    figure: Figure
+    panels: list[Panel]
 
 
 def _share(basis: str, **more: str) -> widgets.Layout:

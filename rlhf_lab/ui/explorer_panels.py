@@ -1,17 +1,17 @@
 """Pictures of one optimum: what it says, what distance from π_SFT buys, where it lies.
 
-Each panel draws what stands still when it is made and moves the rest in `show`, so that a live
-figure repaints a few marks, not its axes.
+Each panel draws what stands still when it is made and moves the rest in `show`: a few marks, which
+the explorer takes from here and lets the browser draw (see `explorer_marks.marks`).
 """
 
 import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from rlhf_lab import plots
 from rlhf_lab.ui.landscape import (
@@ -34,7 +34,8 @@ class Panel(Protocol):
     """Inches that its labels need; `width` and `right` likewise."""
     width: float
     right: float
-    moving: list[Artist]
+    moving: list[Line2D]
+    """The marks, in drawing order; before the first `show` they have no data."""
 
     def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None: ...
 
@@ -50,7 +51,7 @@ class Responses:
 
     def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
         ax.set_title(f"“{optima.prompt}”: what π* says most", fontsize=11)
-        self.moving: list[Artist] = []
+        self.moving: list[Line2D] = []
         self._ax, self._ghost = ax, ghost.name
 
     def show(self, state: State) -> None:
@@ -95,7 +96,7 @@ class Frontier:
         (self._gap,) = ax.plot([], [], ":", color="0.35", linewidth=1.2)
         (self._score,) = ax.plot([], [], "o", color=plots.BLUE, markersize=9)
         (self._gold,) = ax.plot([], [], "D", color=plots.RED, markersize=8)
-        self.moving: list[Artist] = [self._gap, self._score, self._gold]
+        self.moving: list[Line2D] = [self._gap, self._score, self._gold]
 
     def show(self, state: State) -> None:
         x, (score, gold, _, _) = _root(state.metrics.kl), state.metrics
@@ -112,7 +113,7 @@ class Map:
     def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
         plots.region_map(ax, ETA_POSITIONS, BETA_POSITIONS, optima.regions(), REGIONS)
         ax.set_title("what π* is like at each (η, β)", fontsize=11)
-        self.moving: list[Artist] = list(
+        self.moving: list[Line2D] = list(
             ax.plot([], [], "o", color="white", markersize=15, fillstyle="none", markeredgewidth=5,
                     clip_on=False)
             + ax.plot([], [], "o", color=plots.BLACK, markersize=15, fillstyle="none",

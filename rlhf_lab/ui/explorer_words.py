@@ -47,6 +47,15 @@ def _meaning(state: State) -> str:
     return "nearly always the same, though careful readers like it"
 
 
+def alt(state: State) -> str:
+    """One sentence that says what the pictures show, for who cannot see them."""
+    score, gold, kl, _ = state.metrics
+    return (
+        f"At η = {state.eta:g}, β = {state.beta:g} the optimum has E[score] {_number(score)} and "
+        f"E[gold] {_number(gold)}, {_number(kl)} nats from π_SFT; region: {state.region}."
+    )
+
+
 def table(state: State, ghost: str) -> str:
     """The most probable responses; the bar is hatched where the gold score is negative.
 
@@ -110,8 +119,12 @@ STYLE = f"""<style>
 .rlhf-explorer .widget-hbox {{ flex-wrap: wrap; overflow: visible; column-gap: 20px; }}
 .rlhf-explorer .widget-html-content {{ line-height: 1.35; white-space: normal; }}
 .rlhf-explorer .widget-toggle-buttons {{ display: flex; align-items: center; width: auto; }}
-.rlhf-explorer img {{ border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px;
-  align-self: flex-start; height: auto; }}
+.rlhf-picture {{ position: relative; display: block; align-self: flex-start; overflow: hidden;
+  border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px; }}
+.rlhf-picture img {{ display: block; width: 100%; height: auto; margin: 0; }}
+.rlhf-picture .rlhf-marks {{ position: absolute; inset: 0; height: auto; margin: 0;
+  pointer-events: none; }}
+.rlhf-marks svg {{ position: absolute; inset: 0; width: 100%; height: 100%; }}
 .rlhf-says {{ font-size: var(--jp-content-font-size1, 14px); }}
 .rlhf-says p {{ margin: 4px 0 10px; }}
 .rlhf-region {{ color: #000; border-radius: 4px; padding: 1px 8px; font-weight: bold; }}

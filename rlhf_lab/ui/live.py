@@ -2,13 +2,16 @@
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from rlhf_lab import plots
@@ -45,6 +48,7 @@ class LiveFigure:
         self.lock = threading.RLock()
         figure.set_dpi(dpi)
         self._canvas = FigureCanvasAgg(figure)
+        self._background: Any = None
         for artist in self.moving:
             artist.set_animated(True)
         self.invalidate()
@@ -52,6 +56,26 @@ class LiveFigure:
     def invalidate(self) -> None:
         """Draw the background anew next time: limits, ticks or titles have changed."""
         self._palette: Image.Image | None = None
+
+    def change(self, axes: Axes, how: Callable[[], None]) -> None:
+        """Change limits, ticks or titles of one axes; the others are not drawn anew.
+
+        Nothing of theirs may lie where it is or was.
+        """
+        with self.lock:
+            if self._palette is None:
+                how()
+                return
+            renderer, patch = self._canvas.get_renderer(), self.figure.patch
+            extents = [axes.get_tightbbox(renderer, bbox_extra_artists=[])]
+            how()
+            extents.append(axes.get_tightbbox(renderer, bbox_extra_artists=[]))
+            self._canvas.restore_region(self._background)
+            patch.set_clip_box(Bbox.union([box or axes.bbox for box in extents]).padded(2))
+            self.figure.draw_artist(patch)
+            patch.set_clip_box(None)
+            self.figure.draw_artist(axes)
+            self._background = self._canvas.copy_from_bbox(self.figure.bbox)
 
     def png(self) -> bytes:
         """The figure as it is now."""

@@ -164,9 +164,12 @@ class Budget:
     >>> budget.enough  # the first is free
     True
     >>> budget.spend(0.06)  # seconds, for a picture
-    >>> budget.earn(1.0)  # a second of training pays for it
-    >>> budget.enough  # but not yet for another
+    >>> budget.earn(0.5)  # half a second of training does not pay for another
+    >>> budget.enough
     False
+    >>> budget.earn(0.5)
+    >>> budget.enough
+    True
     """
 
     def __init__(self, share: float) -> None:
@@ -179,8 +182,9 @@ class Budget:
 
     def spend(self, seconds: float) -> None:
         self._price = 0.7 * self._price + 0.3 * seconds if self._price else seconds
-        # Pictures that a hand on a slider asks for come at once; the debt must not last.
-        self._credit = max(self._credit - seconds, -self._price)
+        # No debt: pictures that a hand on a slider asks for come at once, and what a dear one
+        # costs too much is in the price of the next ones.
+        self._credit = max(self._credit - seconds, 0.0)
 
     @property
     def enough(self) -> bool:

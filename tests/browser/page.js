@@ -68,6 +68,22 @@ function watchPicture(image) {
   return watch;
 }
 
+// When each change of an element had been drawn, how long after the user's last action that was,
+// and how long after it the element had changed. A change is drawn with the next frame: once that
+// has begun, the browser draws it before it does anything else.
+function watchMarks(element) {
+  const watch = {times: [], latencies: [], changes: []};
+  new MutationObserver(async () => {
+    const began = acted;
+    const changed = performance.now();
+    await new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)));
+    watch.changes.push(changed - began);
+    watch.latencies.push(performance.now() - began);
+    watch.times.push(performance.now());
+  }).observe(element, {childList: true, subtree: true});
+  return watch;
+}
+
 // How long it takes from the user's next action until an element says something.
 function timeToText(element, text) {
   return new Promise((resolve, reject) => {
@@ -89,5 +105,5 @@ async function pictureBytes(image) {
 // Playwright runs this file inside a function of its own.
 Object.assign(window, {
   jupyterReady, runCells, cellsHaveRun, pythonValue, listenToKernel, kernelErrors,
-  watchPicture, timeToText, pictureBytes,
+  watchPicture, watchMarks, timeToText, pictureBytes,
 });

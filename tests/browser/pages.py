@@ -83,17 +83,18 @@ class Slider:
         for _ in range(times):
             self.handle.press(key)
 
-    def drag(self, pixels: float, moves: int, pause: float = 16) -> None:
-        """Drag the handle sideways with the mouse, with so many moves and ms between them."""
+    def drag(self, pixels: float, moves: int) -> None:
+        """Drag the handle sideways with the mouse, in so many moves.
+
+        The page answers a move with its next frame, and then comes the next: about 60 a second.
+        """
         self.handle.scroll_into_view_if_needed()
         box = self.handle.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         mouse = self.page.mouse
         mouse.move(x, y)
         mouse.down()
-        for i in range(1, moves + 1):
-            mouse.move(x + pixels * i / moves, y)
-            self.page.wait_for_timeout(pause)
+        mouse.move(x + pixels, y, steps=moves)
         mouse.up()
 
     @property
@@ -102,32 +103,45 @@ class Slider:
         return self.readout.inner_text()
 
 
-class Picture:
-    """An image widget, and a stopwatch from what the user does to what the user then sees."""
+class Watch:
+    """A stopwatch from what the user does to what the user then sees.
 
-    def __init__(self, image: Locator) -> None:
-        self.image, self.page = image, image.page
-        expect(image).to_be_visible()
-        self.watch = image.evaluate_handle("image => watchPicture(image)")
+    Args:
+        element: what changes.
+        function: of page.js, which starts the watch: it says there what is measured.
+    """
 
-    def png(self) -> bytes:
-        """The picture as the browser has it."""
-        return base64.b64decode(self.image.evaluate("image => pictureBytes(image)"))
+    def __init__(self, element: Locator, function: str) -> None:
+        self.page = element.page
+        self.watch = element.evaluate_handle(f"element => {function}(element)")
 
     def count(self) -> int:
-        """How many pictures have been decoded since the watch began."""
+        """How many changes have been seen since the watch began."""
         return len(self.times())
 
     def times(self) -> list[float]:
-        """When each of them was decoded, in ms."""
+        """When each of them was seen, in ms."""
         return self.watch.evaluate("watch => watch.times")
 
     def next(self, act: Callable[[], object]) -> float:
-        """Do something and wait for a picture; how long after the action it came, in ms."""
+        """Do something and wait for a change; how long after the action it was seen, in ms."""
         count = self.count()
         act()
         self.page.wait_for_function("([w, n]) => w.times.length > n", arg=[self.watch, count])
         return self.watch.evaluate("(watch, n) => watch.latencies[n]", count)
+
+
+class Picture(Watch):
+    """An image widget, watched for new pictures."""
+
+    def __init__(self, image: Locator) -> None:
+        expect(image).to_be_visible()
+        self.image = image
+        super().__init__(image, "watchPicture")
+
+    def png(self) -> bytes:
+        """The picture as the browser has it."""
+        return base64.b64decode(self.image.evaluate("image => pictureBytes(image)"))
 
 
 class Cockpit:

@@ -6,13 +6,18 @@ from itertools import pairwise
 
 import pytest
 import truth
-from pages import Picture, Slider, eventually
+from pages import Picture, Slider, Watch, eventually
 from servers import RESULTS
 
 from rlhf_lab import load_world
 from rlhf_lab.ui import Explorer
 
 KEYS = 40
+AS_THE_BROWSER_WRITES_IT = """html => {
+  const box = document.createElement("div");
+  box.innerHTML = html;
+  return box.innerHTML;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,12 @@ def root(notebook):
 @pytest.fixture(scope="module")
 def picture(root):
     return Picture(root.locator("img"))
+
+
+@pytest.fixture(scope="module")
+def marks(root):
+    """They change last: once they have, so has all else that a move changes."""
+    return Watch(root.locator(".rlhf-marks"), "watchMarks")
 
 
 @pytest.fixture(scope="module")
@@ -67,40 +78,55 @@ def check(notebook, root, picture, sliders, world):
 
         here = Explorer(world, prompt, eta, beta, score=score)
         assert picture.png() == bytes(here.picture.value)
+        assert root.get_by_role("img", name="the optimum has").evaluate("e => e.outerHTML") == (
+            notebook.page.evaluate(AS_THE_BROWSER_WRITES_IT, here.marks.value)
+        )
 
     return partial(eventually, compare)
 
 
-def test_keys_move_a_slider_and_what_it_shows(notebook, picture, sliders, check, measured):
-    latencies = []
+def test_keys_move_a_slider_and_what_it_shows(notebook, marks, sliders, check, measured):
+    drawn = []
     for key in ("ArrowLeft", "ArrowRight"):
         press = partial(sliders["eta"].press, key)
         for _ in range(KEYS // 2):
-            latencies.append(picture.next(press))
+            drawn.append(marks.next(press))
             notebook.page.wait_for_timeout(100)
         check()
-    measured("explorer: arrow key to picture", latencies)
+    changed = marks.watch.evaluate("watch => watch.changes")[-KEYS:]
+    measured("explorer: arrow key to new marks in the page", changed)
+    measured("explorer: arrow key to new marks drawn, with the next frame", drawn)
     sliders["beta"].press("ArrowRight", times=20)
     check()
 
 
 @pytest.mark.parametrize(("name", "pixels"), [("eta", -110), ("beta", 90), ("eta", 70)])
-def test_dragging_ends_on_the_picture_of_where_it_ended(
-    notebook, picture, sliders, check, measured, name, pixels
+def test_dragging_ends_with_the_marks_where_it_ended(
+    notebook, marks, sliders, check, measured, name, pixels
 ):
-    before, seen = position(notebook), picture.count()
+    before, seen = position(notebook), marks.count()
     sliders[name].drag(pixels, moves=45)
     assert position(notebook) != before
     check()
-    gaps = [b - a for a, b in pairwise(picture.times()[seen:])]
+    gaps = [b - a for a, b in pairwise(marks.times()[seen:])]
     measured(f"explorer: between two pictures, dragging {name} by {pixels} px", gaps)
 
 
-def test_buttons_change_the_prompt_and_the_score(notebook, root, picture, check):
+def test_buttons_change_the_picture_for_another_prompt_or_score(notebook, root, picture, check):
     for label, index in (("staff", 0), ("gold", 1)):
         picture.next(root.get_by_role("button", name=label, exact=True).click)
         assert position(notebook)[index] == label
         check()
+
+
+@pytest.mark.parametrize("zoom", [1, 2])
+def test_the_marks_cover_the_picture(notebook, root, picture, zoom):
+    """So they are where they belong, however large the picture is shown."""
+    notebook.page.evaluate("zoom => { document.body.style.zoom = zoom; }", zoom)
+    box = picture.image.bounding_box()
+    over = root.locator(".rlhf-marks svg").bounding_box()
+    notebook.page.evaluate("() => { document.body.style.zoom = 1; }")
+    assert over == pytest.approx(box, abs=0.6)
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
