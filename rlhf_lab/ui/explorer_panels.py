@@ -72,7 +72,7 @@ _LINES = (("E[score]", "-", plots.BLUE), ("E[gold]", "--", plots.RED))
 class Frontier:
     """E[score] and E[gold] against KL(π* ‖ π_SFT): lines for β = 0, and where we are."""
 
-    left, width, right = 0.5, 2.1, 0.1
+    left, width, right = 0.5, 2.1, 0.35
 
     def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
         curve = [optima.point(eta, 0.0).metrics for eta in ETA_POSITIONS]
