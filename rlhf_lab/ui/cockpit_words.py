@@ -37,7 +37,7 @@ def numbers(state: State, branch: Branch, parent: Branch | None) -> str:
     rows = {"last batch": branch.seen[-1] if branch.seen else None}
     if parent is not None and parent.seen:
         rows["the parent’s last batch"] = parent.seen[-1]
-    rows[f"exact, after {state.exact_iteration:,} updates"] = state.exact
+    rows[f"exact, after update {state.exact_iteration:,}"] = state.exact
     rows["exact optimum π*"] = state.optimum
     goal = objective(state.optimum, state.eta, state.beta)
     body = []
