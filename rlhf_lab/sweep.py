@@ -149,24 +149,40 @@ def _own_processes(
 ) -> Iterator[Outcome | Failure]:
     """All runs in processes of our own.
 
-    A process that is killed takes the whole pool with it. Then a new pool does what is left, in
-    reverse, until two pools in a row have died without finishing anything.
+    A process that is killed takes the whole pool with it, and nobody can tell whose run it was. So
+    those that went down are tried alone until the one is found, and a new pool does the rest.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would copy torch's locks
-    idle = 0
     while todo:
-        broken = []
-        with ProcessPoolExecutor(min(_cores(), len(todo)), context) as pool:
+        killed = []
+        with _pool(min(_cores(), len(todo))) as pool:
             for result in _submit(pool, todo, run):
-                if isinstance(result, Failure) and result.error.startswith(_KILLED):
-                    broken.append(result)
+                if _was_killed(result):
+                    killed.append(result.config)
                 else:
                     yield result
-        idle = idle + 1 if len(broken) == len(todo) else 0
-        if idle == 2:
-            yield from broken
-            return
-        todo = [failure.config for failure in reversed(broken)]
+        todo = yield from _one_by_one(killed, run)
+
+
+def _one_by_one(
+    configs: list[PPOConfig], run: Callable[[PPOConfig], Outcome]
+) -> Generator[Outcome | Failure, None, list[PPOConfig]]:
+    """Each in a process of its own, up to the first whose process is killed; returns the rest."""
+    for done, config in enumerate(configs, start=1):
+        with _pool(1) as pool:
+            (result,) = _submit(pool, [config], run)
+        yield result
+        if _was_killed(result):
+            return configs[done:]
+    return []
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # A fork would copy torch's locks.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+def _was_killed(result: Outcome | Failure) -> bool:
+    return isinstance(result, Failure) and result.error.startswith(BrokenProcessPool.__name__)
 
 
 def _submit(
@@ -182,9 +198,6 @@ def _submit(
     finally:
         for future in futures:
             future.cancel()
-
-
-_KILLED = BrokenProcessPool.__name__
 
 
 def _cores() -> int:
