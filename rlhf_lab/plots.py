@@ -97,7 +97,8 @@ def top_responses(
         share = f"{p:.0%}" if p >= 0.005 else "< 1%"
         text = f"{share}   gold {gold:+.1f}".replace("-", "−")
         ax.text(max(p, ref_probabilities[row]) + 0.02, row, text, va="center", fontsize=9)
-    ax.set(yticks=y, yticklabels=texts, xlim=(0, 1.4), xlabel="probability")
+    ax.set(xlim=(0, 1.4), xlabel="probability")
+    ax.set_yticks(y, texts, fontsize=9)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_ylim(rows - 0.5, -0.5)
     ax.legend(frameon=False, loc="lower right", fontsize=9)

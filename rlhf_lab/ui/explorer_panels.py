@@ -47,7 +47,7 @@ class Responses:
     """The most probable responses. For figures that stay: letters are slow to draw, and while
     sliders move a browser does it better (see `explorer_words.table`)."""
 
-    left, width, right = 1.9, 3.3, 0.1
+    left, width, right = 2.3, 3.1, 0.1
 
     def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
         ax.set_title(f"“{optima.prompt}”: what π* says most", fontsize=11)
