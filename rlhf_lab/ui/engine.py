@@ -19,7 +19,7 @@ from rlhf_lab.world import World
 
 EXACT_EVERY = 75
 """Iterations between exact evaluations, each of which costs as much as six iterations."""
-DRAWING_SHARE = 0.105
+DRAWING_SHARE = 0.1
 """Of the time of training. With the exact evaluations it stays below a fifth."""
 
 
