@@ -84,6 +84,11 @@ def test_the_catalogue_lists_every_mistake_and_all_its_rows_have_one():
     assert rows == known
 
 
+def test_the_readme_counts_them():
+    counted = f"{len(EXERCISES)} exercises and the {len(MISTAKES)} mistakes"
+    assert counted in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_names_are_unique():
     assert len({(e.name, m.name) for e, m in MISTAKES}) == len(MISTAKES)
     for name, exercise in EXERCISES.items():
