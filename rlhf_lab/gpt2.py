@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlhf_lab.unembed import chosen_logprobs
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GPT2Config:
@@ -181,6 +183,10 @@ class GPT2(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Unembed: (..., D) -> (..., V), with the token embedding itself."""
         return F.linear(hidden, self.transformer.wte.weight)
+
+    def logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """log π of the chosen tokens, (..., D), (...) -> (...), without building all logits."""
+        return chosen_logprobs(hidden, self.transformer.wte.weight, tokens)
 
     def hidden(
         self,

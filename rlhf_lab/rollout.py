@@ -62,11 +62,6 @@ def response_states(model: GPT2, tokens: Tensor, length: int) -> Tensor:
     return model.hidden(tokens[:, :-1], last=length)
 
 
-def pick(logprobs: Tensor, tokens: Tensor) -> Tensor:
-    """log π of the given tokens out of all: (B, T, V), (B, T) -> (B, T)."""
-    return logprobs.gather(2, tokens.unsqueeze(2)).squeeze(2)
-
-
 @torch.no_grad()
 def collect(
     task: Task,
@@ -95,12 +90,11 @@ def collect(
     values = value_head(batch.hidden)
     scores = task.score(prompts, batch.responses)
     ref_states = response_states(task.sft, tokens, task.response_length)
-    ref_all = task.sft.logits(ref_states).log_softmax(dim=-1)  # (B, T, V)
-    ref_logprobs = pick(ref_all, batch.responses)  # (B, T)
-    if config.kl_mode == "full":
-        pair = policy.logits(batch.hidden).log_softmax(dim=-1), ref_all
-    else:
-        pair = batch.logprobs, ref_logprobs
+    ref_logprobs = task.sft.logprobs(ref_states, batch.responses)  # (B, T)
+    pair = batch.logprobs, ref_logprobs
+    if config.kl_mode == "full":  # the only mode that asks about tokens which were not chosen
+        logits, ref_logits = policy.logits(batch.hidden), task.sft.logits(ref_states)
+        pair = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)  # (B, T, V) each
     shaped = compute_rewards(scores, *pair, batch.mask, eta, config.kl_mode)
     advantages, returns = gae(
         shaped.rewards, values, batch.mask, gamma=config.gamma, lam=config.lam

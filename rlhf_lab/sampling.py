@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rlhf_lab.gpt2 import GPT2, KVCache
 from rlhf_lab.masking import response_mask
+from rlhf_lab.unembed import BLOCK
 
 
 class Sample(NamedTuple):
@@ -37,14 +38,32 @@ def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     >>> draw(half, torch.tensor([0.1, 0.49, 0.9], dtype=torch.float64))
     tensor([0, 0, 2])
     """
-    # In float32 a running sum near 1 cannot see probabilities below 6e-8.
-    cdf = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)  # (B, V)
+    probs = logprobs.exp()
+    V = probs.shape[1]
+    if V <= BLOCK:
+        return _search(probs.cumsum(dim=1, dtype=torch.float64), uniforms)
+    # Running sums over a large vocabulary cost more than the model: first find the block, ...
+    masses = torch.stack([part.sum(1, dtype=torch.float64) for part in probs.split(BLOCK, 1)], 1)
+    cdf = masses.cumsum(dim=1)  # (B, V / BLOCK)
+    block = _search(cdf, uniforms).unsqueeze(1)  # (B, 1)
+    mass = masses.gather(1, block)
+    rest = (uniforms.unsqueeze(1) * cdf[:, -1:] - cdf.gather(1, block) + mass) / mass
+    # ... then the token in it, for which what is left of the number is uniform again.
+    tokens = BLOCK * block + torch.arange(BLOCK, device=probs.device)  # (B, BLOCK)
+    inside = probs.gather(1, tokens.clamp(max=V - 1)).masked_fill(tokens >= V, 0.0)
+    found = _search(inside.cumsum(dim=1, dtype=torch.float64), rest.squeeze(1).clamp(min=0))
+    return (BLOCK * block.squeeze(1) + found).clamp(max=V - 1)
+
+
+def _search(cdf: Tensor, uniforms: Tensor) -> Tensor:
+    """The first place of each row where the running sums exceed their share `uniforms`, (B,)."""
+    # In float32 a running sum near 1 could not see probabilities below 6e-8.
     total = cdf[:, -1]
     # Strictly below the total, so that the search ends on a token of positive probability.
     targets = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cdf, targets.unsqueeze(1), right=True).squeeze(1)
+    index = torch.searchsorted(cdf, targets.unsqueeze(1), right=True).squeeze(1)
     # NaN sorts behind everything, and an id outside the vocabulary would end a process on a GPU.
-    return tokens.clamp(max=logprobs.shape[-1] - 1)
+    return index.clamp(max=cdf.shape[1] - 1)
 
 
 @torch.no_grad()

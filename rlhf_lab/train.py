@@ -14,7 +14,7 @@ from rlhf_lab.entropy import entropy_bonus
 from rlhf_lab.gpt2 import ScalarHead
 from rlhf_lab.masking import masked_sum
 from rlhf_lab.ppo import policy_loss, value_loss
-from rlhf_lab.rollout import Rollout, Task, collect, pick, response_states
+from rlhf_lab.rollout import Rollout, Task, collect, response_states
 
 
 class StepStats(NamedTuple):
@@ -166,8 +166,7 @@ class Trainer:
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The loss of some rows: clipped policy loss + value_coef · value loss − β·H."""
         hidden = response_states(self.policy, rollout.tokens, self.task.response_length)
-        logits = self.policy.logits(hidden)  # (B, T, V)
-        logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)
+        logprobs = self.policy.logprobs(hidden, rollout.responses)  # (B, T)
         policy = policy_loss(
             logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.clip
         )
@@ -180,6 +179,7 @@ class Trainer:
         )
         loss = policy.loss + self.config.value_coef * value.loss
         if self.beta:
+            logits = self.policy.logits(hidden)  # (B, T, V)
             loss = loss + entropy_bonus(logits, rollout.mask, self.beta)
         return loss, torch.stack(
             [policy.loss, value.loss, policy.clip_fraction, policy.approx_kl]

@@ -18,7 +18,7 @@ from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten
 from rlhf_lab.ppo import gae, policy_loss, value_loss
 from rlhf_lab.rewards import Rewards, compute_rewards
-from rlhf_lab.rollout import pick
+from rlhf_lab.unembed import pick
 
 STEPS = use("step/")
 LEFT = [name for name in STEPS if "/left" in name]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from rlhf_lab import sampling
 from rlhf_lab.gpt2 import GPT2, GPT2Config
 from rlhf_lab.sampling import draw, sample
 
@@ -43,6 +44,13 @@ def chi_square_odds(observed: Tensor, expected: Tensor) -> float:
     return sum(math.exp(-x + k * math.log(x) - math.lgamma(k + 1)) for k in terms)
 
 
+@pytest.fixture(params=[2, 3, 512])
+def block(request, monkeypatch):
+    """Draws with small vocabularies in one block and in several."""
+    monkeypatch.setattr(sampling, "BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("block")
 @property_test
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=8).filter(any))
 def test_draw_divides_the_interval_in_proportion(counts):
@@ -54,6 +62,7 @@ def test_draw_divides_the_interval_in_proportion(counts):
     assert draw(logprobs, uniforms).tolist() == expected
 
 
+@pytest.mark.usefixtures("block")
 @property_test
 @given(
     seeds, st.lists(st.booleans(), min_size=2, max_size=6).filter(any),
@@ -73,6 +82,7 @@ def test_a_token_of_probability_0_is_never_drawn(seed, allowed, dtype):
     assert tokens[3] == possible[-1]
 
 
+@pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_probabilities_below_1e_7_are_resolved(dtype):
     """In float32 the running sum near 1 has steps of 6e-8: no u would reach these tokens."""

@@ -7,8 +7,9 @@ import torch
 
 from rlhf_lab import PPOConfig, Trainer, exact, language, load_world, train
 from rlhf_lab.gpt2 import GPT2, GPT2Config
-from rlhf_lab.rollout import collect, pick, response_states
+from rlhf_lab.rollout import collect, response_states
 from rlhf_lab.train import NonFiniteError
+from rlhf_lab.unembed import pick
 
 
 @pytest.fixture(scope="module")
