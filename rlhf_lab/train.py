@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab._checks import require_coefficient
+from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
 from rlhf_lab.entropy import entropy_bonus
@@ -71,9 +72,7 @@ class Trainer:
             **{f"policy.{name}": p for name, p in self.policy.named_parameters()},
             **{f"value_head.{name}": p for name, p in self.value_head.named_parameters()},
         }
-        self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=config.lr, eps=config.adam_eps, fused=True
-        )
+        self.optimizer = Adam(self.parameters.values(), lr=config.lr, eps=config.adam_eps)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.controller = kl_controller(config)
         self._beta = config.beta
@@ -152,7 +151,6 @@ class Trainer:
                 )
                 loss.backward()
                 self.optimizer.step()
-                self.optimizer.zero_grad()
                 parts.append(part)
         means = torch.stack(parts)
         if not torch.isfinite(means).all():
@@ -213,7 +211,7 @@ class Trainer:
         """A copy of everything that changes, as tensors: weights, Adam, generator, η and β."""
         tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in self.optimizer.state[parameter].items():
                 tensors[f"adam.{key}.{name}"] = value.clone()
         tensors["generator"] = self.generator.get_state()
         tensors["progress"] = torch.tensor(
@@ -226,11 +224,8 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[name])
-                self.optimizer.state[parameter] = {
-                    key.split(".", 2)[1]: value.to(parameter.device, copy=True)
-                    for key, value in tensors.items()
-                    if key.startswith("adam.") and key.split(".", 2)[2] == name
-                }
+                for key, value in self.optimizer.state[parameter].items():
+                    value.copy_(tensors[f"adam.{key}.{name}"])
         self.optimizer.zero_grad()
         self.generator.set_state(tensors["generator"].cpu())
         iteration, self.eta, self.beta = tensors["progress"].tolist()

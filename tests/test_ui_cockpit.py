@@ -191,8 +191,7 @@ def test_reset_starts_again_with_the_settings_of_the_fields(world, cockpit):
 @pytest.mark.parametrize("lr", [1e30, 1e39])  # weights that overflow later, and at once
 def test_an_exception_is_shown_and_the_last_good_state_kept(cockpit, lr):
     cockpit.run(2)
-    for group in cockpit.trainer.optimizer.param_groups:
-        group["lr"] = lr
+    cockpit.trainer.optimizer.lr = lr
     with pytest.raises(NonFiniteError):
         cockpit.run(5)
     k = cockpit.state.iteration
