@@ -30,7 +30,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   doctor        say what is right and what is wrong with this set-up
   format        format and tidy the code and the notebooks (ruff)
   check         check format, style and types; change nothing (ruff, mypy)
-  bench         compare with TRL 0.11.4, which gets an environment of its own
+  bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
+  bench WORD    time something else: world, cockpit, notebooks, ensemble, growth or where
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -128,7 +129,11 @@ BROWSER = Environment(
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
 TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
-NEEDS = {"bench": [COURSE, TRL], "browser-test": [COURSE, BROWSER]}  # the others: COURSE alone
+NEEDS = {  # the others: COURSE alone
+    "bench": [COURSE, TRL],
+    "bench cockpit": [COURSE, BROWSER],
+    "browser-test": [COURSE, BROWSER],
+}
 TASKS = {  # what each command runs, in this order, with the Python in .venv
     "lab": [["-m", "jupyterlab", "--ServerApp.root_dir=.", f"--LabApp.default_url={FIRST}"]],
     "cockpit": [["-m", "voila", "notebooks/cockpit.ipynb"]],
@@ -138,8 +143,11 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],
     "check": [["-m", "ruff", "format", "--check"], ["-m", "ruff", "check"], ["-m", "mypy"]],
     "run": [["tools/run_notebooks.py"]],
-    "bench": [["benchmarks/bench_ppo.py", "--trl-python", str(TRL.python)]],
+    "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
+    "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
 }
+for _word in ("world", "notebooks", "ensemble", "growth", "where"):
+    TASKS[f"bench {_word}"] = [[f"benchmarks/bench_{_word}.py"]]
 
 
 def environ() -> dict[str, str]:
@@ -166,17 +174,19 @@ def run(argv: list[str]) -> int:
 
 def main(args: list[str]) -> int:
     """Carry out a command line; returns the exit code, 2 for one that makes no sense."""
-    if not args or args[0] not in TASKS:
+    words = 2 if " ".join(args[:2]) in TASKS else 1
+    command, further = " ".join(args[:words]), args[words:]
+    if command not in TASKS:
         asked = args in (["-h"], ["--help"])
         print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     try:
-        for environment in NEEDS.get(args[0], [COURSE]):
+        for environment in NEEDS.get(command, [COURSE]):
             environment.ensure()
     except OSError as error:
         sys.exit(f"Set-up failed: {error}. Close what uses the course, check the disk, try again.")
-    *first, last = TASKS[args[0]]
-    for argv in [*first, [*last, *args[1:]]]:
+    *first, last = TASKS[command]
+    for argv in [*first, [*last, *further]]:
         code = run(argv)
         if code != 0:
             return code

@@ -1,10 +1,10 @@
-"""Time a PPO iteration of rlhf_lab beside TRL 0.11.4 and beside its matrix products alone.
+"""Time a PPO iteration of rlhf_lab beside three others: `python3 course.py bench`.
 
-    python3 course.py bench             # makes TRL an environment of its own first
-    python3 course.py bench --quick     # a few iterations, to see that it runs
-    python3 course.py bench --world     # review world: tables, optimum, evaluation, import
+    TRL               PPOTrainer of TRL 0.11.4, sampling all responses in one batch
+    TRL, 4 at once    the same, sampling as it does unless told otherwise; not at S3
+    HF + plain PPO    `generate` of Hugging Face and an update in plain torch
+    floor             the matrix products alone
 
-"TRL" samples all responses in one batch; "4 at once" is what it does unless told otherwise.
 Every peer is a process with one torch thread (see common.py). The rounds are interleaved, so that
 a busy moment of the machine meets all of them; compare only within one run. "wall" is what you
 wait for; "cpu" leaves out the time in which other programs had the core.
@@ -18,11 +18,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_world
-from common import EPOCHS, PROMPT, RESPONSE, SETTINGS
+import report
+from common import EPOCHS, PROMPT, SETTINGS
 
 HERE = Path(__file__).resolve().parent
-AIMS = {"TRL": 2.0, "floor": 0.5}  # their time over ours, at least
+AIMS = {  # their time over ours, at least
+    "TRL": {"S1": 2.5, "S2": 2.5, "S3": 2.0},
+    "floor": dict.fromkeys(SETTINGS, 0.7),
+}
 
 
 class Peer:
@@ -62,7 +65,8 @@ class Peer:
 def check_same_work(peers: list[Peer], setting: str) -> None:
     """Refuse to compare what is not comparable."""
     batch = SETTINGS[setting].batch
-    expected = {"responses": batch, "tokens": batch * RESPONSE, "gradient steps": EPOCHS}
+    tokens = batch * SETTINGS[setting].response
+    expected = {"responses": batch, "tokens": tokens, "gradients": EPOCHS}
     for peer in peers:
         for what, number in expected.items():
             if peer.facts[what] != number:
@@ -75,28 +79,29 @@ def check_same_work(peers: list[Peer], setting: str) -> None:
             raise RuntimeError(f"the peers differ in {what}: {values}")
 
 
-def milliseconds(seconds: list[float]) -> str:
-    """Median, minimum and quartiles."""
-    q1, _, q3 = statistics.quantiles(seconds, n=4)
-    numbers = (statistics.median(seconds), min(seconds), q1, q3)
-    return "{:7.1f} (min {:6.1f}, p25–p75 {:6.1f} –{:6.1f})".format(*(1e3 * s for s in numbers))
-
-
-def ratio(peer: Peer, ours: Peer, clock: int) -> str:
-    """Median over the rounds of their median over ours, and its range."""
-    values = [a[clock] / b[clock] for a, b in zip(peer.rounds, ours.rounds, strict=True)]
-    return f"{statistics.median(values):.2f} ({min(values):.2f} – {max(values):.2f})"
-
-
-def bench(setting: str, trl_python: str | None, rounds: int, iterations: int) -> None:
+def start(setting: str, bench_python: str | None) -> list[Peer]:
+    """Ours first, the floor last."""
+    wanted = [("rlhf_lab", sys.executable, "ours.py", setting)]
+    if bench_python:
+        wanted.append(("TRL", bench_python, "trl_classic.py", setting))
+        if setting != "S3":  # minutes
+            wanted.append(("TRL, 4 at once", bench_python, "trl_classic.py", setting, "4"))
+        wanted.append(("HF + plain PPO", bench_python, "hf_plain.py", setting))
     peers: list[Peer] = []
     try:
-        peers.append(Peer("rlhf_lab", sys.executable, "ours.py", setting))
-        if trl_python:
-            peers.append(Peer("TRL", trl_python, "trl_classic.py", setting))
-            peers.append(Peer("TRL, 4 at once", trl_python, "trl_classic.py", setting, "4"))
+        for arguments in wanted:
+            peers.append(Peer(*arguments))
         check_same_work(peers, setting)
-        peers.append(Peer("floor", sys.executable, "floor.py", setting))
+        return [*peers, Peer("floor", sys.executable, "floor.py", setting)]
+    except BaseException:
+        for peer in peers:
+            peer.close()
+        raise
+
+
+def bench(setting: str, bench_python: str | None, rounds: int, iterations: int) -> None:
+    peers = start(setting, bench_python)
+    try:
         for turn in range(rounds):
             for peer in peers if turn % 2 == 0 else reversed(peers):
                 peer.iterate(iterations)
@@ -109,46 +114,34 @@ def bench(setting: str, trl_python: str | None, rounds: int, iterations: int) ->
     print(
         f"\n{setting}: GPT-2 of {size.layers} layers, width {size.width}, vocabulary {size.vocab}, "
         f"{ours.facts['parameters']:,} parameters with the value head;\n"
-        f"    {size.batch} prompts of {PROMPT} and responses of {RESPONSE} tokens, {EPOCHS} epochs "
-        f"of one gradient step; {rounds} x {iterations} iterations, ms"
+        f"    {size.batch} prompts of {PROMPT} and responses of {size.response} tokens, {EPOCHS} "
+        f"epochs of one gradient step; {rounds} x {iterations} iterations, ms"
     )
     for peer in peers:
-        print(f"  {peer.name:14s}  wall {milliseconds(peer.wall)}")
-        print(f"  {'':14s}  cpu  {milliseconds(peer.cpu)}")
+        print(f"  {peer.name:15s} wall {report.spread([1e3 * s for s in peer.wall])}")
+        print(f"  {'':15s} cpu  {report.spread([1e3 * s for s in peer.cpu])}")
     for peer in others:
-        aim = f"   aim: at least {AIMS[peer.name]:g}" if peer.name in AIMS else ""
-        wall, cpu = ratio(peer, ours, 0), ratio(peer, ours, 1)
-        print(f"  {peer.name + ' / ours':21s}  wall {wall:18s}  cpu {cpu:18s}{aim}")
-    if not trl_python:
-        print("  TRL was left out: --trl-python names no Python that has it")
-
-
-def load() -> str:
-    """How busy the machine is, where it tells."""
-    average = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{os.cpu_count()} cores{average}"
+        aim = f"   aim: at least {AIMS[peer.name][setting]:g}" if peer.name in AIMS else ""
+        pairs = zip(zip(*peer.rounds, strict=True), zip(*ours.rounds, strict=True), strict=True)
+        wall, cpu = (report.ratio(*pair) for pair in pairs)
+        print(f"  {peer.name + ' / ours':22s} wall {wall:20s} cpu {cpu:20s}{aim}")
+    if not bench_python:
+        print("  only the floor: --bench-python names no Python that has TRL and transformers")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trl-python", help="a Python with benchmarks/requirements-trl.txt")
+    parser.add_argument("--bench-python", help="a Python with benchmarks/requirements-trl.txt")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--iterations", type=int, default=10, help="of each peer in a round")
     parser.add_argument("--quick", action="store_true", help="few iterations: does it run at all?")
-    parser.add_argument("--world", action="store_true", help="time review world instead")
     args = parser.parse_args()
-    if args.quick:
-        args.rounds, args.iterations = 2, 2
-    print(f"{load()} at the start")
-    if args.world:
-        bench_world.report()
-    else:
-        for setting in args.settings:
-            bench(setting, args.trl_python, args.rounds, args.iterations)
-    print(f"\n{load()} at the end")
+    print(f"{report.load()} at the start")
+    for name in args.settings:
+        effort = (2, 2) if args.quick else (SETTINGS[name].rounds, SETTINGS[name].iterations)
+        bench(name, args.bench_python, *effort)
+    print(f"\n{report.load()} at the end")
 
 
 if __name__ == "__main__":

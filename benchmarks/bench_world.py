@@ -1,11 +1,11 @@
-"""Time review world and its exact numbers: `bench_ppo.py --world`. One torch thread."""
+"""Time review world, its exact numbers and the import: `python3 course.py bench world`."""
 
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
+import report
 import torch
 
 from rlhf_lab import PPOConfig, Trainer, World, build_world, exact, language, load_world, world
@@ -38,17 +38,23 @@ def optima(course: World) -> None:
         exact.optimum(tables.ref_logprobs, tables.scores, 0.3, 0.1)
 
 
-def import_seconds(module: str, n: int) -> list[float]:
+def import_seconds(module: str) -> float:
     """Seconds that `import module` takes in a new Python, the interpreter's own start left out."""
     code = f"from time import perf_counter as t; a = t(); import {module}; print(t() - a)"
-    return [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(n)
-    ]
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
 
 
-def report() -> None:
+def row(name: str, times: list[float], aim: float | None = None) -> None:
+    """Times in ms, and the aim."""
+    wanted = f"   aim: at most {1e3 * aim:,g}" if aim else ""
+    print(f"{name:45s}{report.spread([1e3 * s for s in times], '9,.1f')}{wanted}", flush=True)
+
+
+def main() -> None:
     torch.set_num_threads(1)
+    print(f"{report.load()} at the start; one torch thread, ms")
     course = load_world()
     trainer = Trainer(course, PPOConfig())
     for _ in range(3):
@@ -58,20 +64,20 @@ def report() -> None:
     def evaluate() -> None:
         course.evaluate(trainer.policy, ONE)
 
-    rows: list[tuple[str, list[float], float | None]] = [
-        ("tables of all prompts, from nothing", seconds(lambda: fresh_tables(course), 3), 3.0)
-    ]
+    row("tables of all prompts, from nothing", seconds(lambda: fresh_tables(course), 5), 3.0)
     optima(course)  # makes the tables
     n = sum(len(course.tables(prompt).scores) for prompt in EVERY)
-    rows += [
-        (f"optimum π* at one (η, β), {n:,} responses", seconds(lambda: optima(course), 30), 0.01),
-        ("exact evaluation of a policy, one prompt", seconds(evaluate, 15), 0.15),
-        (f"PPO iteration, batch {trainer.config.batch_size}", seconds(trainer.step, 60), None),
-        ("build_world", seconds(build_world, 1), 15.0),
-        ("import torch", import_seconds("torch", 5), None),
-        ("import rlhf_lab, torch included", import_seconds("rlhf_lab", 5), None),
-    ]
-    print(f"\n{'':45s}{'median':>10s}{'min':>10s}{'at most':>10s}   ms")
-    for name, times, aim in rows:
-        numbers = [statistics.median(times), min(times)] + ([aim] if aim else [])
-        print(f"{name:45s}" + "".join(f"{1e3 * number:10,.1f}" for number in numbers))
+    row(f"optimum π* at one (η, β), {n:,} responses", seconds(lambda: optima(course), 30), 0.01)
+    row("exact evaluation of a policy, one prompt", seconds(evaluate, 15), 0.15)
+    row(f"PPO iteration, batch {trainer.config.batch_size}", seconds(trainer.step, 60))
+    row("build_world", seconds(build_world, 2), 15.0)
+    imports = [(import_seconds("torch"), import_seconds("rlhf_lab")) for _ in range(8)]
+    torchs, ours = (list(times) for times in zip(*imports, strict=True))
+    row("import torch", torchs)
+    row("import rlhf_lab, torch included", ours)
+    print(f"{'import rlhf_lab / import torch':45s}{report.ratio(ours, torchs)}   aim: at most 1.3")
+    print(f"{report.load()} at the end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What the peers share: the two settings, the prompts, the reward, and how they are asked.
+"""What the peers share: the settings, the prompts, the reward, and how they are asked.
 
 A peer is a process of its own, `python ours.py S1`, so that TRL can live in another environment.
 It sets itself up, says in one JSON line what it does per iteration, and then reads numbers: for
@@ -14,25 +14,30 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 LR, ETA, EPOCHS, SEED = 1.41e-5, 0.1, 4, 0  # TRL's default rate; k1 is the penalty
-PROMPT, RESPONSE = 2, 8  # tokens
-WARM_UP = 5  # iterations that are not counted
+PROMPT, POSITIONS = 2, 64  # tokens
 
 
 class Setting(NamedTuple):
-    """Sizes of the random GPT-2, and how many responses an iteration draws and learns from."""
+    """Sizes of the random GPT-2, how many responses an iteration learns from, and how long."""
 
     vocab: int
     width: int
     layers: int
     heads: int
     batch: int
-    positions: int = 64
+    response: int  # tokens
+    warm_up: int = 5  # iterations that are not counted
+    rounds: int = 8
+    iterations: int = 10  # of each peer in a round
 
 
-SETTINGS = {"S1": Setting(32, 64, 2, 4, batch=64), "S2": Setting(32, 64, 2, 4, batch=256)}
+SETTINGS = {
+    "S1": Setting(32, 64, 2, 4, batch=64, response=8),
+    "S2": Setting(32, 64, 2, 4, batch=256, response=8),
+    "S3": Setting(50257, 128, 4, 4, batch=32, response=24, warm_up=1, rounds=3, iterations=2),
+}
 
 
 def random_prompts(setting: Setting) -> Tensor:
@@ -46,29 +51,30 @@ def reward(responses: Tensor) -> Tensor:
     return (responses % 2 == 0).float().mean(dim=1)
 
 
-def serve(make: Callable[[Setting], tuple[Callable[[], Sequence[Tensor]], int]]) -> None:
+def serve(make: Callable[[Setting], tuple[Callable[[], Sequence[Tensor]], list[Tensor]]]) -> None:
     """Be a peer until stdin closes.
 
     Args:
         make: builds everything; returns a function that performs one iteration and returns the
-            responses, and the number of trained parameters.
+            responses, and the trained parameters.
     """
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not get between
     torch.set_num_threads(1)
     setting = SETTINGS[sys.argv[1]]
     iterate, parameters = make(setting)
-    steps: list[None] = []
-    counting = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+    gradients: list[None] = []  # each of which is followed by a step of Adam
+    hooks = [p.register_hook(lambda _: gradients.append(None)) for p in parameters]
     responses = iterate()
-    counting.remove()
+    for hook in hooks:
+        hook.remove()
     facts = {
         "responses": len(responses),
         "tokens": sum(len(response) for response in responses),
-        "gradient steps": len(steps),
-        "parameters": parameters,
+        "gradients": len(gradients) / max(len(parameters), 1),
+        "parameters": sum(p.numel() for p in parameters),
         "torch": torch.__version__,
     }
-    for _ in range(WARM_UP):
+    for _ in range(setting.warm_up):
         iterate()
     print(json.dumps(facts), file=out, flush=True)
     for line in sys.stdin:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Self
 
 import torch
-from common import EPOCHS, ETA, LR, RESPONSE, SEED, Setting, random_prompts, reward, serve
+from common import EPOCHS, ETA, LR, POSITIONS, PROMPT, SEED, Setting, random_prompts, reward, serve
 from torch import Tensor
 
 from rlhf_lab import GPT2, GPT2Config, PPOConfig, Trainer
@@ -13,10 +13,12 @@ from rlhf_lab import GPT2, GPT2Config, PPOConfig, Trainer
 class EvenTokens:
     """A `rlhf_lab.rollout.Task` with a random model and a reward that needs none."""
 
-    eos_id, response_length = None, RESPONSE
+    eos_id = None
 
     def __init__(self, setting: Setting) -> None:
-        vocab, width, layers, heads, _, positions = setting
+        self.response_length = setting.response
+        vocab, width, layers, heads = setting[:4]
+        positions = max(POSITIONS, PROMPT + setting.response)
         sizes = GPT2Config(vocab, positions, width, layers, heads)
         self.sft = GPT2(sizes, torch.Generator().manual_seed(SEED)).requires_grad_(False)
         self.prompts = random_prompts(setting)
@@ -28,7 +30,7 @@ class EvenTokens:
         return self  # stays where it was made: CPU, float32
 
 
-def make(setting: Setting) -> tuple[Callable[[], Tensor], int]:
+def make(setting: Setting) -> tuple[Callable[[], Tensor], list[Tensor]]:
     config = PPOConfig(
         eta=ETA, batch_size=setting.batch, epochs=EPOCHS, lr=LR, adam_eps=1e-8, seed=SEED
     )
@@ -39,7 +41,7 @@ def make(setting: Setting) -> tuple[Callable[[], Tensor], int]:
         assert trainer.rollout is not None
         return trainer.rollout.responses
 
-    return iterate, sum(p.numel() for p in trainer.parameters.values())
+    return iterate, list(trainer.parameters.values())
 
 
 if __name__ == "__main__":

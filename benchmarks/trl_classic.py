@@ -20,7 +20,17 @@ os.environ.update(
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
-from common import EPOCHS, ETA, LR, RESPONSE, SEED, Setting, random_prompts, reward, serve  # noqa: E402
+from common import (  # noqa: E402
+    EPOCHS,
+    ETA,
+    LR,
+    POSITIONS,
+    SEED,
+    Setting,
+    random_prompts,
+    reward,
+    serve,
+)
 from tokenizers import Tokenizer  # noqa: E402
 from tokenizers.models import WordLevel  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -40,11 +50,11 @@ def word_tokenizer(vocab: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
 
 
-def make(setting: Setting) -> tuple[Callable[[], list[Tensor]], int]:
-    vocab, width, layers, heads, batch, positions = setting
+def make(setting: Setting) -> tuple[Callable[[], list[Tensor]], list[Tensor]]:
+    vocab, width, layers, heads, batch = setting[:5]
     torch.manual_seed(SEED)
     sizes = GPT2Config(
-        vocab_size=vocab, n_positions=positions, n_embd=width, n_layer=layers, n_head=heads,
+        vocab_size=vocab, n_positions=POSITIONS, n_embd=width, n_layer=layers, n_head=heads,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         bos_token_id=vocab, eos_token_id=vocab, pad_token_id=vocab,
     )  # fmt: skip
@@ -56,7 +66,7 @@ def make(setting: Setting) -> tuple[Callable[[], list[Tensor]], int]:
     )  # fmt: skip
     trainer = PPOTrainer(config, model, create_reference_model(model), word_tokenizer(vocab))
     settings = {
-        "max_new_tokens": RESPONSE, "do_sample": True, "top_k": 0, "top_p": 1.0,
+        "max_new_tokens": setting.response, "do_sample": True, "top_k": 0, "top_p": 1.0,
         "eos_token_id": vocab, "pad_token_id": vocab,
     }  # fmt: skip
     at_once = int(sys.argv[2]) if len(sys.argv) > 2 else batch
@@ -68,7 +78,7 @@ def make(setting: Setting) -> tuple[Callable[[], list[Tensor]], int]:
         trainer.step(prompts, responses, list(reward(torch.stack(responses))))
         return responses
 
-    return iterate, sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return iterate, [p for p in model.parameters() if p.requires_grad]
 
 
 if __name__ == "__main__":

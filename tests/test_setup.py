@@ -164,8 +164,9 @@ def test_senseless_command_line_prints_the_usage_and_exits_2(args, monkeypatch, 
     assert course.main(args) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    for command in course.TASKS:
+    for command, *word in map(str.split, course.TASKS):
         assert f"\n  {command} " in said.err
+        assert all(re.search(rf"bench WORD .*\b{w}\b", said.err) for w in word)
 
 
 def test_help_is_no_error(capsys):
@@ -233,8 +234,19 @@ def test_bench_makes_both_environments_and_tells_where_trl_is(commands):
     course.main(["bench", "--quick"])
     assert commands[:2] == [".venv", ".venv-bench"]
     assert commands[2] == [
-        "benchmarks/bench_ppo.py", "--trl-python", str(course.TRL.python), "--quick"
+        "benchmarks/bench_ppo.py", "--bench-python", str(course.TRL.python), "--quick"
     ]  # fmt: skip
+
+
+def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):
+    words = {"world": 1, "notebooks": 1, "ensemble": 1, "growth": 1, "where": 1, "cockpit": 2}
+    for word, environments in words.items():
+        commands.clear()
+        assert course.main(["bench", word, "--rounds=1"]) == 0
+        assert commands[:environments] == [".venv"] * environments
+        assert commands[-1] == [f"benchmarks/bench_{word}.py", "--rounds=1"]
+        assert (ROOT / commands[-1][0]).exists()
+    assert commands[2] == ["tests/browser/chromium.py"]
 
 
 def test_exit_codes_pass_through(monkeypatch):
