@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_settings(train, but=())
     many = commands.add_parser(
-        "sweep", help="train a grid of policies, one process per core", allow_abbrev=False
+        "sweep", help="train a grid of policies, on all cores or on a GPU", allow_abbrev=False
     )
     many.set_defaults(command=_sweep)
     lists = (("etas", float, "0,0.1,0.3,1"), ("betas", float, "0"), ("seeds", int, "0"))
@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--out", type=Path, default=Path("runs/sweep.csv"), help="results, one line per run; "
         "what it holds is not run again (default: %(default)s)",
+    )  # fmt: skip
+    many.add_argument(
+        "--together", type=int, metavar="N", help="train N runs as one batch: for a GPU, or for "
+        "small batches (default: one process per core, one run each)",
     )  # fmt: skip
     _add_settings(many, but=("eta", "beta", "seed"))
     doctor = commands.add_parser("doctor", help="check whether everything fits together")
@@ -154,7 +158,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     done = len({outcome.config for outcome in read_outcomes(arguments.out)} & set(configs))
     failures = 0
     with (
-        contextlib.closing(sweep(configs, arguments.out)) as results,
+        contextlib.closing(sweep(configs, arguments.out, together=arguments.together)) as results,
         tqdm(results, total=len(configs), initial=done, unit="run") as bar,
     ):
         try:

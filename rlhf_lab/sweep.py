@@ -1,4 +1,4 @@
-"""A grid of runs wherever there are cores: processes on this machine, or anybody's `Executor`.
+"""A grid of runs: in processes on this machine, in anybody's `Executor`, or as one batch on a GPU.
 
 Results are appended to a CSV file as they come. A sweep that was killed goes on where it stopped:
 what the file already holds is not run again.
@@ -9,17 +9,17 @@ import dataclasses
 import functools
 import io
 import itertools
-import multiprocessing
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rlhf_lab.config import PPOConfig
+from rlhf_lab.ensemble import Ensemble, shared_settings
+from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.report import metrics, optimum_logprobs, policy_logprobs
-from rlhf_lab.train import Trainer
+from rlhf_lab.train import NonFiniteError, StepStats, Trainer
+from rlhf_lab.workers import in_executor, in_processes
 from rlhf_lab.world import World, load_world
 
 
@@ -82,11 +82,33 @@ def run_one(config: PPOConfig, load: Callable[[], World] = load_world) -> Outcom
     trainer = Trainer(world, config)
     for _ in range(config.iterations):
         stats = trainer.step()
-    eta, beta = trainer.eta, trainer.beta
-    trained = metrics(world, policy_logprobs(world, trainer.policy.cpu().float()))
-    best = metrics(world, optimum_logprobs(world, eta, beta))
-    gap = [m.score - eta * m.kl + beta * m.entropy for m in (best, trained)]
-    return Outcome(config, *trained, gap[0] - gap[1], stats.distinct, stats.top_share)
+    return _measured(world, config, trainer.policy.cpu(), trainer.eta, stats)
+
+
+def run_together(
+    configs: Sequence[PPOConfig], load: Callable[[], World] = load_world
+) -> Iterator[tuple[PPOConfig, Outcome | NonFiniteError]]:
+    """As `run_one` for each of many, trained as one `Ensemble`."""
+    world = _once(load)
+    ensemble = Ensemble(world, configs)
+    for _ in range(ensemble.config.iterations):
+        results = ensemble.step()
+    for run, (config, last) in enumerate(zip(configs, results, strict=True)):
+        if isinstance(last, NonFiniteError):
+            yield config, last
+        else:
+            eta = ensemble.controllers[run].value
+            yield config, _measured(world, config, ensemble.policy(run), eta, last)
+
+
+def _measured(
+    world: World, config: PPOConfig, policy: GPT2, eta: float, last: StepStats
+) -> Outcome:
+    """Exact numbers of a trained policy, at the η that its run ended with."""
+    trained = metrics(world, policy_logprobs(world, policy.float()))
+    best = metrics(world, optimum_logprobs(world, eta, config.beta))
+    gap = [m.score - eta * m.kl + config.beta * m.entropy for m in (best, trained)]
+    return Outcome(config, *trained, gap[0] - gap[1], last.distinct, last.top_share)
 
 
 def sweep(
@@ -95,6 +117,7 @@ def sweep(
     *,
     executor: Executor | None = None,
     run: Callable[[PPOConfig], Outcome] = run_one,
+    together: int | None = None,
 ) -> Generator[Outcome | Failure, None, None]:
     """Run what `file` does not hold yet, and yield each run as it ends.
 
@@ -104,18 +127,28 @@ def sweep(
         executor: where to run them, such as `dask_client.get_executor()`. None starts one process
             per core, each with one torch thread, and replaces processes that are killed.
         run: does one run; it must be importable by the workers.
+        together: train so many runs at a time as one batch, in this process and without `run`:
+            for a GPU, or for small batches.
 
     Raises:
-        ValueError: `file` is not a file of such results.
+        ValueError: `file` is not a file of such results; `together` is less than 1, or comes with
+            an `executor`.
     """
+    if together is not None and (together < 1 or executor is not None):
+        raise ValueError(f"together must be at least 1 and without an executor, got {together}")
     file = Path(file)
     done = {outcome.config for outcome in read_outcomes(file)}
     todo = [config for config in dict.fromkeys(configs) if config not in done]
-    results = _own_processes(todo, run) if executor is None else _submit(executor, todo, run)
-    for result in results:
+    if together is not None:
+        results = _in_groups(todo, together)
+    else:
+        results = in_executor(executor, run, todo) if executor else in_processes(run, todo)
+    for config, result in results:
         if isinstance(result, Outcome):
             _append(file, result)
-        yield result
+            yield result
+        else:
+            yield Failure(config, f"{type(result).__name__}: {result}")
 
 
 def read_outcomes(file: str | Path) -> list[Outcome]:
@@ -144,67 +177,18 @@ def read_outcomes(file: str | Path) -> list[Outcome]:
     return outcomes
 
 
-def _own_processes(
-    todo: list[PPOConfig], run: Callable[[PPOConfig], Outcome]
-) -> Iterator[Outcome | Failure]:
-    """All runs in processes of our own.
-
-    A process that is killed takes the whole pool with it, and nobody can tell whose run it was. So
-    those that went down are tried alone until the one is found, and a new pool does the rest.
-    """
-    while todo:
-        killed = []
-        with _pool(min(_cores(), len(todo))) as pool:
-            for result in _submit(pool, todo, run):
-                if _was_killed(result):
-                    killed.append(result.config)
-                else:
-                    yield result
-        todo = yield from _one_by_one(killed, run)
-
-
-def _one_by_one(
-    configs: list[PPOConfig], run: Callable[[PPOConfig], Outcome]
-) -> Generator[Outcome | Failure, None, list[PPOConfig]]:
-    """Each in a process of its own, up to the first whose process is killed; returns the rest."""
-    for done, config in enumerate(configs, start=1):
-        with _pool(1) as pool:
-            (result,) = _submit(pool, [config], run)
-        yield result
-        if _was_killed(result):
-            return configs[done:]
-    return []
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # A fork would copy torch's locks.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-
-
-def _was_killed(result: Outcome | Failure) -> bool:
-    return isinstance(result, Failure) and result.error.startswith(BrokenProcessPool.__name__)
-
-
-def _submit(
-    executor: Executor, todo: list[PPOConfig], run: Callable[[PPOConfig], Outcome]
-) -> Iterator[Outcome | Failure]:
-    futures = {executor.submit(run, config): config for config in todo}
-    try:
-        for future in as_completed(futures):
+def _in_groups(todo: list[PPOConfig], size: int) -> Iterator[tuple[PPOConfig, Outcome | Exception]]:
+    """All runs in this process, `size` at a time; those that may be, together."""
+    for _, alike in itertools.groupby(todo, shared_settings):
+        same = list(alike)
+        for start in range(0, len(same), size):
+            left = dict.fromkeys(same[start : start + size])
             try:
-                yield future.result()
-            except Exception as error:  # whatever ended this run must not end the others
-                yield Failure(futures[future], f"{type(error).__name__}: {error}")
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _cores() -> int:
-    """How many this process may use: a class server gives a student fewer than it has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+                for config, result in run_together(list(left)):
+                    del left[config]
+                    yield config, result
+            except Exception as error:  # whatever ended this group must not end the others
+                yield from ((config, error) for config in left)
 
 
 @functools.cache

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "report": "collapse exact gpt2 language rollout world",
     "runs": "_checks config exact gpt2 rollout train world",
     "stacked": "gpt2",
-    "ensemble": "collapse config gpt2 kl masking ppo rollout sampling stacked train unembed",
+    "ensemble": "adam collapse config gpt2 kl masking ppo rollout sampling stacked train unembed",
     "workers": "",
     "sweep": "config ensemble gpt2 report train workers world",
     "doctor": "world",
