@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "what it holds is not run again (default: %(default)s)",
     )  # fmt: skip
     many.add_argument(
-        "--together", type=int, metavar="N", help="train N runs as one batch: for a GPU, or for "
-        "small batches (default: one process per core, one run each)",
+        "--together", type=int, default=1, metavar="N", help="train N runs as one batch: for a "
+        "GPU, for small batches; equal up to rounding (default: %(default)s)",
     )  # fmt: skip
     _add_settings(many, but=("eta", "beta", "seed"))
     doctor = commands.add_parser("doctor", help="check whether everything fits together")

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import io
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -87,18 +87,20 @@ def run_one(config: PPOConfig, load: Callable[[], World] = load_world) -> Outcom
 
 def run_together(
     configs: Sequence[PPOConfig], load: Callable[[], World] = load_world
-) -> Iterator[tuple[PPOConfig, Outcome | NonFiniteError]]:
+) -> list[Outcome | Failure]:
     """As `run_one` for each of many, trained as one `Ensemble`."""
     world = _once(load)
     ensemble = Ensemble(world, configs)
     for _ in range(ensemble.config.iterations):
         results = ensemble.step()
+    ends: list[Outcome | Failure] = []
     for run, (config, last) in enumerate(zip(configs, results, strict=True)):
         if isinstance(last, NonFiniteError):
-            yield config, last
+            ends.append(_failure(config, last))
         else:
             eta = ensemble.controllers[run].value
-            yield config, _measured(world, config, ensemble.policy(run), eta, last)
+            ends.append(_measured(world, config, ensemble.policy(run), eta, last))
+    return ends
 
 
 def _measured(
@@ -117,7 +119,7 @@ def sweep(
     *,
     executor: Executor | None = None,
     run: Callable[[PPOConfig], Outcome] = run_one,
-    together: int | None = None,
+    together: int = 1,
 ) -> Generator[Outcome | Failure, None, None]:
     """Run what `file` does not hold yet, and yield each run as it ends.
 
@@ -127,28 +129,26 @@ def sweep(
         executor: where to run them, such as `dask_client.get_executor()`. None starts one process
             per core, each with one torch thread, and replaces processes that are killed.
         run: does one run; it must be importable by the workers.
-        together: train so many runs at a time as one batch, in this process and without `run`:
-            for a GPU, or for small batches.
+        together: so many runs are one batch, done by `run_together` instead of `run`: much faster
+            on a GPU and for small batches, and equal up to rounding.
 
     Raises:
-        ValueError: `file` is not a file of such results; `together` is less than 1, or comes with
-            an `executor`.
+        ValueError: `file` is not a file of such results, or `together` is less than 1.
     """
-    if together is not None and (together < 1 or executor is not None):
-        raise ValueError(f"together must be at least 1 and without an executor, got {together}")
+    if together < 1:
+        raise ValueError(f"together must be at least 1, one run at a time; got {together}")
     file = Path(file)
     done = {outcome.config for outcome in read_outcomes(file)}
     todo = [config for config in dict.fromkeys(configs) if config not in done]
-    if together is not None:
-        results = _in_groups(todo, together)
-    else:
-        results = in_executor(executor, run, todo) if executor else in_processes(run, todo)
-    for config, result in results:
-        if isinstance(result, Outcome):
-            _append(file, result)
+    groups, work = _groups(todo, together), functools.partial(_run_group, run)
+    pairs = in_executor(executor, work, groups) if executor else in_processes(work, groups)
+    for group, results in pairs:
+        if isinstance(results, Exception):
+            results = [_failure(config, results) for config in group]
+        for result in results:
+            if isinstance(result, Outcome):
+                _append(file, result)
             yield result
-        else:
-            yield Failure(config, f"{type(result).__name__}: {result}")
 
 
 def read_outcomes(file: str | Path) -> list[Outcome]:
@@ -177,18 +177,23 @@ def read_outcomes(file: str | Path) -> list[Outcome]:
     return outcomes
 
 
-def _in_groups(todo: list[PPOConfig], size: int) -> Iterator[tuple[PPOConfig, Outcome | Exception]]:
-    """All runs in this process, `size` at a time; those that may be, together."""
+def _groups(todo: list[PPOConfig], size: int) -> list[tuple[PPOConfig, ...]]:
+    """At most `size` at a time, and only such as may be trained together."""
+    groups: list[tuple[PPOConfig, ...]] = []
     for _, alike in itertools.groupby(todo, shared_settings):
-        same = list(alike)
-        for start in range(0, len(same), size):
-            left = dict.fromkeys(same[start : start + size])
-            try:
-                for config, result in run_together(list(left)):
-                    del left[config]
-                    yield config, result
-            except Exception as error:  # whatever ended this group must not end the others
-                yield from ((config, error) for config in left)
+        same = tuple(alike)
+        groups += [same[start : start + size] for start in range(0, len(same), size)]
+    return groups
+
+
+def _run_group(
+    run: Callable[[PPOConfig], Outcome], group: tuple[PPOConfig, ...]
+) -> list[Outcome | Failure]:
+    return [run(group[0])] if len(group) == 1 else run_together(group)
+
+
+def _failure(config: PPOConfig, error: Exception) -> Failure:
+    return Failure(config, f"{type(error).__name__}: {error}")
 
 
 @functools.cache
