@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_lab import PPOConfig, Trainer, load_world, plots
+from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.lessons import entropy_bonus as lesson
-from rlhf_lab.lessons.entropy_bonus import Run, two_answers
+from rlhf_lab.lessons.entropy_bonus import two_answers
 
 
 @pytest.mark.parametrize("gap", [0.001, 1.0, 1000.0])
@@ -29,15 +29,16 @@ def test_advantages_left_alone_lead_to_the_optimum_of_the_objective(beta, gap):
 
 def test_runs_end_where_the_trainer_itself_ends():
     world = load_world()
-    (run,) = lesson.ppo_runs(world, {(0.3, 0.1): 2}, seed=5, prompt="staff")
+    (run,) = lesson.ppo_runs(world, {(0.3, 0.1): 2}, seed=5)
     trainer = Trainer(world, PPOConfig(eta=0.3, beta=0.1, seed=5, dtype="float64"))
     spreads = []
     for _ in range(2):
         trainer.step()
         spreads.append(lesson.advantage_spread(trainer.rollout))
     with torch.no_grad():
-        exact = world.evaluate(trainer.policy, "staff")
-    assert run[:6] == (0.3, 0.1, *(x.item() for x in exact))
+        exact = [world.evaluate(trainer.policy, prompt) for prompt in ("food", "staff")]
+    assert (run.eta, run.beta) == (0.3, 0.1)
+    assert run.metrics == pytest.approx([(a + b).item() / 2 for a, b in zip(*exact, strict=True)])
     assert run.spread == (spreads[0], spreads[1])
 
 
@@ -50,18 +51,6 @@ def test_the_spread_is_what_whitening_divides_by():
     advantages = (r.returns - r.values)[r.mask]
     rebuilt = lesson.advantage_spread(r) * r.advantages[r.mask]
     torch.testing.assert_close(rebuilt, advantages - advantages.mean(), rtol=1e-6, atol=1e-9)
-
-
-def test_phase_figure_marks_each_run_by_what_readers_think_of_it():
-    grid = (0.0, 0.1, 1.0)
-    runs = [Run(0.0, 0.0, 2.0, -2.0, 30.0, 0.5, (1, 0)), Run(0.1, 1.0, 1.0, 0.5, 1, 3, (1, 1))]
-    figure = lesson.phase_figure(grid, grid, np.zeros((3, 3), dtype=int), ("collapse",), runs)
-    liked, disliked = (line for line in figure.axes[0].lines if "PPO" in line.get_label())
-    assert (liked.get_label(), list(liked.get_xdata())) == (
-        "PPO, gold ≥ 0",
-        [plots.place(grid, 0.1)],
-    )
-    assert list(disliked.get_ydata()) == [plots.place(grid, 0.0)]
 
 
 @pytest.mark.parametrize("advantages", ["whitened", "as they are"])

@@ -1,4 +1,4 @@
-"""Notebook 07: PPO's own runs on the map of η and β, and β beside whitened advantages."""
+"""Notebook 07: β beside whitened advantages, in short runs of PPO and with two answers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from rlhf_lab import plots
 from rlhf_lab.config import PPOConfig
+from rlhf_lab.report import Metrics, metrics, policy_logprobs
 from rlhf_lab.rollout import Rollout
 from rlhf_lab.train import Trainer
 from rlhf_lab.world import World
@@ -27,33 +28,27 @@ STEP = 0.05
 
 
 class Run(NamedTuple):
-    """Where a short PPO run ended, one prompt, exact."""
+    """Where a short PPO run ended, the mean over both prompts, exact."""
 
     eta: float
     beta: float
-    score: float
-    gold: float
-    kl: float
-    entropy: float
+    metrics: Metrics
     spread: tuple[float, float]
     """Standard deviation σ_A of the advantages in the first and the last batch."""
 
 
-def ppo_runs(
-    world: World, plans: Mapping[tuple[float, float], int], seed: int = 3, prompt: str = "food"
-) -> list[Run]:
-    """Train once for each (η, β) and evaluate each policy over all responses to one prompt.
+def ppo_runs(world: World, plans: Mapping[tuple[float, float], int], seed: int = 3) -> list[Run]:
+    """Train once for each (η, β) and evaluate each policy over all responses.
 
     Args:
         world: from `load_world()`.
         plans: {(η, β): iterations}.
         seed: of all runs.
-        prompt: "food" or "staff".
     """
-    return [_run(world, pair, n, seed, prompt) for pair, n in plans.items()]
+    return [_run(world, pair, n, seed) for pair, n in plans.items()]
 
 
-def _run(world: World, pair: tuple[float, float], n: int, seed: int, prompt: str) -> Run:
+def _run(world: World, pair: tuple[float, float], n: int, seed: int) -> Run:
     eta, beta = pair
     trainer = Trainer(world, PPOConfig(eta=eta, beta=beta, seed=seed, dtype="float64"))
     spreads = []
@@ -61,46 +56,14 @@ def _run(world: World, pair: tuple[float, float], n: int, seed: int, prompt: str
         trainer.step()
         if trainer.rollout is not None:
             spreads.append(advantage_spread(trainer.rollout))
-    with torch.no_grad():
-        score, gold, kl, entropy = (x.item() for x in world.evaluate(trainer.policy, prompt))
-    return Run(eta, beta, score, gold, kl, entropy, (spreads[0], spreads[-1]))
+    trained = metrics(world, policy_logprobs(world, trainer.policy))
+    return Run(eta, beta, trained, (spreads[0], spreads[-1]))
 
 
 def advantage_spread(rollout: Rollout) -> float:
     """σ_A, the standard deviation of a batch's advantages before they are whitened."""
     advantages = (rollout.returns - rollout.values)[rollout.mask]
     return advantages.std().item()
-
-
-def phase_figure(
-    etas: Sequence[float],
-    betas: Sequence[float],
-    regions: np.ndarray,
-    names: Sequence[str],
-    runs: Sequence[Run],
-) -> Figure:
-    """What π* is like at each (η, β), and where PPO's runs ended: the mark says who likes them.
-
-    Args:
-        etas, betas, regions, names: the map, as in `plots.region_map`.
-        runs: a circle where careful readers like the run (gold ≥ 0), a cross where they do not.
-    """
-    figure, (ax,) = plots.new_figure(8.6, 4.4)
-    plots.region_map(ax, etas, betas, regions, names)
-    for liked, marker, colour in ((True, "o", plots.BLUE), (False, "X", plots.RED)):
-        chosen = [run for run in runs if (run.gold >= 0) == liked]
-        x = [plots.place(etas, run.eta) for run in chosen]
-        y = [plots.place(betas, run.beta) for run in chosen]
-        label = f"PPO, gold {'≥' if liked else '<'} 0"
-        ax.plot(x, y, marker, color=colour, markersize=11, markeredgecolor="white", label=label,
-                linestyle="none", clip_on=False, zorder=3)  # fmt: skip
-    for run in runs:
-        where = plots.place(etas, run.eta), plots.place(betas, run.beta)
-        text = f"gold {run.gold:+.1f}\nH {run.entropy:.1f}".replace("-", "−")
-        ax.annotate(text, where, xytext=(9, 4), textcoords="offset points", fontsize=8)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    ax.set_title("colours: the optimum π*; marks: short PPO runs")
-    return figure
 
 
 def curves(

@@ -1,0 +1,172 @@
+"""Notebook 07: PPO's own runs on the map of η and β, from a file of results that ships along.
+
+`phase_diagram.csv` beside this module holds 8 × 8 runs of 150 iterations, one seed. It is made, in
+minutes, by (all in one line, from the folder of the course, after removing the old file)
+
+    python -m rlhf_lab sweep --etas 0,0.02,0.05,0.1,0.2,0.5,1,3
+    --betas 0,0.02,0.05,0.1,0.2,0.3,0.5,1 --iterations 150
+    --out rlhf_lab/lessons/phase_diagram.csv
+"""
+
+import csv
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from rlhf_lab import exact, language, plots
+from rlhf_lab.report import Metrics, metrics
+from rlhf_lab.sweep import COLUMNS, Outcome, read_outcomes
+from rlhf_lab.world import World
+
+SHIPPED = Path(__file__).with_name("phase_diagram.csv")
+SHAPES = (("v", plots.RED), ("o", plots.GREEN), ("s", plots.BLACK), ("X", plots.BLUE))
+"""Shape and colour of a run, in the order of the regions: collapse, useful, frozen, salad."""
+FROM = 0.01
+"""Where the figure's logarithmic axes begin."""
+BESIDE = 1.5
+"""Steps of the map between the runs of two seeds at the same pair."""
+
+
+class Mark(NamedTuple):
+    """One run on the map."""
+
+    eta: float
+    beta: float
+    ppo: str
+    """Name of the region that PPO's policy belongs to."""
+    best: str
+    """And of the region that π* belongs to, at the same η and β."""
+
+
+def own_results(place: str | Path, shipped: Path = SHIPPED) -> Path:
+    """A results file of the student's own, with all that ships; what they added to it stays.
+
+    Runs that both files hold are taken from the shipped one, which may be newer. Where nobody may
+    write, the file lies in a temporary folder, and what is added is gone after a restart.
+
+    Args:
+        place: of the student's file; made if need be.
+        shipped: results to start from; only read.
+
+    Raises:
+        ValueError: `place` is there, but holds something else; it is left alone.
+    """
+    file = Path(place)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a", encoding="utf-8").close()
+    except OSError:
+        file = Path(tempfile.mkdtemp(prefix="rlhf_lab_")) / file.name
+    held, outcomes = read_outcomes(file), read_outcomes(shipped)
+    known = {outcome.config for outcome in outcomes}
+    outcomes += [outcome for outcome in held if outcome.config not in known]
+    if outcomes != held:
+        _write(file, outcomes)
+    return file
+
+
+def _write(file: Path, outcomes: Sequence[Outcome]) -> None:
+    """All or nothing: another notebook may be reading."""
+    new = file.with_suffix(".new")
+    with new.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(outcome.row for outcome in outcomes)
+    new.replace(file)
+
+
+def average(points: Iterable[Metrics]) -> Metrics:
+    """The mean over prompts of each number, as a sweep reports it."""
+    columns = zip(*points, strict=True)
+    return Metrics(*(float(np.mean(column)) for column in columns))
+
+
+def average_regions(
+    etas: Sequence[float],
+    betas: Sequence[float],
+    maps: Sequence[np.ndarray],
+    region: Callable[[float, float], int],
+) -> np.ndarray:
+    """The map of the average over prompts, from a map for each prompt.
+
+    Where the prompts are of one kind, so is their average: the borders are limits on the numbers
+    that are averaged. Only where the maps differ must it be solved.
+
+    Args:
+        etas, betas: values of the grid.
+        maps: for each prompt, the index of the region at each pair, (len(betas), len(etas)).
+        region: that index for the average at (η, β).
+    """
+    regions = maps[0].copy()
+    for row, column in np.argwhere(np.ptp(maps, axis=0) > 0):
+        regions[row, column] = region(etas[column], betas[row])
+    return regions
+
+
+def resting_point(world: World, eta: float, beta: float) -> Metrics:
+    """Where PPO's recipe rests, KL in the reward and entropy in the loss, averaged over prompts."""
+    logprobs = {}
+    for prompt in language.PROMPTS:
+        tables = world.tables(prompt)
+        vocab_size, depth = tables.tree[0].shape[1], len(tables.tree)
+        scores = exact.unflatten(tables.scores, vocab_size, depth)
+        fixed = exact.loss_bonus_fixed_point(tables.tree, scores, eta, beta)
+        logprobs[prompt] = exact.sequence_logprobs(fixed.logprobs)
+    return metrics(world, logprobs)
+
+
+def phase_figure(
+    etas: Sequence[float],
+    betas: Sequence[float],
+    regions: np.ndarray,
+    names: Sequence[str],
+    marks: Sequence[Mark],
+) -> Figure:
+    """What π* is like at each (η, β), and what each of PPO's runs became.
+
+    Args:
+        etas, betas, regions, names: the map, as in `plots.region_map`; drawn from `FROM` on.
+        marks: the runs; a second one at the same pair stands to the right of the first.
+    """
+    figure, (ax,) = plots.new_figure(9, 5)
+    rows, columns = ([0, *(k for k, x in enumerate(v) if x >= FROM)] for v in (betas, etas))
+    etas, betas = [etas[k] for k in columns], [betas[k] for k in rows]
+    plots.region_map(ax, etas, betas, regions[np.ix_(rows, columns)], names)
+    seen: Counter[tuple[float, float]] = Counter()
+    places = []
+    for mark in marks:
+        x, y = plots.place(etas, mark.eta), plots.place(betas, mark.beta)
+        places.append((x + BESIDE * seen[x, y], y))
+        seen[x, y] += 1
+    _between(ax.texts, sorted({y for _, y in places}))
+    for name, (shape, colour) in zip(names, SHAPES, strict=True):
+        chosen = [place for place, mark in zip(places, marks, strict=True) if mark.ppo == name]
+        _dots(ax, chosen, name, marker=shape, color=colour, markersize=10, markeredgecolor="white")
+    other = [place for place, mark in zip(places, marks, strict=True) if mark.ppo != mark.best]
+    _dots(ax, other, "not what π* is", marker="o", markersize=17, markerfacecolor="none",
+          markeredgecolor=plots.BLACK)  # fmt: skip
+    ax.legend(title="PPO's policy", loc="upper left", bbox_to_anchor=(1, 1), frameon=False,
+              labelspacing=0.9, alignment="left")  # fmt: skip
+    ax.set_title("areas: the optimum π*, exact; marks: what became of PPO's runs")
+    return figure
+
+
+def _between(names: Iterable[Text], rows: Sequence[float]) -> None:
+    """Move the names of the regions to the middle between two rows of marks, the nearest one."""
+    gaps = [(below + above) / 2 for below, above in itertools.pairwise(rows)]
+    for name in names:
+        y = name.get_position()[1]
+        name.set_y(min(gaps, key=lambda gap: abs(gap - y), default=y))
+
+
+def _dots(ax: Axes, places: Sequence[tuple[float, float]], label: str, **style: Any) -> None:
+    x, y = [place[0] for place in places], [place[1] for place in places]
+    ax.plot(x, y, linestyle="none", label=label, clip_on=False, zorder=3, **style)
