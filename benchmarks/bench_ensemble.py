@@ -1,6 +1,6 @@
 """Time E runs of review world together against one by one: `rlhf_lab.ensemble`. One torch thread.
 
-    .venv/bin/python benchmarks/bench_ensemble.py [--device cuda] [--batches 8,128] [--runs 8,64]
+    python3 course.py bench ensemble [--device cuda] [--batches 8,128] [--runs 8,64]
 
 Both do the same iterations on the same device, in turn: a round is one iteration of each. The
 ratio is taken round by round, so that a busy moment of the machine meets both.

@@ -218,11 +218,11 @@ class GPT2(nn.Module):
         if attention_mask is not None:
             counted, mask = _left_padding(attention_mask, tokens, past)
             positions = counted if positions is None else positions
-        elif positions is None:
-            positions = torch.arange(past, past + T, device=tokens.device)
         if mask is None and past and T > 1:
             mask = torch.ones(T, past + T, dtype=torch.bool, device=tokens.device).tril(past)
-        x = self.transformer.wte(tokens) + self.transformer.wpe(positions)
+        wpe = self.transformer.wpe
+        places = wpe.weight[past : past + T] if positions is None else wpe(positions)
+        x = self.transformer.wte(tokens) + places
         *blocks, final = self.transformer.h
         for block in blocks:
             x = block(x, cache, mask)
