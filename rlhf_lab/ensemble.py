@@ -21,12 +21,12 @@ from torch import Tensor
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
-from rlhf_lab.gpt2 import GPT2, KVCache
+from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.kl import k1, kl_penalty
-from rlhf_lab.masking import masked_sum, response_mask, terminal_reward
-from rlhf_lab.ppo import gae
+from rlhf_lab.masking import masked_sum, terminal_reward
+from rlhf_lab.ppo import gae, policy_terms, value_terms
 from rlhf_lab.rollout import Rollout, Task, response_states
-from rlhf_lab.sampling import Sample, draw
+from rlhf_lab.sampling import Sample, decode
 from rlhf_lab.stacked import StackedGPT2, stack_head
 from rlhf_lab.train import NonFiniteError, StepStats, Trainer
 from rlhf_lab.unembed import pick
@@ -112,24 +112,12 @@ class Ensemble:
 
     def _sample(self, prompts: Tensor) -> Sample:
         """As `rlhf_lab.sampling.sample`, but with a generator for each run's rows."""
-        T, B, eos_id = self.task.response_length, self.config.batch_size, self.task.eos_id
+        T, B = self.task.response_length, self.config.batch_size
         draws = [torch.rand(T, B, generator=g, dtype=torch.float64) for g in self.generators]
-        cache, tokens = KVCache(), prompts
-        finished = torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
-        responses, logprobs, hidden = [], [], []
-        for u in torch.cat(draws, dim=1).to(self.device):  # (T, E · B)
-            hidden.append(self.policies.hidden(tokens, cache)[:, -1])  # (E · B, D)
-            logp = self.policies.logits(hidden[-1]).log_softmax(dim=-1)
-            token = draw(logp, u)
-            if eos_id is not None:
-                token = token.masked_fill(finished, eos_id)
-                finished = finished | (token == eos_id)
-            tokens = token.unsqueeze(1)
-            responses.append(token)
-            logprobs.append(pick(logp, token))
-        answer = torch.stack(responses, dim=1)
-        mask = response_mask(answer, eos_id)
-        return Sample(answer, mask, torch.stack(logprobs, dim=1), torch.stack(hidden, dim=1))
+        uniforms = torch.cat(draws, dim=1).to(self.device)  # (T, E · B)
+        return decode(
+            self.policies.hidden, self.policies.logits, prompts, uniforms, self.task.eos_id
+        )
 
     def _update(self, rollout: Rollout) -> Tensor:
         """A few epochs on one rollout; the mean of each part of each run's loss, (E, 4)."""
@@ -158,18 +146,10 @@ class Ensemble:
         logprobs = self.policies.logits(hidden).log_softmax(dim=-1)  # (E · B, T, V)
         chosen = pick(logprobs, rollout.responses)
         log_ratio = (chosen - rollout.logprobs).masked_fill(~mask, 0.0)
-        ratio = log_ratio.exp()
-        costs = -rollout.advantages * ratio
-        clipped_costs = -rollout.advantages * ratio.clamp(1 - config.clip, 1 + config.clip)
-        values, old = self.value_heads(hidden), rollout.values
-        near = values.clamp(old - config.value_clip, old + config.value_clip)
-        error, near_error = ((x - rollout.returns).square() for x in (values, near))
-        per_token = [
-            torch.maximum(costs, clipped_costs),
-            0.5 * torch.maximum(error, near_error),
-            (clipped_costs > costs).to(ratio.dtype),
-            0.5 * log_ratio.square(),
-        ]
+        policy = policy_terms(log_ratio, rollout.advantages, config.clip)
+        values = self.value_heads(hidden)
+        value = value_terms(values, rollout.values, rollout.returns, config.value_clip)
+        per_token = policy.loss, value.loss, policy.clip_fraction, policy.approx_kl
         parts = [_means(x, mask, E) for x in per_token]
         loss = parts[0] + config.value_coef * parts[1]
         if any(c.beta for c in self.configs):

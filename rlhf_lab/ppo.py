@@ -133,7 +133,7 @@ def gae(
 
 
 class PolicyLoss(NamedTuple):
-    """What `policy_loss` returns; each ()."""
+    """What `policy_loss` returns, each (); of `policy_terms`, each (B, T)."""
 
     loss: Tensor
     clip_fraction: Tensor
@@ -177,17 +177,20 @@ def policy_loss(
         require_shape(name, tensor, tuple(logprobs.shape), "of logprobs")
     mask = as_mask(mask, tuple(logprobs.shape))
     log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
+    return PolicyLoss(*(masked_mean(x, mask) for x in policy_terms(log_ratio, advantages, clip)))
+
+
+def policy_terms(log_ratio: Tensor, advantages: Tensor, clip: float) -> PolicyLoss:
+    """What `policy_loss` averages, from log ρ = log π − log π_old, 0 off the mask; unchecked."""
     ratio = log_ratio.exp()
     unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
-    loss = masked_mean(torch.maximum(unclipped, clipped), mask)
-    with torch.no_grad():
-        clip_fraction = masked_mean((clipped > unclipped).to(ratio.dtype), mask)
-        approx_kl = masked_mean(0.5 * log_ratio.square(), mask)
-    return PolicyLoss(loss, clip_fraction, approx_kl)
+    took_clipped = (clipped > unclipped).to(ratio.dtype)
+    moved = 0.5 * log_ratio.detach().square()
+    return PolicyLoss(torch.maximum(unclipped, clipped), took_clipped, moved)
 
 
 class ValueLoss(NamedTuple):
-    """What `value_loss` returns; each ()."""
+    """What `value_loss` returns, each (); of `value_terms`, each (B, T)."""
 
     loss: Tensor
     clip_fraction: Tensor
@@ -219,9 +222,13 @@ def value_loss(
     mask = as_mask(mask, tuple(values.shape))
     # Before the squares: 0 · NaN from the padding would reach the gradient of the values.
     values, old_values, returns = (x.masked_fill(~mask, 0.0) for x in (values, old_values, returns))
+    terms = value_terms(values, old_values, returns, clip)
+    return ValueLoss(*(masked_mean(x, mask) for x in terms))
+
+
+def value_terms(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> ValueLoss:
+    """What `value_loss` averages, of numbers that are finite off the mask too; unchecked."""
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     error, clipped_error = (values - returns).square(), (clipped - returns).square()
-    loss = 0.5 * masked_mean(torch.maximum(error, clipped_error), mask)
-    with torch.no_grad():
-        clip_fraction = masked_mean((clipped_error > error).to(values.dtype), mask)
-    return ValueLoss(loss, clip_fraction)
+    took_clipped = (clipped_error > error).to(values.dtype)
+    return ValueLoss(0.5 * torch.maximum(error, clipped_error), took_clipped)

@@ -1,13 +1,15 @@
 """Sampling responses from a policy: temperature 1 and no top-k, so what is sampled is π itself."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rlhf_lab.gpt2 import GPT2, KVCache
 from rlhf_lab.masking import response_mask
-from rlhf_lab.unembed import BLOCK
+from rlhf_lab.unembed import BLOCK, pick
 
 
 class Sample(NamedTuple):
@@ -92,29 +94,50 @@ def sample(
     """
     if n_tokens < 1:
         raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
+
+    def read(tokens: Tensor, cache: KVCache) -> Tensor:
+        mask = attention_mask
+        if mask is not None:
+            answered = cache.length + tokens.shape[1] - prompts.shape[1]
+            mask = F.pad(mask, (0, answered), value=1)
+        return model.hidden(tokens, cache, attention_mask=mask)
+
     B = len(prompts)
     # One draw for the whole rollout keeps the stream independent of when responses end.
     uniforms = torch.rand(n_tokens, B, generator=generator, dtype=torch.float64).to(prompts.device)
-    cache = KVCache()
-    tokens, finished = prompts, torch.zeros(B, dtype=torch.bool, device=prompts.device)
+    batch = decode(read, model.logits, prompts, uniforms, eos_id)
+    if (batch.mask & ~torch.isfinite(batch.logprobs)).any():
+        raise FloatingPointError("log π of a sampled token is not finite: π has overflowed")
+    return batch
+
+
+def decode(
+    read: Callable[[Tensor, KVCache], Tensor],
+    unembed: Callable[[Tensor], Tensor],
+    prompts: Tensor,
+    uniforms: Tensor,
+    eos_id: int | None,
+) -> Sample:
+    """What `sample` does with its random numbers, for any model; it checks nothing.
+
+    Args:
+        read: hidden states of new tokens, given what came before: (B, T) -> (B, T, D).
+        unembed: logits, (B, D) -> (B, V).
+        uniforms: in [0, 1), (T, B), float64, on the device of the prompts.
+    """
+    cache, tokens = KVCache(), prompts
+    finished = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
     responses, logprobs, hidden = [], [], []
     for u in uniforms:
-        state = model.hidden(tokens, cache, attention_mask=attention_mask)[:, -1]  # (B, D)
-        logp = model.logits(state).log_softmax(dim=-1)  # (B, V)
+        hidden.append(read(tokens, cache)[:, -1])  # (B, D)
+        logp = unembed(hidden[-1]).log_softmax(dim=-1)  # (B, V)
         token = draw(logp, u)
         if eos_id is not None:
             token = token.masked_fill(finished, eos_id)
             finished = finished | (token == eos_id)
         tokens = token.unsqueeze(1)
         responses.append(token)
-        logprobs.append(logp.gather(1, tokens).squeeze(1))
-        hidden.append(state)
-        if attention_mask is not None:
-            attention_mask = torch.cat(
-                [attention_mask, torch.ones_like(attention_mask[:, :1])], dim=1
-            )
-    stacked, chosen = torch.stack(responses, dim=1), torch.stack(logprobs, dim=1)
-    mask = response_mask(stacked, eos_id)
-    if (mask & ~torch.isfinite(chosen)).any():
-        raise FloatingPointError("log π of a sampled token is not finite: π has overflowed")
-    return Sample(stacked, mask, chosen, torch.stack(hidden, dim=1))
+        logprobs.append(pick(logp, token))
+    answer = torch.stack(responses, dim=1)
+    mask = response_mask(answer, eos_id)
+    return Sample(answer, mask, torch.stack(logprobs, dim=1), torch.stack(hidden, dim=1))

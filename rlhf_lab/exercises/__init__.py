@@ -76,7 +76,8 @@ def solution(name: str) -> Source:
         )
     if isinstance(exercise, Choice):
         return Source(f"{exercise.answer}. {exercise.reason}")
-    return Source(textwrap.dedent(inspect.getsource(exercise.reference)))
+    shown = (exercise.reference, *exercise.helpers)
+    return Source("\n\n".join(textwrap.dedent(inspect.getsource(f)) for f in shown))
 
 
 def _find(name: str) -> Exercise | Choice:

@@ -54,6 +54,8 @@ class Exercise:
     mistakes: Sequence[Mistake]
     run: Callable[..., Any] = lambda attempt, *inputs: attempt(*inputs)
     """How an attempt is tried on a case's inputs, where calling it is not enough."""
+    helpers: Sequence[Callable[..., Any]] = ()
+    """Functions of the package that hold the heart of the reference, shown below it."""
 
 
 @dataclasses.dataclass(frozen=True)

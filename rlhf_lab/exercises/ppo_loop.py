@@ -8,7 +8,7 @@ from rlhf_lab.exercises.ppo_loop_choices import DROPOUT, LOSS_ZERO
 from rlhf_lab.exercises.ppo_loop_update import UPDATE
 from rlhf_lab.lessons.ppo_loop import advantages_and_returns
 from rlhf_lab.masking import masked_mean, masked_whiten
-from rlhf_lab.ppo import gae, policy_loss
+from rlhf_lab.ppo import gae, policy_loss, policy_terms
 
 _MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
 _OLD = -torch.tensor(
@@ -58,6 +58,7 @@ _CLIPPED = Exercise(
     section="09_the_ppo_loop: Two distances",
     minutes=8,
     reference=policy_loss,
+    helpers=(policy_terms,),
     alternative=_clipped_loss,
     run=_loss_alone,
     cases=(
