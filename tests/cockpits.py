@@ -1,0 +1,40 @@
+"""What the tests of the cockpit share: a small one, and how to wait for its thread."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from rlhf_lab import PPOConfig, load_world
+from rlhf_lab.ui.cockpit import Cockpit
+
+SMALL = PPOConfig(eta=0.1, batch_size=32, epochs=1)
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world()
+
+
+@pytest.fixture
+def cockpit(world):
+    cockpit = Cockpit(world, SMALL)
+    yield cockpit
+    cockpit.pause()
+
+
+def workers():
+    return [t for t in threading.enumerate() if t.name == "rlhf_lab"]
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.policy.parameters()])

@@ -1,0 +1,162 @@
+"""course.py keeps its word: commands, arguments, exit codes, and what the tools get to see."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import signal
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load(path: str) -> types.ModuleType:
+    """A file of Python as a module, wherever it lies."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+course = load("course.py")
+
+
+def test_course_py_parses_on_python_3_6_and_needs_no_package():
+    """Otherwise an old Python answers with a syntax error instead of the sentence."""
+    tree = ast.parse((ROOT / "course.py").read_text(encoding="utf-8"), feature_version=(3, 6))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [
+        node.module if isinstance(node, ast.ImportFrom) else alias.name
+        for node in imports
+        for alias in node.names
+    ]
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+    first_two = [type(node) for node in tree.body[1:3]]
+    assert first_two == [ast.Import, ast.If], "the version check comes right after `import sys`"
+
+
+@pytest.mark.parametrize("args", [[], ["tets"], ["--lab"], ["-h", "lab"]])
+def test_senseless_command_line_prints_the_usage_and_exits_2(args, monkeypatch, capsys):
+    monkeypatch.setattr(course.Environment, "ensure", lambda _: pytest.fail("installed something"))
+    assert course.main(args) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    for command, *word in map(str.split, course.TASKS):
+        assert f"\n  {command} " in said.err
+        assert all(re.search(rf"bench WORD .*\b{w}\b", said.err) for w in word)
+
+
+def test_help_is_no_error(capsys):
+    assert course.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python3 course.py")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What course.py would run, without running it; `commands.codes` are the exit codes to give."""
+
+    class Commands(list):
+        codes = ()
+
+    seen = Commands()
+
+    def run(argv: list[str]) -> int:
+        seen.append(argv)
+        return dict(seen.codes).get(len(seen), 0)
+
+    monkeypatch.setattr(course, "run", run)
+    monkeypatch.setattr(course.Environment, "ensure", lambda self: seen.append(self.folder.name))
+    return seen
+
+
+def test_further_arguments_reach_pytest(commands):
+    assert course.main(["test", "-k", "kl"]) == 0
+    assert commands[0] == ".venv"
+    assert commands[1][:3] == ["-m", "pytest", "--nbval-lax"]
+    assert "--dist=loadfile" in commands[1], "the cells of a notebook share one kernel"
+    assert commands[1][-2:] == ["-k", "kl"]
+
+
+def test_check_stops_at_the_first_red_and_passes_its_code_on(commands):
+    commands.codes = [(3, 5)]
+    assert course.main(["check"]) == 5
+    assert [argv[1:3] for argv in commands[1:]] == [["ruff", "format"], ["ruff", "check"]]
+
+
+def test_check_changes_nothing_and_format_does(commands):
+    course.main(["check"])
+    assert ["-m", "ruff", "format", "--check"] in commands
+    assert not any("--fix" in argv for argv in commands)
+    course.main(["format"])
+    assert ["-m", "ruff", "check", "--fix"] in commands
+
+
+def test_arguments_of_the_cockpit_reach_voila(commands):
+    assert course.main(["cockpit", "--no-browser", "--port=9000"]) == 0
+    page = ["-m", "voila", "notebooks/cockpit.ipynb", "--no-browser", "--port=9000"]
+    assert commands == [".venv", page]
+
+
+def test_browser_test_finds_its_browser_before_it_starts(commands):
+    assert course.main(["browser-test", "-x"]) == 0
+    steps = [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser", "-x"]]
+    assert commands == [".venv", ".venv", *steps]
+    commands.clear()
+    commands.codes = [(3, 1)]
+    assert course.main(["browser-test"]) == 1
+    assert commands[2:] == steps[:1]
+
+
+def test_bench_makes_both_environments_and_tells_where_trl_is(commands):
+    course.main(["bench", "--quick"])
+    assert commands[:2] == [".venv", ".venv-bench"]
+    assert commands[2] == [
+        "benchmarks/bench_ppo.py", "--bench-python", str(course.TRL.python), "--quick"
+    ]  # fmt: skip
+
+
+def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):
+    words = {"world": 1, "notebooks": 1, "ensemble": 1, "growth": 1, "where": 1, "cockpit": 2}
+    for word, environments in words.items():
+        commands.clear()
+        assert course.main(["bench", word, "--rounds=1"]) == 0
+        assert commands[:environments] == [".venv"] * environments
+        assert commands[-1] == [f"benchmarks/bench_{word}.py", "--rounds=1"]
+        assert (ROOT / commands[-1][0]).exists()
+    assert commands[2] == ["tests/browser/chromium.py"]
+
+
+def test_exit_codes_pass_through(monkeypatch):
+    monkeypatch.setattr(course.COURSE, "python", Path(sys.executable))
+    assert course.run(["-c", "raise SystemExit(7)"]) == 7
+    if os.name != "nt":
+        assert course.run(["-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
+
+
+def test_ctrl_c_is_left_to_the_tool(monkeypatch):
+    """JupyterLab asks before it stops, which it cannot if course.py dies of the same Ctrl-C."""
+    monkeypatch.setattr(course.COURSE, "python", Path(sys.executable))
+    usual = signal.getsignal(signal.SIGINT)
+    ctrl_c = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.3)"
+    if os.name != "nt":
+        assert course.run(["-c", ctrl_c + "; raise SystemExit(3)"]) == 3
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_tools_see_our_environment_and_settings_first(monkeypatch, tmp_path):
+    """With another environment activated, IPython would add that one's packages to the kernel."""
+    monkeypatch.setattr(course.COURSE, "python", Path(sys.executable))
+    monkeypatch.setenv("VIRTUAL_ENV", "/somebody/else")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/own")
+    code = "import json, os; json.dump(dict(os.environ), open(os.environ['SEEN'], 'w'))"
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    course.run(["-c", code])
+    seen = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
+    assert seen["VIRTUAL_ENV"] == str(course.COURSE.folder)
+    assert seen["JUPYTER_CONFIG_PATH"].split(os.pathsep) == [str(ROOT / ".jupyter"), "/own"]
+    assert seen["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
