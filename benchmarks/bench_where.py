@@ -17,7 +17,7 @@ KINDS = {
     "attention": ("_scaled_dot_product_flash_attention_for_cpu",),
     "GELU": ("gelu",),
     "layer norm": ("native_layer_norm",),
-    "Adam": ("Optimizer.step#Adam.step", "_fused_adam_"),
+    "Adam": ("_fused_adam_",),
     "copies and fills": ("copy_", "cat", "fill_", "zero_", "index_select"),
     "exp, sums, softmax": ("exp", "exp_", "sum", "amax", "_log_softmax", "cumsum"),
     "adding, scaling": ("add", "add_", "sub", "sub_", "mul", "mul_", "div", "neg"),

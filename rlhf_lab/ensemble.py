@@ -25,7 +25,7 @@ from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.kl import k1, kl_penalty
 from rlhf_lab.masking import masked_sum, terminal_reward
 from rlhf_lab.ppo import gae, policy_terms, value_terms
-from rlhf_lab.rollout import Rollout, Task, response_states
+from rlhf_lab.rollout import Rollout, Task, beside_reference, prompts_in_turn
 from rlhf_lab.sampling import Sample, decode
 from rlhf_lab.stacked import StackedGPT2, stack_head
 from rlhf_lab.train import NonFiniteError, StepStats, Trainer
@@ -91,17 +91,14 @@ class Ensemble:
     def _collect(self) -> Rollout:
         """As `rlhf_lab.rollout.collect`, but with an η for each run's rows."""
         config, E, B = self.config, len(self.configs), self.config.batch_size
-        turn = torch.arange(self.iteration * B, (self.iteration + 1) * B, device=self.device)
-        prompts = self.task.prompts[turn % len(self.task.prompts)].repeat(E, 1)  # (E · B, P)
-        responses, mask, logprobs, hidden = self._sample(prompts)
+        prompts = prompts_in_turn(self.task, self.iteration, B).repeat(E, 1)  # (E · B, P)
+        batch = self._sample(prompts)
+        responses, mask, logprobs, hidden = batch
         tokens = torch.cat([prompts, responses], dim=1)
         values, scores = self.value_heads(hidden), self.task.score(prompts, responses)
-        ref_states = response_states(self.task.sft, tokens, self.task.response_length)
-        ref_logprobs = self.task.sft.logprobs(ref_states, responses)
-        pair = logprobs, ref_logprobs
-        if config.kl_mode == "full":
-            logits, ref_logits = self.policies.logits(hidden), self.task.sft.logits(ref_states)
-            pair = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)
+        ref_logprobs, pair = beside_reference(
+            self.task, self.policies.logits, tokens, batch, config.kl_mode
+        )
         kls = kl_penalty(*pair, config.kl_mode).masked_fill(~mask, 0.0)
         etas = self._per_run([controller.value for controller in self.controllers])
         rewards = terminal_reward(scores, mask) - etas.repeat_interleave(B).unsqueeze(1) * kls

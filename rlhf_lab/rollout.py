@@ -1,5 +1,6 @@
 """Experience: sample responses, score them, and turn the scores into rewards and advantages."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, Self
 
 import torch
@@ -7,11 +8,11 @@ from torch import Tensor
 
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2, ScalarHead
-from rlhf_lab.kl import k1
+from rlhf_lab.kl import KLMode, k1
 from rlhf_lab.masking import masked_sum, masked_whiten
 from rlhf_lab.ppo import gae
 from rlhf_lab.rewards import compute_rewards
-from rlhf_lab.sampling import sample
+from rlhf_lab.sampling import Sample, sample
 
 
 class Task(Protocol):
@@ -62,6 +63,32 @@ def response_states(model: GPT2, tokens: Tensor, length: int) -> Tensor:
     return model.hidden(tokens[:, :-1], last=length)
 
 
+def prompts_in_turn(task: Task, iteration: int, n: int) -> Tensor:
+    """The n prompts of an iteration, counted from 0: all of the task's in turn, (n, P)."""
+    turn = torch.arange(iteration * n, (iteration + 1) * n, device=task.prompts.device)
+    return task.prompts[turn % len(task.prompts)]
+
+
+def beside_reference(
+    task: Task, unembed: Callable[[Tensor], Tensor], tokens: Tensor, batch: Sample, mode: KLMode
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """log π_ref of the sampled tokens, and what a KL mode compares: log π and log π_ref.
+
+    Args:
+        task: its π_SFT is the reference.
+        unembed: the policy's logits from its hidden states.
+        tokens: prompts and responses, (B, P + T).
+        batch: the responses as they were sampled.
+        mode: "full" compares whole distributions, (B, T, V); the others chosen tokens, (B, T).
+    """
+    ref_states = response_states(task.sft, tokens, task.response_length)
+    ref_logprobs = task.sft.logprobs(ref_states, batch.responses)
+    if mode != "full":
+        return ref_logprobs, (batch.logprobs, ref_logprobs)
+    logits, ref_logits = unembed(batch.hidden), task.sft.logits(ref_states)
+    return ref_logprobs, (logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1))
+
+
 @torch.no_grad()
 def collect(
     task: Task,
@@ -89,12 +116,7 @@ def collect(
     tokens = torch.cat([prompts, batch.responses], dim=1)
     values = value_head(batch.hidden)
     scores = task.score(prompts, batch.responses)
-    ref_states = response_states(task.sft, tokens, task.response_length)
-    ref_logprobs = task.sft.logprobs(ref_states, batch.responses)  # (B, T)
-    pair = batch.logprobs, ref_logprobs
-    if config.kl_mode == "full":  # the only mode that asks about tokens which were not chosen
-        logits, ref_logits = policy.logits(batch.hidden), task.sft.logits(ref_states)
-        pair = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)  # (B, T, V) each
+    ref_logprobs, pair = beside_reference(task, policy.logits, tokens, batch, config.kl_mode)
     shaped = compute_rewards(scores, *pair, batch.mask, eta, config.kl_mode)
     advantages, returns = gae(
         shaped.rewards, values, batch.mask, gamma=config.gamma, lam=config.lam

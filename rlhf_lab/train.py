@@ -15,7 +15,8 @@ from rlhf_lab.entropy import entropy_bonus
 from rlhf_lab.gpt2 import ScalarHead
 from rlhf_lab.masking import masked_sum
 from rlhf_lab.ppo import policy_loss, value_loss
-from rlhf_lab.rollout import Rollout, Task, collect, response_states
+from rlhf_lab.rollout import Rollout, Task, collect, prompts_in_turn, response_states
+from rlhf_lab.unembed import pick
 
 
 class StepStats(NamedTuple):
@@ -115,7 +116,8 @@ class Trainer:
         before = self.state()
         try:
             rollout = collect(
-                self.task, self.policy, self.value_head, self._prompts(),
+                self.task, self.policy, self.value_head,
+                prompts_in_turn(self.task, self.iteration, self.config.batch_size),
                 eta=self.eta, config=self.config, generator=self.generator,
             )  # fmt: skip
             losses = self._update(rollout)
@@ -131,12 +133,6 @@ class Trainer:
             if isinstance(error, FloatingPointError):  # finite weights, but logits that overflow
                 raise self._non_finite("log π of a sampled token") from error
             raise
-
-    def _prompts(self) -> Tensor:
-        """The prompts of this iteration, (B, P): all of the task's in turn."""
-        n = self.config.batch_size
-        turn = torch.arange(self.iteration * n, (self.iteration + 1) * n, device=self.device)
-        return self.task.prompts[turn % len(self.task.prompts)]
 
     def _update(self, rollout: Rollout) -> Tensor:
         """A few epochs on one rollout; returns the mean of each part of the loss, (4,)."""
@@ -164,7 +160,11 @@ class Trainer:
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The loss of some rows: clipped policy loss + value_coef · value loss − β·H."""
         hidden = response_states(self.policy, rollout.tokens, self.task.response_length)
-        logprobs = self.policy.logprobs(hidden, rollout.responses)  # (B, T)
+        if self.beta:  # the entropy asks about every token, log π about the chosen ones only
+            logits = self.policy.logits(hidden)  # (B, T, V)
+            logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
+        else:
+            logprobs = self.policy.logprobs(hidden, rollout.responses)
         policy = policy_loss(
             logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.clip
         )
@@ -177,7 +177,6 @@ class Trainer:
         )
         loss = policy.loss + self.config.value_coef * value.loss
         if self.beta:
-            logits = self.policy.logits(hidden)  # (B, T, V)
             loss = loss + entropy_bonus(logits, rollout.mask, self.beta)
         return loss, torch.stack(
             [policy.loss, value.loss, policy.clip_fraction, policy.approx_kl]

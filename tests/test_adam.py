@@ -33,7 +33,7 @@ def test_ten_steps_are_those_of_torch_to_the_last_bit():
 
 
 def test_it_is_the_equation():
-    (x,) = [torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)]
+    x = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     adam, m, v, expected = Adam([x], lr=0.1, eps=1e-3), 0.0, 0.0, x.detach().clone()
     for k, g in enumerate(torch.tensor([[0.3, -5.0], [0.1, 2.0]], dtype=torch.float64), start=1):
         x.grad = g.clone()

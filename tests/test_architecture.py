@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "pretrain": "gpt2 masking",
     "config": "_checks kl rewards",
     "rollout": "config gpt2 kl masking ppo rewards sampling",
-    "train": "_checks adam collapse config entropy gpt2 masking ppo rollout",
+    "train": "_checks adam collapse config entropy gpt2 masking ppo rollout unembed",
     "world": "exact gpt2 language pretrain sampling tree",
     "report": "collapse exact gpt2 language rollout world",
     "runs": "_checks config exact gpt2 rollout train world",
