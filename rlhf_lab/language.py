@@ -97,7 +97,8 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
     >>> gold_scores(torch.tensor(encode("food food food")), responses)
     tensor([ 2.8000,  0.2500, -2.0000], dtype=torch.float64)
     """
-    sentiment, fits = _adjective_tables(responses.device)
+    tables = _TRANSITIONS, _ADJECTIVE_SENTIMENT, _ADJECTIVE_FITS
+    transitions, sentiment, fits = (table.to(responses.device) for table in tables)
     N = responses.shape[0]
     if not ((prompts == _ID["food"]) | (prompts == _ID["staff"])).all():
         raise ValueError(f"prompts must be the tokens of {PROMPTS}: a review is about one of them")
@@ -109,7 +110,7 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
     for token in responses.unbind(dim=1):
         done = (state == _END) | (state == _BROKEN)
         noun = ((token == _ID["food"]) | (token == _ID["staff"])) & ~done
-        state = _TRANSITIONS.to(state.device)[state, token]
+        state = transitions[state, token]
         # A clause may change the subject once, and only to the other one.
         state = state.masked_fill(noun & (token == about), _BROKEN)
         about = torch.where(noun, token, about)
@@ -149,17 +150,18 @@ def _transitions() -> Tensor:
     return table
 
 
-_TRANSITIONS = _transitions()
-
-
-def _adjective_tables(device: torch.device) -> tuple[Tensor, Tensor]:
-    sentiment = torch.zeros(len(WORDS), dtype=torch.float64, device=device)
-    fits = torch.zeros(len(WORDS), len(WORDS), dtype=torch.bool, device=device)
+def _adjectives() -> tuple[Tensor, Tensor]:
+    sentiment = torch.zeros(len(WORDS), dtype=torch.float64)
+    fits = torch.zeros(len(WORDS), len(WORDS), dtype=torch.bool)
     for word, value in _SENTIMENT.items():
         sentiment[_ID[word]] = value
     for subject, words in _FITS.items():
         fits[_ID[subject], [_ID[word] for word in words]] = True
     return sentiment, fits
+
+
+_TRANSITIONS = _transitions()
+_ADJECTIVE_SENTIMENT, _ADJECTIVE_FITS = _adjectives()
 
 
 def corpus(n: int, generator: torch.Generator, noise: float = 0.01) -> tuple[Tensor, Tensor]:

@@ -81,7 +81,8 @@ def save(folder: Path, trainer: Trainer) -> None:
     lines = [",".join(StepStats._fields), *(_line(stats) for stats in trainer.history)]
     _replace(folder / "records.csv", ("\n".join(lines) + "\n").encode())
     temporary = folder / "checkpoint.tmp"
-    save_file(trainer.state(), temporary, metadata={"format": FORMAT})
+    state = {name: tensor.cpu() for name, tensor in trainer.state().items()}
+    save_file(state, temporary, metadata={"format": FORMAT})
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 

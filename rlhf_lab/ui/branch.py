@@ -92,14 +92,14 @@ class Branch:
 
     @torch.no_grad()
     def _evaluation(self, k: int, policy: GPT2) -> Iterator[None]:
-        """What `exact[k]` takes, a forward pass at a time."""
-        measured = []
+        """What `exact[k]` takes, a forward pass at a time, on the policy's device."""
+        measured, here, there = [], self.world.prompts.device, self.trainer.device
         for prompt in PROMPTS:
             parts, depth = [], self.world.response_length
-            for t, logits in logits_parts(policy, self.world.prompt(prompt), depth):
+            for t, logits in logits_parts(policy, self.world.prompt(prompt).to(there), depth):
                 parts.append((t, logits.double().log_softmax(dim=1)))
                 yield
-            logprobs = exact.sequence_logprobs(join(parts, depth))
+            logprobs = exact.sequence_logprobs(join(parts, depth)).to(here)
             measured.append(report.metrics(self.world, {prompt: logprobs}))
         self.exact[k] = mean(measured)
         yield  # so that whoever asks again gets False only when there is nothing new
