@@ -14,7 +14,7 @@ import torch
 from rlhf_lab import PPOConfig, exact, load_world, runs
 from rlhf_lab import __main__ as cli
 from rlhf_lab.entropy import entropy_bonus
-from rlhf_lab.gpt2 import GPT2, GPT2Config
+from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache
 from rlhf_lab.sampling import sample
 from rlhf_lab.sweep import run_one, run_together
 from rlhf_lab.train import Trainer, train
@@ -84,14 +84,18 @@ def test_a_run_moves_between_devices(far_process, tmp_path):
         assert a == pytest.approx(b, abs=1e-9)
 
 
+THREE = dataclasses.replace(THERE, minibatches=3)
+
+
 def swept() -> list[tuple[float, ...]]:
-    configs = [THERE, dataclasses.replace(THERE, eta=0.3, beta=0.1)]
+    configs = [THREE, dataclasses.replace(THREE, eta=0.3, beta=0.1)]
     return [outcome[1:] for outcome in (run_one(configs[0]), *run_together(configs))]
 
 
 def test_runs_of_a_sweep_are_measured_exactly(far_process):
     alone, together, other = far_process(swept)
-    assert alone == pytest.approx(run_one(HERE)[1:], abs=1e-6)  # policies are measured in float32
+    here = run_one(dataclasses.replace(THREE, device="cpu"))
+    assert alone == pytest.approx(here[1:], abs=1e-6)  # policies are measured in float32
     assert together == pytest.approx(alone, abs=1e-6)
     assert other != pytest.approx(alone, abs=1e-3)
 
@@ -146,7 +150,7 @@ def test_a_world_is_measured_where_it_is(far_process):
 
 
 def padded(device: str) -> list[float]:
-    """What review world lacks: prompts padded on the left, a large vocabulary."""
+    """What review world lacks: padding on the left, a large vocabulary, a prompt read in two."""
     model = GPT2(GPT2Config(2000, 12, 16, 2, 2), torch.Generator().manual_seed(0))
     model = model.to(device, torch.float64)
     prompts = torch.tensor([[0, 0, 5], [3, 4, 5]], device=device)
@@ -157,7 +161,10 @@ def padded(device: str) -> list[float]:
     logprobs = model.logprobs(batch.hidden, batch.responses)
     entropy_bonus(model.logits(batch.hidden), batch.mask, 0.1).backward()
     logprobs.sum().backward()
-    return [*batch.responses.flatten().tolist(), *logprobs.flatten().tolist()]
+    cache = KVCache()
+    model(prompts[:, :1], cache)
+    rest = model(prompts[:, 1:], cache)[:, :, 7]
+    return [x.sum().item() for x in (*batch.responses, *logprobs, *rest)]
 
 
 def test_a_large_vocabulary_and_padding_on_the_left(far_process):
