@@ -25,12 +25,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"rlhf_lab: {error}", file=sys.stderr)
         return 2
     except NonFiniteError as error:
         print(f"rlhf_lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before or after training, where nothing can be lost
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

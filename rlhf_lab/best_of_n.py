@@ -8,7 +8,7 @@ F₋(v) = P_ref(r < v),
 and among responses with the same score each wins in proportion to π_ref. So best-of-n is a policy
 like any other, and `exact.evaluate` gives its E[score], E[gold], KL(π_bon ‖ π_ref) and entropy.
 It multiplies no response's probability by more than n, where the optimum of `exact.optimum`
-multiplies by e^(r/η)/Z without any bound.
+multiplies by e^(r/η)/Z, which can be millions.
 """
 
 import math
@@ -24,7 +24,7 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     """log π_bon(y) of every response, (N,): what best-of-n says.
 
     Args:
-        ref_logprobs: log π_ref(y), (N,), normalised.
+        ref_logprobs: log π_ref(y), (N,), normalised; −inf where π_ref never goes, nor does this.
         scores: r(y), (N,).
         n: how many responses are drawn, ≥ 1; for n = 1 it is π_ref.
 
@@ -52,6 +52,7 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     # F^n − F₋^n = F^n·(1 − (1 − mass/F)^n), divided by the level's own mass.
     beats = -torch.expm1(n * torch.log1p(-(mass / at_most).clamp(max=1.0)))
     log_ratio = n * log_at_most + beats.log() - mass.log()
+    log_ratio = log_ratio.masked_fill(mass == 0, 0.0)  # a score that never comes: not NaN
     return ref_logprobs + log_ratio[level_of]
 
 

@@ -13,6 +13,10 @@ def _setting(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
+# Advantages are whitened over the batch, and one token alone has no variance: hence two responses.
+_LEAST = {"iterations": 1, "batch_size": 2, "minibatches": 1, "epochs": 1, "seed": 0}
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
     """Every setting of a run. η and β may be moved while it runs; the rest stays."""
@@ -42,14 +46,17 @@ class PPOConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("eta", "beta", "lr", "adam_eps", "clip", "value_clip", "value_coef"):
-            require_coefficient(name, getattr(self, name))
-        for name in ("iterations", "batch_size", "minibatches", "epochs"):
+        for field in dataclasses.fields(self):  # NumPy's numbers become Python's
+            value = getattr(self, field.name)
+            if field.type is float or (field.name == "target_kl" and value is not None):
+                value = require_coefficient(field.name, value)
+                object.__setattr__(self, field.name, value)
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+            if not isinstance(value, int) or not least <= value < 2**63:
+                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) > 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.minibatches > self.batch_size:
             raise ValueError(
@@ -58,7 +65,26 @@ class PPOConfig:
         for name, allowed in {"kl_mode": get_args(KLMode), "dtype": ("float32", "float64")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        kl_controller(self)
+        if self.target_kl is not None:
+            self._check_adaptation(self.target_kl)
+
+    def _check_adaptation(self, target_kl: float) -> None:
+        """As `AdaptiveKLController` would, but in the names of the settings."""
+        for name, value in {
+            "target_kl": target_kl,
+            "eta": self.eta,
+            "horizon": self.horizon,
+        }.items():
+            if value == 0:
+                raise ValueError(
+                    f"{name} must be > 0 where target_kl is set: η moves by factors, from eta on"
+                )
+        least = AdaptiveKLController.MAX_ERROR * self.batch_size
+        if self.horizon <= least:
+            raise ValueError(
+                f"horizon {self.horizon:g} is too small for batch_size {self.batch_size}: η could "
+                f"reach 0 in one iteration; use more than {least:g}"
+            )
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Self:

@@ -133,7 +133,7 @@ class Ensemble:
         if n == 1:
             return [rollout]
         orders = torch.stack([torch.randperm(B, generator=g) for g in self.generators])  # (E, B)
-        rows = (orders + B * torch.arange(E).unsqueeze(1)).to(self.device).chunk(n, dim=1)
+        rows = (orders + B * torch.arange(E).unsqueeze(1)).to(self.device).tensor_split(n, dim=1)
         return [Rollout(*(x[part.flatten()] for x in rollout)) for part in rows]
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:

@@ -211,11 +211,14 @@ class GPT2(nn.Module):
             (B, T, D), or (B, last, D).
 
         Raises:
-            ValueError: wrong shapes or dtype, token ids outside the vocabulary, too many tokens.
+            ValueError: wrong shapes or dtype, token ids outside the vocabulary, too many tokens,
+                two masks.
         """
         past = cache.length if cache else 0
         T = self._check(tokens, past, positions)
         if attention_mask is not None:
+            if mask is not None:
+                raise ValueError("give attention_mask or mask: one of them would be ignored")
             counted, mask = _left_padding(attention_mask, tokens, past)
             positions = counted if positions is None else positions
         if mask is None and past and T > 1:

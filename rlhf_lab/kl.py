@@ -25,7 +25,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask
+from rlhf_lab._checks import as_mask, require_shape
 
 KLMode = Literal["kl", "abs", "mse", "full"]
 
@@ -154,6 +154,7 @@ def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     >>> response_kl(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
     tensor([1.5000])
     """
+    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
     mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
     return k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0).sum(dim=1)
 
@@ -188,6 +189,7 @@ def kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     >>> kl_loss(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
     tensor(0.6250)
     """
+    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
     mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
     # Masked before the square: the gradient of a NaN's square is NaN, even times 0.
     log_ratios = k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0)

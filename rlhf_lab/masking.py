@@ -142,8 +142,9 @@ def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: floa
     Args:
         x: any shape, (B, T) in the loop.
         mask: same shape, bool or 0/1.
-        shift_mean: False keeps the mean, as whitened *rewards* need: a constant added to each
-            token's reward would otherwise pay for length.
+        shift_mean: False keeps the mean m, as TRL does for *rewards*. Neither choice leaves
+            whitened rewards neutral to length: beside what it had, scaled by 1/s, each token gets
+            −m/s if the mean is shifted, and m·(1 − 1/s) if it is kept.
         eps: added to the variance, so that equal entries become 0 and not NaN.
 
     Raises:

@@ -72,7 +72,7 @@ def standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
         logprobs: log π(y), (N,), adding up to probability 1.
 
     Raises:
-        ValueError: the shapes differ, or all scores are equal.
+        ValueError: the shapes differ, or all scores that the policy ever gets are equal.
 
     >>> standardise(torch.tensor([3.0, 5.0]), torch.tensor([0.5, 0.5]).log())
     tensor([-1.,  1.])
@@ -81,10 +81,12 @@ def standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
         raise ValueError(
             f"scores {tuple(scores.shape)} and logprobs {tuple(logprobs.shape)} must be (N,) both"
         )
-    if (scores == scores[0]).all():
-        raise ValueError(f"all scores are {scores[0].item()}: there is no spread to make 1")
     p = logprobs.exp()
-    centred = scores - p @ scores.to(p)
+    scores = scores.to(p)
+    got = scores[p > 0]
+    if (got == got[0]).all():
+        raise ValueError(f"all scores are {got[0].item()}: there is no spread to make 1")
+    centred = scores - p @ scores
     return centred / (p @ centred.square()).sqrt()
 
 

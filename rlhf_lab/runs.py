@@ -33,20 +33,13 @@ def create(folder: str | Path, trainer: Trainer) -> Path:
         ValueError: the folder exists and is not empty.
     """
     folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds a run already; continue that one, or name another folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"{folder} is already in use; continue it with --resume {folder}, "
-            "or name another with --out"
-        )
+        raise ValueError(f"{folder} is in use and holds no complete run; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     save(folder, trainer)
-    head = {
-        "format": FORMAT,
-        "sft": fingerprint(trainer.task.sft),
-        "config": dataclasses.asdict(trainer.config),
-    }
-    # Written last: a folder with a config.json is complete.
-    _replace(folder / "config.json", json.dumps(head, indent=2).encode() + b"\n")
+    _write_head(folder, trainer)  # last: a folder with a config.json is complete
     return folder
 
 
@@ -64,6 +57,8 @@ def run(
         save_every: iterations between checkpoints: what a power cut can cost.
     """
     folder = Path(folder)
+    save(folder, trainer)  # a resumed run forgets what a crash left behind its checkpoint,
+    _write_head(folder, trainer)  # and remembers its new goal and device
     try:
         while trainer.iteration < trainer.config.iterations:
             stats = trainer.step()
@@ -130,15 +125,15 @@ def resume(
 
 
 def read_records(folder: str | Path) -> list[StepStats]:
-    """The records of a run; a last line that was cut off in mid-write is left out.
+    """The records of a run; a last line without its end, cut off in mid-write, is left out.
 
     Raises:
         ValueError: the file is missing, or its columns are not those of this version.
     """
     path = Path(folder) / "records.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
+        text = path.read_text(encoding="utf-8")
+        header, *rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is missing or empty: {folder} is no complete run") from error
     if tuple(header) != StepStats._fields:
@@ -149,8 +144,7 @@ def read_records(folder: str | Path) -> list[StepStats]:
         try:
             records.append(StepStats(*(t(x) for t, x in zip(types, row, strict=True))))
         except ValueError as error:
-            if number <= len(rows):
-                raise ValueError(f"{path}, line {number} is broken: {error}") from error
+            raise ValueError(f"{path}, line {number} is broken: {error}") from error
     return records
 
 
@@ -161,6 +155,15 @@ def fingerprint(model: GPT2) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _write_head(folder: Path, trainer: Trainer) -> None:
+    head = {
+        "format": FORMAT,
+        "sft": fingerprint(trainer.task.sft),
+        "config": dataclasses.asdict(trainer.config),
+    }
+    _replace(folder / "config.json", json.dumps(head, indent=2).encode() + b"\n")
 
 
 def _read_head(folder: Path) -> dict[str, Any]:

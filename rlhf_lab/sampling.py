@@ -89,11 +89,17 @@ def sample(
         attention_mask: (B, P), 0 on the padding of the prompts.
 
     Raises:
-        ValueError: `n_tokens` < 1, or prompt and response do not fit into the model.
+        ValueError: `n_tokens` < 1, a prompt that is padded on the right, or prompt and response
+            do not fit into the model.
         FloatingPointError: the model's logits are NaN or infinite.
     """
     if n_tokens < 1:
         raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
+    if attention_mask is not None and not attention_mask[:, -1].all():
+        row = int((attention_mask[:, -1] == 0).nonzero()[0])
+        raise ValueError(
+            f"prompt {row} ends with padding, and its response would follow that; pad on the left"
+        )
 
     def read(tokens: Tensor, cache: KVCache) -> Tensor:
         mask = attention_mask

@@ -76,8 +76,20 @@ def grid(
     ]
 
 
+def run_group(
+    configs: Sequence[PPOConfig], load: Callable[[], World] = load_world
+) -> list[Outcome | Failure]:
+    """What a sweep asks of a worker: `run_one`, or for several settings `run_together`.
+
+    Args:
+        configs: of the runs.
+        load: makes the world, once per process; a function that workers can import.
+    """
+    return [run_one(configs[0], load)] if len(configs) == 1 else run_together(configs, load)
+
+
 def run_one(config: PPOConfig, load: Callable[[], World] = load_world) -> Outcome:
-    """One whole run, measured exactly at its end. `load` is called once per process."""
+    """One whole run, measured exactly at its end."""
     world = _once(load)
     trainer = Trainer(world, config)
     for _ in range(config.iterations):
@@ -118,37 +130,42 @@ def sweep(
     file: str | Path,
     *,
     executor: Executor | None = None,
-    run: Callable[[PPOConfig], Outcome] = run_one,
+    run: Callable[[Sequence[PPOConfig]], list[Outcome | Failure]] = run_group,
     together: int = 1,
 ) -> Generator[Outcome | Failure, None, None]:
     """Run what `file` does not hold yet, and yield each run as it ends.
+
+    Whoever breaks off waits for the runs that are under way, and begins them again the next time.
+    A script needs `if __name__ == "__main__":` around its call, because processes import it.
 
     Args:
         configs: of the runs; see `grid`.
         file: a CSV file, appended to after each run.
         executor: where to run them, such as `dask_client.get_executor()`. None starts one process
             per core, each with one torch thread, and replaces processes that are killed.
-        run: does one run; it must be importable by the workers.
-        together: so many runs are one batch, done by `run_together` instead of `run`: much faster
-            on a GPU and for small batches, and equal up to rounding.
+        run: does a group of runs and gives the end of each; for another world
+            `functools.partial(run_group, load=…)`. The workers must be able to import it.
+        together: so many runs are a group, trained as one batch: much faster on a GPU and for
+            small batches, and equal up to rounding.
 
     Raises:
         ValueError: `file` is not a file of such results, or `together` is less than 1.
+        OSError: `file` cannot be written; nothing has been run.
     """
     if together < 1:
         raise ValueError(f"together must be at least 1, one run at a time; got {together}")
     file = Path(file)
     done = {outcome.config for outcome in read_outcomes(file)}
     todo = [config for config in dict.fromkeys(configs) if config not in done]
-    groups, work = _groups(todo, together), functools.partial(_run_group, run)
-    pairs = in_executor(executor, work, groups) if executor else in_processes(work, groups)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _append(file, [])
+    groups = _groups(todo, together)
+    pairs = in_executor(executor, run, groups) if executor else in_processes(run, groups)
     for group, results in pairs:
         if isinstance(results, Exception):
             results = [_failure(config, results) for config in group]
-        for result in results:
-            if isinstance(result, Outcome):
-                _append(file, result)
-            yield result
+        _append(file, [result for result in results if isinstance(result, Outcome)])
+        yield from results
 
 
 def read_outcomes(file: str | Path) -> list[Outcome]:
@@ -186,28 +203,21 @@ def _groups(todo: list[PPOConfig], size: int) -> list[tuple[PPOConfig, ...]]:
     return groups
 
 
-def _run_group(
-    run: Callable[[PPOConfig], Outcome], group: tuple[PPOConfig, ...]
-) -> list[Outcome | Failure]:
-    return [run(group[0])] if len(group) == 1 else run_together(group)
-
-
 def _failure(config: PPOConfig, error: Exception) -> Failure:
     return Failure(config, f"{type(error).__name__}: {error}")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _once(load: Callable[[], World]) -> World:
     return load()
 
 
-def _append(file: Path, outcome: Outcome) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _append(file: Path, outcomes: list[Outcome]) -> None:
     with file.open("a", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if stream.tell() == 0:
             writer.writeheader()
-        writer.writerow(outcome.row)
+        writer.writerows(outcome.row for outcome in outcomes)
 
 
 def _parse(text: str) -> float | str | None:

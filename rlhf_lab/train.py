@@ -76,7 +76,7 @@ class Trainer:
         self.optimizer = Adam(self.parameters.values(), lr=config.lr, eps=config.adam_eps)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.controller = kl_controller(config)
-        self._beta = config.beta
+        self.beta = config.beta
         self.history: list[StepStats] = []
         """One record per finished iteration."""
         self.rollout: Rollout | None = None
@@ -94,7 +94,10 @@ class Trainer:
 
     @eta.setter
     def eta(self, value: float) -> None:
-        self.controller.value = require_coefficient("eta (η)", value)
+        value = require_coefficient("eta (η)", value)
+        if value == 0 and self.config.target_kl is not None:
+            raise ValueError("eta must be > 0 while target_kl adapts it: no factor moves it from 0")
+        self.controller.value = value
 
     @property
     def beta(self) -> float:
@@ -141,7 +144,7 @@ class Trainer:
         for _ in range(config.epochs):
             if config.minibatches > 1:
                 everyone = torch.randperm(config.batch_size, generator=self.generator)
-            for rows in everyone.to(self.device).chunk(config.minibatches):
+            for rows in everyone.to(self.device).tensor_split(config.minibatches):
                 loss, part = self._loss(
                     rollout if config.minibatches == 1 else Rollout(*(x[rows] for x in rollout))
                 )
@@ -177,7 +180,10 @@ class Trainer:
         )
         loss = policy.loss + self.config.value_coef * value.loss
         if self.beta:
-            loss = loss + entropy_bonus(logits, rollout.mask, self.beta)
+            try:
+                loss = loss + entropy_bonus(logits, rollout.mask, self.beta)
+            except ValueError as error:  # its shapes fit, so its logits have overflowed
+                raise self._non_finite("the entropy") from error
         return loss, torch.stack(
             [policy.loss, value.loss, policy.clip_fraction, policy.approx_kl]
         ).detach()
@@ -219,7 +225,17 @@ class Trainer:
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to a `state()` of a trainer with the same task and sizes."""
+        """Go back to a `state()` of a trainer with the same task and sizes.
+
+        Raises:
+            ValueError: `history` is shorter than the state is old; set it first.
+        """
+        iteration, eta, beta = tensors["progress"].tolist()
+        if len(self.history) < iteration:
+            raise ValueError(
+                f"this state is {iteration:g} iterations old, but history has "
+                f"{len(self.history)}; set the history of the same run first"
+            )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[name])
@@ -227,7 +243,9 @@ class Trainer:
                     value.copy_(tensors[f"adam.{key}.{name}"])
         self.optimizer.zero_grad()
         self.generator.set_state(tensors["generator"].cpu())
-        iteration, self.eta, self.beta = tensors["progress"].tolist()
+        self.eta, self.beta = eta, beta
+        if len(self.history) > iteration:
+            self.rollout = None
         del self.history[int(iteration) :]
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
@@ -63,9 +63,9 @@ class World:
     reward_head: ScalarHead
     prompts: Tensor
     """(n, 1)."""
-    response_length: int = language.RESPONSE_LENGTH
-    eos_id: int = language.EOS_ID
-    _cache: dict[str, WorldTables] = dataclasses.field(default_factory=dict, repr=False)
+    response_length: ClassVar[int] = language.RESPONSE_LENGTH
+    eos_id: ClassVar[int] = language.EOS_ID
+    _cache: dict[str, WorldTables] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for module in (self.sft, self.reward_trunk, self.reward_head):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from rlhf_lab import exact
 from rlhf_lab.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
@@ -78,6 +79,15 @@ def test_a_rare_response_keeps_its_digits():
     """It is drawn, and wins, in n of 10^18 rounds: 1 − (1 − 10^−18)^n would be 0."""
     policy = best_of_n(*two_responses(1e-18), 1000).exp()
     assert policy[1].item() == pytest.approx(1e-15, rel=1e-9, abs=0)
+
+
+def test_a_response_that_is_never_drawn_is_never_said():
+    """Alone at its score, the highest; what is left is as if it were not there."""
+    ref = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64).log()
+    scores = torch.tensor([0.0, 1.0, 2.0])
+    assert_close(best_of_n(ref, scores, 2)[:2], best_of_n(ref[:2], scores[:2], 2))
+    assert best_of_n(ref, scores, 2)[2] == -torch.inf
+    assert_close(best_of_n_kl(ref, scores, 2), best_of_n_kl(ref[:2], scores[:2], 2))
 
 
 def test_very_many_draws_keep_the_digits_of_what_is_common():

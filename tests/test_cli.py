@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import patch
 
 import pytest
 
@@ -74,11 +75,26 @@ def test_what_argparse_refuses_ends_with_2(arguments):
     assert stopped.value.code == 2
 
 
+def test_a_place_that_cannot_be_written_to_ends_with_2_before_anything_is_run(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert train("--iterations", 1, "--out", file / "x") == 2
+    with patch("rlhf_lab.sweep.run_one", side_effect=AssertionError):
+        assert cli.main(["sweep", "--out", str(file / "x.csv")]) == 2
+        assert cli.main(["sweep", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("rlhf_lab: ") == 3
+
+
+def test_ctrl_c_outside_training_is_no_traceback(folder, monkeypatch):
+    monkeypatch.setattr(cli.report, "compare", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train("--iterations", 1, "--batch-size", 8, "--out", folder) == 130
+
+
 def test_a_run_folder_is_not_overwritten(folder, capsys):
     train("--iterations", 1, "--batch-size", 8, "--out", folder)
     before = (folder / "records.csv").read_bytes()
     assert train("--iterations", 1, "--batch-size", 8, "--out", folder) == 2
-    assert "already in use; continue it with --resume" in capsys.readouterr().err
+    assert "holds a run already; continue that one" in capsys.readouterr().err
     assert (folder / "records.csv").read_bytes() == before
 
 

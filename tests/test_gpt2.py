@@ -206,6 +206,10 @@ def test_first_weights_are_gpt2s_and_come_from_the_generator():
             assert not torch.equal(p, other.get_parameter(name))
 
 
+def two_masks(model, ones):
+    return model.hidden(ones.long(), attention_mask=ones, mask=ones.bool())
+
+
 def with_cache(model, past: int, new: int, mask: int | None = None) -> None:
     cache, ones = KVCache(), torch.ones(1, 9).long()
     model(ones[:, :past], cache)
@@ -225,6 +229,7 @@ def with_cache(model, past: int, new: int, mask: int | None = None) -> None:
         (lambda m: with_cache(m, 3, 1, mask=1), r"attention_mask \(1, 1\) must cover"),
         (lambda m: with_cache(m, 3, 1, mask=5), r"attention_mask \(1, 5\) must cover"),
         (lambda m: m(torch.ones(1, 3).long(), attention_mask=torch.ones(3)), "attention_mask"),
+        (lambda m: two_masks(m, torch.ones(1, 3)), "attention_mask or mask"),
         (lambda m: GPT2Config(n_embd=10, n_head=3), "n_embd 10 must be a multiple of n_head 3"),
         (lambda m: GPT2Config(n_layer=0), "n_layer must be at least 1, got 0"),
     ],

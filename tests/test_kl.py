@@ -218,6 +218,13 @@ def test_bad_input_is_refused_in_words(call, message):
         call(torch.zeros(2, 3))
 
 
+@pytest.mark.parametrize("function", [response_kl, mean_inverse_ratio, kl_loss])
+def test_a_reference_that_would_broadcast_is_refused(function):
+    logprobs = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"ref_logprobs must have shape of logprobs = \(2, 3\)"):
+        function(logprobs, logprobs[0], torch.ones(2, 3))
+
+
 def two_responses():
     """Two right-padded rows with garbage off the mask: log π, log π_ref, mask."""
     logprobs = torch.tensor([[-1.0, -2.5, -0.5], [-0.2, 9.0, torch.nan]], dtype=torch.float64)

@@ -35,6 +35,10 @@ def fake(config):
     return Outcome(config, 1 / 3, config.eta / 7, -0.0, 1e-300, 2.5, config.seed, 0.1)
 
 
+def fakes(configs):
+    return [fake(config) for config in configs]
+
+
 @pytest.fixture
 def shipped(tmp_path):
     file = tmp_path / "shipped.csv"
@@ -91,7 +95,7 @@ def test_own_results_start_as_a_copy_and_keep_what_is_added(tmp_path, shipped):
     before = shipped.read_bytes()
     assert phase.own_results(place, shipped) == place
     assert place.read_bytes() == before
-    (new,) = sweep(grid([0.1, 0.3, 0.5], [0.0], [0]), place, executor=Here(), run=fake)
+    (new,) = sweep(grid([0.1, 0.3, 0.5], [0.0], [0]), place, executor=Here(), run=fakes)
     again = phase.own_results(place, shipped)
     assert read_outcomes(again) == [*read_outcomes(shipped), new]
     assert shipped.read_bytes() == before

@@ -33,6 +33,14 @@ def test_standardised_scores_forget_unit_and_zero(seed, scale, shift):
     assert_close(standardise(scale * scores + shift, logprobs), units)
 
 
+def test_what_is_never_said_has_no_part_in_the_unit():
+    scores = torch.tensor([1.0, 3.0, 99.0])  # float32, as a reward model gives them
+    logprobs = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64).log()
+    assert_close(standardise(scores, logprobs)[:2], torch.tensor([-1.0, 1.0]).double())
+    with pytest.raises(ValueError, match=r"all scores are 1.0"):
+        standardise(scores, torch.tensor([1.0, 0.0, 0.0]).log())
+
+
 @pytest.mark.parametrize(
     ("scores", "message"),
     [

@@ -120,6 +120,40 @@ def test_steered_coefficients_survive(world, folder):
     assert (again.eta, again.beta) == (0.7, 0.2)
 
 
+def test_a_new_goal_is_remembered_when_the_run_is_stopped_again(world, folder):
+    uninterrupted(world, folder)
+    steps = runs.run(folder, runs.resume(folder, world, iterations=9))
+    next(steps)
+    steps.close()
+    again = runs.resume(folder, world)
+    assert (again.iteration, again.config.iterations) == (7, 9)
+
+
+def test_two_crashes_in_a_row_cost_no_more_than_one(world, folder):
+    """What the first left behind its checkpoint must not stand in the file before new records."""
+    uninterrupted(world, folder)
+    whole = (folder / "records.csv").read_text()
+    for crash in (1, 2):
+        with (folder / "records.csv").open("a") as file:
+            file.write("7,0.1,0.0")
+        trainer = runs.resume(folder, world, iterations=6 + crash)
+        steps = runs.run(folder, trainer)
+        next(steps)
+        kept = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+        steps.close()
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+    assert kept["records.csv"].decode().startswith(whole)
+    assert [stats.iteration for stats in runs.read_records(folder)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_last_number_that_was_cut_off_is_no_number(world, folder):
+    uninterrupted(world, folder)
+    path = folder / "records.csv"
+    path.write_text(path.read_text()[:-4])
+    assert len(runs.read_records(folder)) == 5
+
+
 def test_the_goal_may_be_moved(world, folder):
     uninterrupted(world, folder)
     longer = runs.resume(folder, world, iterations=8)
@@ -138,10 +172,18 @@ def test_records_keep_every_bit(world, folder):
     assert runs.read_records(folder) == trainer.history
 
 
-def test_a_folder_in_use_is_not_overwritten(world, folder):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: None, "holds a run already; continue that one"),
+        (lambda f: (f / "config.json").unlink(), "is in use and holds no complete run"),
+    ],
+)
+def test_a_folder_in_use_is_not_overwritten(world, folder, damage, message):
     uninterrupted(world, folder)
+    damage(folder)
     before = (folder / "records.csv").read_bytes()
-    with pytest.raises(ValueError, match=r"already in use; continue it with --resume"):
+    with pytest.raises(ValueError, match=message):
         runs.create(folder, Trainer(world, CONFIG))
     assert (folder / "records.csv").read_bytes() == before
 

@@ -216,6 +216,15 @@ def test_the_last_token_needs_no_position():
         sample(model, prompts, 0, generator=generator())
 
 
+def test_a_prompt_that_is_padded_on_the_right_is_refused():
+    """Its first token would be drawn from what the model makes of the padding."""
+    mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"prompt 1 ends with padding.* pad on the left"):
+        sample(
+            random_model(7), torch.ones(2, 3).long(), 2, generator=generator(), attention_mask=mask
+        )
+
+
 @pytest.mark.parametrize("eos_id", [None, 0])
 def test_a_policy_that_overflows_is_no_index_error(eos_id):
     """Finite weights can give NaN logits; a search in NaN ends behind the vocabulary, which on a

@@ -1,5 +1,6 @@
 """A sweep loses nothing: results are on disk as they come, and only what is missing is run."""
 
+import functools
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,11 @@ import pytest
 
 from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
-from rlhf_lab import sweep as module
 from rlhf_lab.config import PPOConfig
+from rlhf_lab.gpt2 import ScalarHead
 from rlhf_lab.report import compare
-from rlhf_lab.sweep import Failure, Outcome, grid, read_outcomes, run_one, sweep
+from rlhf_lab.sweep import Failure, Outcome, grid, read_outcomes, run_group, run_one, sweep
+from rlhf_lab.world import World
 
 GRID = grid([0.0, 0.3], [0.0], [0, 1])
 
@@ -33,25 +35,25 @@ def some_unlucky(configs):
     return [Failure(c, "unlucky") if c.eta == 0.3 else fake(c) for c in configs]
 
 
-def fails_at_seed_1(config):
-    if config.seed == 1:
+def fails_at_seed_1(configs):
+    if any(config.seed == 1 for config in configs):
         raise ArithmeticError("seed 1 is unlucky")
-    return fake(config)
+    return all_well(configs)
 
 
-def dies_at_seed_1(config):
-    if config.seed == 1:
+def dies_at_seed_1(configs):
+    if any(config.seed == 1 for config in configs):
         os.kill(os.getpid(), signal.SIGKILL)
-    return fake(config)
+    return all_well(configs)
 
 
-def dies_once(config):
+def dies_once(configs):
     """Killed the first time, as by a machine that is short of memory; fine the second."""
     marker = Path(os.environ["SWEEP_MARKER"])
-    if config.seed == 1 and not marker.exists():
+    if any(config.seed == 1 for config in configs) and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return fake(config)
+    return all_well(configs)
 
 
 @pytest.fixture
@@ -66,22 +68,50 @@ def file(tmp_path):
 
 
 def test_results_are_on_disk_bit_for_bit_when_they_are_yielded(file, threads):
-    for n, outcome in enumerate(sweep(GRID, file, executor=threads, run=fake), start=1):
+    for n, outcome in enumerate(sweep(GRID, file, executor=threads, run=all_well), start=1):
         assert outcome in read_outcomes(file)
         assert len(read_outcomes(file)) >= n
     assert {o.config for o in read_outcomes(file)} == set(GRID)
 
 
 def test_a_second_sweep_runs_only_what_is_missing(file, threads):
-    steps = sweep(GRID, file, executor=threads, run=fake)
+    steps = sweep(GRID, file, executor=threads, run=all_well)
     next(steps)
     steps.close()  # as Ctrl-C would
     kept = read_outcomes(file)
-    rest = list(sweep(GRID, file, executor=threads, run=fake))
+    rest = list(sweep(GRID, file, executor=threads, run=all_well))
     assert len(kept) + len(rest) == len(GRID)
-    assert list(sweep(GRID, file, executor=threads, run=fake)) == []
-    other = list(sweep(grid([0.0], [0.0], [0], lr=1e-4), file, executor=threads, run=fake))
+    assert list(sweep(GRID, file, executor=threads, run=all_well)) == []
+    other = list(sweep(grid([0.0], [0.0], [0], lr=1e-4), file, executor=threads, run=all_well))
     assert len(other) == 1  # any setting makes it another run
+
+
+def test_all_runs_of_a_group_are_on_disk_before_the_first_is_yielded(file, threads):
+    steps = sweep(GRID, file, executor=threads, run=all_well, together=4)
+    next(steps)
+    steps.close()
+    assert len(read_outcomes(file)) == 4
+
+
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_run(tmp_path, threads):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        next(sweep(GRID, tmp_path / "file" / "x.csv", executor=threads, run=fails_at_seed_1))
+
+
+def test_all_groups_run_in_the_world_that_was_asked_for(file, threads):
+    """Three runs in groups of two: the second group is one run alone."""
+    configs = grid([0.0], [0.0], [0, 1, 2], iterations=1, batch_size=8, epochs=1)
+    run = functools.partial(run_group, load=quiet_world)
+    outcomes = list(sweep(configs, file, executor=threads, run=run, together=2))
+    assert [outcome.score for outcome in outcomes] == pytest.approx([0.0] * 3)
+
+
+def quiet_world():
+    """Its reward model gives every review the same score."""
+    world = load_world()
+    head = ScalarHead(world.sft.config.n_embd)
+    return World(world.sft, world.reward_trunk, head, world.prompts)
 
 
 def test_a_failed_run_is_reported_and_tried_again(file, threads):
@@ -90,22 +120,26 @@ def test_a_failed_run_is_reported_and_tried_again(file, threads):
     assert {f.config.seed for f in failures} == {1}
     assert failures[0].error == "ArithmeticError: seed 1 is unlucky"
     assert len(read_outcomes(file)) == 2
-    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == 2
+    assert len(list(sweep(GRID, file, executor=threads, run=all_well))) == 2
 
 
 def test_a_line_that_a_crash_cut_off_is_run_again(file, threads):
-    list(sweep(GRID, file, executor=threads, run=fake))
+    list(sweep(GRID, file, executor=threads, run=all_well))
     text = file.read_text("utf-8")
     file.write_text(text[:-20], "utf-8")
     assert len(read_outcomes(file)) == 3
-    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == 1
+    assert len(list(sweep(GRID, file, executor=threads, run=all_well))) == 1
     assert len(read_outcomes(file)) == 4
 
 
 def test_an_empty_file_is_a_fresh_start(file, threads):
     file.parent.mkdir()
     file.touch()
-    assert len(list(sweep(GRID, file, executor=threads, run=fake))) == len(read_outcomes(file)) == 4
+    assert (
+        len(list(sweep(GRID, file, executor=threads, run=all_well)))
+        == len(read_outcomes(file))
+        == 4
+    )
 
 
 @pytest.mark.parametrize("text", ["not,ours\n1,2\n", "\n"])
@@ -113,7 +147,7 @@ def test_another_file_is_not_touched(file, threads, text):
     file.parent.mkdir()
     file.write_text(text, "utf-8")
     with pytest.raises(ValueError, match="does not hold results of this version's sweeps"):
-        list(sweep(GRID, file, executor=threads, run=fake))
+        list(sweep(GRID, file, executor=threads, run=all_well))
     assert file.read_text("utf-8") == text
 
 
@@ -149,23 +183,24 @@ def test_groups_end_where_single_runs_end(file, threads):
         assert outcome[1:] == pytest.approx(run_one(outcome.config)[1:], abs=1e-6)
 
 
-def test_groups_hold_what_may_be_together_and_only_what_is_missing(file, monkeypatch):
+def test_groups_hold_what_may_be_together_and_only_what_is_missing(file):
     groups = []
-    monkeypatch.setattr(
-        module, "run_together", lambda group: groups.append(group) or all_well(group)
-    )
+
+    def run(group):
+        groups.append(group)
+        return all_well(group)
+
     others = grid([0.0], [0.0], [0, 1], lr=1e-4)
     with ThreadPoolExecutor(1) as one:
-        list(sweep(GRID[:1], file, executor=one, run=fake))
-        list(sweep([*GRID, *others], file, executor=one, together=3))
+        list(sweep(GRID[:1], file, executor=one, run=all_well))
+        list(sweep([*GRID, *others], file, executor=one, run=run, together=3))
     assert groups == [tuple(GRID[1:]), tuple(others)]
     assert len(read_outcomes(file)) == 6
 
 
-def test_a_failure_costs_its_run_and_an_error_its_group(file, threads, monkeypatch):
-    monkeypatch.setattr(module, "run_together", some_unlucky)
+def test_a_failure_costs_its_run_and_an_error_its_group(file, threads):
     configs = grid([0.0, 0.3], [0.0], [1, 0]) + grid([0.0], [0.0], [2, 3])
-    results = list(sweep(configs, file, executor=threads, together=2))
+    results = list(sweep(configs, file, executor=threads, run=some_unlucky, together=2))
     errors = {r.config: r.error for r in results if isinstance(r, Failure)}
     assert [errors.get(config, "") for config in configs] == [
         *["", ""], *["unlucky"] * 2, *["MemoryError: seed 2 needs too much"] * 2

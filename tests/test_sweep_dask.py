@@ -6,14 +6,14 @@ import time
 
 import pytest
 from distributed import Client, LocalCluster
-from test_sweep import fake
+from test_sweep import all_well
 
 from rlhf_lab.sweep import Outcome, grid, read_outcomes, sweep
 
 
-def slowly(config):
+def slowly(configs):
     time.sleep(0.3)
-    return fake(config)
+    return all_well(configs)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -216,6 +217,40 @@ def test_a_step_that_ruins_the_weights_is_undone(world):
     assert same(before, trainer.state())
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_logits_that_overflow_between_two_gradient_steps_are_named(world, beta):
+    trainer = Trainer(world, PPOConfig(batch_size=16, beta=beta, lr=1e10))
+    before = trainer.state()
+    with pytest.raises(NonFiniteError, match=r"iteration 1: .* is not finite"):
+        trainer.step()
+    assert same(before, trainer.state())
+
+
+def test_there_are_as_many_gradient_steps_as_asked_for(world):
+    trainer = Trainer(world, PPOConfig(batch_size=6, minibatches=4, epochs=2))
+    trainer.step()
+    assert {state["step"].item() for state in trainer.optimizer.state.values()} == {8}
+
+
+def test_an_adapted_eta_cannot_be_put_to_0(world):
+    trainer = Trainer(world, PPOConfig(target_kl=1.0))
+    with pytest.raises(ValueError, match="eta must be > 0 while target_kl adapts it"):
+        trainer.eta = 0.0
+    assert trainer.eta == 0.1
+
+
+def test_a_state_needs_the_history_that_led_to_it(world):
+    old, new = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
+    first, _ = old.step(), old.step()
+    with pytest.raises(ValueError, match="this state is 2 iterations old, but history has 0"):
+        new.load_state(old.state())
+    state = new.state()
+    new.step()
+    new.load_state(state)
+    assert (new.iteration, new.rollout) == (0, None)
+    assert new.step() == first
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -223,18 +258,31 @@ def test_a_step_that_ruins_the_weights_is_undone(world):
         ({"beta": float("nan")}, "beta must be a finite"),
         ({"kl_mode": "k3"}, "kl_mode must be one of"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\]"),
-        ({"batch_size": 0}, "batch_size must be a whole number >= 1"),
+        ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"minibatches": 200}, "leave some empty"),
         ({"dtype": "float16"}, "dtype must be one of"),
-        ({"target_kl": 0.0}, "target must be finite and > 0"),
-        ({"eta": 0.0, "target_kl": 1.0}, "eta must be finite and > 0"),
+        ({"target_kl": 0.0}, "target_kl must be > 0"),
+        ({"target_kl": -1.0}, "target_kl must be a finite number >= 0"),
+        ({"eta": 0.0, "target_kl": 1.0}, "eta must be > 0 where target_kl is set"),
+        ({"target_kl": 1.0, "horizon": 25}, "horizon 25 is too small for batch_size 128.* 25.6"),
+        ({"seed": 1.5}, "seed must be a whole number >= 0"),
+        ({"seed": 2**63}, "seed must be a whole number >= 0"),
+        ({"lr": "fast"}, "could not convert"),
         ({"betta": 1.0}, "unknown setting 'betta'; PPOConfig has eta, beta"),
     ],
 )
 def test_impossible_or_misspelt_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         PPOConfig.from_dict(setting)
+
+
+def test_numbers_of_numpy_and_text_become_pythons():
+    config = PPOConfig(beta=np.float32(0.5), eta=np.float64(0.1), lr="1e-3", target_kl=np.int64(6))
+    values = config.beta, config.eta, config.lr, config.target_kl
+    assert [(type(value), value) for value in values] == [
+        (float, value) for value in (0.5, 0.1, 0.001, 6.0)
+    ]
 
 
 def test_settings_are_frozen():

@@ -220,7 +220,7 @@ def test_a_folder_that_is_no_run_is_reported_in_words(cockpit, tmp_path):
         button.click()
         until(lambda: f"role=alert>{tmp_path}" in cockpit.status.value)
         cockpit.run(1)
-    with pytest.raises(ValueError, match="already in use"):
+    with pytest.raises(ValueError, match="holds no complete run"):
         cockpit.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
