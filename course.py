@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Set up and run the course: `python3 course.py lab` is all a student needs.
 
-Needs Python 3.11 or newer and nothing else. It installs the course into .venv beside this file,
+Needs Python 3.11 to 3.14 and nothing else. It installs the course into .venv beside this file,
 and again only when pyproject.toml, constraints.txt or the Python has changed.
 """
 
 import sys
 
-# An older Python must get this sentence, not a traceback: the rest of the file parses on 3.6.
-if sys.version_info < (3, 11):  # noqa: UP036
-    sys.exit("This course needs Python 3.11 or newer; this is " + sys.version.split()[0] + ".")
+# Another Python must get this sentence, not a traceback, and not pip's: the pinned torch is made
+# for these versions only. The rest of the file parses on 3.6.
+if not (3, 11) <= sys.version_info < (3, 15):
+    sys.exit(
+        "This course needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + ".\n"
+        "Name another one: python3.14 course.py lab, on Windows py -3.14 course.py lab"
+    )
 
 import hashlib
 import os

@@ -8,6 +8,7 @@ c = get_config()  # noqa: F821 (defined by Jupyter, which runs this file)
 load_subconfig("jupyter_server_config.py")  # noqa: F821
 c.Voila.kernel_websocket_connection_class = c.ServerApp.kernel_websocket_connection_class
 c.Voila.ip = "127.0.0.1"
+c.Voila.auto_token = True  # others may have accounts on this machine; the address holds it
 # A page elsewhere may send its visitors here under a name of its own; Jupyter refuses that, Voilà
 # would not.
 c.Voila.tornado_settings = {"allow_remote_access": False}

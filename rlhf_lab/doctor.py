@@ -114,8 +114,8 @@ def _threads() -> Verdict:
     if threads == 1:
         return "ok", "1, the fastest for models this small"
     return "note", (
-        f"{threads}: such small models run slower with more than one, on a busy computer a "
-        "hundred times slower; `torch.set_num_threads(1)` puts it right"
+        f"{threads}: such small models run slower with more than one, on a busy computer 50 "
+        "to 90 times slower; `torch.set_num_threads(1)` puts it right"
     )
 
 

@@ -114,6 +114,7 @@ def voila():
 
 def test_the_projected_page_stays_on_this_machine_and_answers_at_once(voila):
     assert voila.Voila.ip == "127.0.0.1"
+    assert voila.Voila.auto_token
     assert voila.Voila.tornado_settings == {"allow_remote_access": False}
     assert voila.Voila.kernel_websocket_connection_class.__name__ == "NoDelayConnection"
 

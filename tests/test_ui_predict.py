@@ -18,7 +18,7 @@ def choice(tmp_path):
 
 
 def test_a_guess_is_committed_by_the_button_and_shown_beside_the_result(number, tmp_path):
-    number.control.value = 4
+    number.control.value = "4"
     number.button.click()
     assert number.guess == 4
     assert number.button.disabled
@@ -37,18 +37,37 @@ def test_the_first_guess_counts(choice):
 def test_a_restart_keeps_it(number, tmp_path):
     number.commit(3)
     again = Prediction("t_number", "How many?", low=0, high=10, folder=tmp_path)
-    assert (again.guess, again.button.disabled, again.control.value) == (3, True, 3)
+    assert (again.guess, again.button.disabled, again.control.value) == (3, True, "3")
 
 
 def test_without_a_guess_the_result_is_shown_and_nothing_written(choice, tmp_path):
     assert "did not commit" in choice.reveal("up").text.value
+    assert choice.button.disabled
+    assert choice.control.disabled
     assert not (tmp_path / FILE).exists()
 
 
-def test_a_button_without_a_choice_says_so(choice):
-    choice.button.click()
-    assert "Choose one first" in choice.text.value
-    assert choice.guess is None
+def test_a_button_without_an_answer_says_so(number, choice):
+    for box in (number, choice):
+        box.button.click()
+        assert "Answer first" in box.text.value
+        assert box.guess is None
+
+
+def test_what_is_no_number_is_named(number):
+    number.control.value = "2,5"
+    number.button.click()
+    assert "is not a number; write it as 2.5" in number.text.value
+    number.control.value = " 2.5"
+    number.button.click()
+    assert number.guess == 2.5
+
+
+def test_a_question_that_was_reworded_keeps_the_old_guess(choice, tmp_path):
+    choice.commit("up")
+    again = Prediction("t_choice", "Up or not?", choices=["yes", "no"], folder=tmp_path)
+    assert (again.guess, again.button.disabled) == ("up", True)
+    assert "guessed <b>up</b>" in again.text.value
 
 
 def test_guesses_outside_are_refused(number, choice):
@@ -67,7 +86,7 @@ def test_the_output_does_not_depend_on_the_guess(number):
 @pytest.mark.parametrize("text", ["{", "[1]", '{"t_number": 3}', '{"t_number": {}}'])
 def test_a_damaged_file_is_named_and_left_alone(number, tmp_path, text):
     (tmp_path / FILE).write_text(text, encoding="utf-8")
-    number.control.value = 4
+    number.control.value = "4"
     number.button.click()
     assert "holds no predictions" in number.text.value
     assert (tmp_path / FILE).read_text(encoding="utf-8") == text

@@ -24,7 +24,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
     """A question that takes one guess; a number between `low` and `high`, or one of `choices`.
 
     Args:
-        name: of the question, unique in the course: "03_peak".
+        name: of the question, unique in the course: "03_turn".
         question: what will happen?
         low, high: limits of a number.
         choices: or the answers to choose from.
@@ -50,9 +50,11 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         if choices:
             self.control = widgets.RadioButtons(options=list(choices), value=None)
         else:
-            self.control = widgets.BoundedFloatText(
-                value=low, min=low, max=high, layout=widgets.Layout(width="140px")
+            # Empty at first: a number that stands there already would be committed unread.
+            self.control = widgets.Text(
+                placeholder=f"{low:g} to {high:g}", layout=widgets.Layout(width="140px")
             )
+        self.low, self.high = low, high
         self.button = widgets.Button(description="Commit", tooltip="Keep this guess")
         self.button.on_click(self._commit)
         self.text = widgets.HTML()
@@ -79,14 +81,14 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
             ValueError: a guess is kept already, or this is none of the answers.
         """
         if self.guess is not None:
-            raise ValueError(f"{self.name}: you committed {self.guess!r} already; that one counts")
+            raise ValueError(f"you committed {self.guess!r} already; that one counts")
         if isinstance(self.control, widgets.RadioButtons):
             if guess not in self.control.options:
-                raise ValueError(f"{self.name}: choose one of {self.control.options}")
-        elif not self.control.min <= float(guess) <= self.control.max:
-            raise ValueError(
-                f"{self.name}: {guess} is not between {self.control.min:g} and {self.control.max:g}"
-            )
+                raise ValueError(f"choose one of {self.control.options}")
+        elif self.low is not None and self.high is not None:
+            guess = _number(guess)
+            if not self.low <= guess <= self.high:
+                raise ValueError(f"{guess:g} is not between {self.low:g} and {self.high:g}")
         _write(self.file, self.name, guess=guess)
         self._show(guess)
 
@@ -95,6 +97,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         guess = self.guess
         said = f"It is <b>{_text(result)}</b>."
         if guess is None:
+            self._close()  # to know the answer is not to predict it
             self.text.value = f"{said} You did not commit a guess."
             return self
         _write(self.file, self.name, result=result)
@@ -103,15 +106,21 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
 
     def _commit(self, _: object) -> None:
         try:
-            if self.control.value is None:
-                raise ValueError("Choose one first.")
+            if self.control.value in (None, ""):
+                raise ValueError("Answer first.")
             self.commit(self.control.value)
         except (ValueError, OSError) as error:  # Jupyter shows what a callback raises to nobody
             self.text.value = html.escape(str(error))
 
-    def _show(self, guess: Guess) -> None:
-        self.control.value = guess
+    def _close(self) -> None:
         self.control.disabled = self.button.disabled = True
+
+    def _show(self, guess: Guess) -> None:
+        if isinstance(self.control, widgets.Text):
+            self.control.value = _text(guess)
+        elif guess in self.control.options:  # else the question has changed since
+            self.control.value = guess
+        self._close()
         self.text.value = f"You guessed <b>{_text(guess)}</b>. Run on to see."
 
 
@@ -164,6 +173,13 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
     result = f"; it is {_text(results[0])}" if results else ""
     ax.set_title(f"{name}: {len(guesses)} guesses{result}")
     return figure
+
+
+def _number(text: Guess) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number; write it as 2.5 or -3") from None
 
 
 def _text(value: Guess) -> str:

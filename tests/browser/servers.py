@@ -43,7 +43,9 @@ def lab(folder: Path) -> AbstractContextManager[str]:
 
 def cockpit(folder: Path) -> AbstractContextManager[str]:
     """Serve the cockpit's page by Voilà; gives an address with a place for a path."""
-    return _serve("cockpit", folder, ["--Voila.port_retries=0"])
+    token = secrets.token_hex()
+    flags = ["--Voila.port_retries=0", f"--Voila.token={token}"]
+    return _serve("cockpit", folder, flags, f"?token={token}")
 
 
 @contextmanager

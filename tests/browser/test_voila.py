@@ -31,6 +31,11 @@ def test_the_page_is_the_cockpit_alone_and_it_runs(voila, new_page, measured):
     expect(cockpit.numbers).to_contain_text(f"η = {cockpit.eta.value} ")
 
 
+def test_the_page_is_for_those_who_were_given_its_address(voila):
+    with urllib.request.urlopen(voila.split("?")[0], timeout=10) as page:
+        assert "/login" in page.url
+
+
 def test_the_page_answers_to_no_other_name(voila):
     request = urllib.request.Request(voila, headers={"Host": "elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
