@@ -96,10 +96,20 @@ def test_the_readme_has_it_with_its_minutes(path):
     assert re.search(rf"\| {minutes}\b", row)
 
 
+def guesses(path):
+    source = path.read_text(encoding="utf-8")
+    return re.findall(r"Prediction\(\s*(?:\\n\",\s*\" *)?\\\"(\w+)", source)
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_guesses_are_named_after_their_notebook(path):
-    source = path.read_text(encoding="utf-8")
-    names = re.findall(r"Prediction\(\s*(?:\\n\",\s*\" *)?\\\"(\w+)", source)
+    names = guesses(path)
     assert names
     assert all(name.startswith(path.stem[:2]) for name in names)
     assert len(set(names)) == len(names)
+
+
+def test_the_teachers_example_names_a_question_that_is_asked():
+    teaching = (NOTEBOOKS[0].parent.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
+    (name,) = re.findall(r'class_figure\("(\w+)"', teaching)
+    assert name in [name for path in LESSONS for name in guesses(path)]
