@@ -60,7 +60,7 @@ def last_token(x: Tensor, mask: Tensor) -> Tensor:
     ...            torch.tensor([[1, 1, 0], [1, 1, 1]]))
     tensor([2., 3.])
     """
-    return x.gather(1, _last_index(mask, require_rank("x", x, 2, "(B, T)"))).squeeze(1)
+    return x.gather(1, last_index(mask, require_rank("x", x, 2, "(B, T)"))).squeeze(1)
 
 
 def terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
@@ -84,12 +84,12 @@ def terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
     """
     B, T = require_rank("mask", mask, 2, "(B, T)")
     require_shape("scores", scores, (B,), "(B,), one per response,")
-    last = _last_index(mask, (B, T))
+    last = last_index(mask, (B, T))
     return scores.new_zeros(B, T).scatter(1, last, scores.unsqueeze(1))
 
 
-def _last_index(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Position of the last selected token of each row, (B, 1)."""
+def last_index(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Position of the last selected token of each row of a mask of this shape, (B, T): (B, 1)."""
     mask = as_mask(mask, shape)
     require_rows(mask)
     return shape[1] - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)

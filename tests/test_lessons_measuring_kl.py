@@ -78,6 +78,8 @@ def test_a_sample_at_temperature_1_agrees_with_the_exact_mean():
     )
     assert f"True KL(π ‖ π_SFT) {drawn.true_kl:.2f} nats" in lesson.said(drawn)
     assert len(lesson.strips_figure({"a": drawn, "b": drawn}).axes) == 2
+    figure, words = lesson.sample_knob(tables)(eta=1.0, n=4000.0, temperature=1.0, batch=0.0)
+    assert (len(figure.axes), words) == (1, lesson.said(drawn))
 
 
 def test_the_figure_to_remember_shows_every_estimator():

@@ -8,6 +8,7 @@ import torch
 from rlhf_lab import exact, plots
 from rlhf_lab.lessons import the_leash as lesson
 from rlhf_lab.lessons.paths import Point
+from rlhf_lab.rewards import compute_rewards
 
 V, T = 4, 3
 
@@ -44,6 +45,16 @@ def test_total_reward_of_responses_of_different_length():
     mask = torch.tensor([[True, True], [True, False]])
     total = lesson.total_reward(torch.tensor([2.0, -1.0]), logprobs, ref, mask, eta=0.5)
     torch.testing.assert_close(total, torch.tensor([1.75, -0.7], dtype=torch.float64))
+
+
+def test_total_reward_is_the_sum_of_the_rewards_of_the_tokens():
+    logprobs, ref = -numbers(3, 2, 4, T).abs()
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]).bool()
+    logprobs[2, 2] = -torch.inf
+    args = numbers(4, 4), logprobs, ref, mask, 0.3
+    torch.testing.assert_close(
+        lesson.total_reward(*args), compute_rewards(*args).rewards.sum(dim=1)
+    )
 
 
 def test_the_budget_is_kept_and_used(tree):
@@ -116,6 +127,14 @@ def test_the_knob_says_the_numbers(optima):
     assert f"E[score] {at.score:.2f} − η · KL {at.kl:.2f} nats" in words
     assert f"J* {at.score - 0.5 * at.kl:.2f}" in words
     assert figure.axes[0].get_xlabel() == "KL(π ‖ π_SFT), nats"
+
+
+def test_stars_stand_on_the_frontier_at_the_optima_asked_for(optima):
+    _, (ax,) = plots.new_figure(4, 3)
+    lesson.stars(ax, optima, etas=[2.0, 0.5])
+    seen = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
+    assert seen == [(optima[i].kl, optima[i].score) for i in (1, 3)]
+    assert [text.get_text() for text in ax.texts] == ["π*, η = 2", "π*, η = 0.5"]
 
 
 def test_roads_end_in_a_larger_mark(optima):

@@ -51,3 +51,16 @@ def test_a_panel_shows_gold_and_the_pressures_asked_for(knobs):
     assert [line.get_ydata()[0] for line in ax.lines[-2:]] == golds
     lesson.mark_pressure(ax, knobs.paths["food"][0], (0.08,), "η")
     assert [text.get_text() for text in ax.texts] == ["η = 0.08"]
+
+
+def test_the_turn_is_marked_where_no_curve_runs(knobs):
+    """Each η stands on the gold score: left of it before the peak, right of it behind."""
+    _, (ax,) = plots.new_figure(4, 3)
+    path = knobs.paths["food"][0]
+    lesson.draw_turn(ax, "food", path, marked=(1.0, 0.03))
+    assert [(text.get_text(), text.get_ha()) for text in ax.texts] == [
+        ("η = 1", "right"), ("η = 0.03", "left"),
+    ]  # fmt: skip
+    assert [text.xy for text in ax.texts] == [(path[i].distance, path[i].gold) for i in (1, 3)]
+    for line, value in zip(ax.lines, ("score", "gold"), strict=False):
+        assert list(line.get_ydata()) == [getattr(point, value) for point in path]

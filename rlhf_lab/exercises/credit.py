@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
-from rlhf_lab.masking import terminal_reward
+from rlhf_lab.masking import last_index, terminal_reward
 from rlhf_lab.ppo import returns_to_go
 
 
@@ -30,6 +30,7 @@ _TERMINAL = Exercise(
     minutes=5,
     reference=terminal_reward,
     alternative=_terminal_reward,
+    helpers=(last_index,),
     cases=(
         Case("three reviews of different length", (_SCORES, _LENGTHS_3_5_1)),
         Case("two reviews", (_SCORES[:2], _LENGTHS_3_4)),

@@ -29,7 +29,7 @@ def _k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
 
 _K3 = Exercise(
     name="k3",
-    section="05_measuring_kl: Four ways to write one distance",
+    section="05_measuring_kl: Three ways to estimate one number",
     minutes=5,
     reference=k3,
     alternative=_k3,

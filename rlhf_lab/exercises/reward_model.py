@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
-from rlhf_lab.masking import last_token
+from rlhf_lab.masking import last_index, last_token
 from rlhf_lab.pretrain import bradley_terry_loss, standardise
 
 
@@ -180,6 +180,7 @@ _READ = Exercise(
     minutes=5,
     reference=last_token,
     alternative=_last_token,
+    helpers=(last_index,),
     cases=(
         Case("three reviews of different length", (_AT_EACH, _MASK), (0,)),
         Case("two of them", (_AT_EACH[:2], _MASK[:2]), (0,)),

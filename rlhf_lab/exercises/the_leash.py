@@ -9,6 +9,7 @@ from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.exercises.the_leash_optimum import EXERCISES as OPTIMUM_EXERCISES
 from rlhf_lab.kl import exact_kl
 from rlhf_lab.lessons.the_leash import total_reward
+from rlhf_lab.masking import masked_sum
 
 
 def _numbers(seed: int, *shape: int) -> Tensor:
@@ -49,7 +50,9 @@ def _kept(ratios: Tensor, mask: Tensor) -> Tensor:
 
 
 _MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]).bool()
-_TOKENS = (_numbers(0, 3), *(-_numbers(1, 2, 3, 4).abs() - 0.5), _MASK)
+_LOGPROBS, _REF_LOGPROBS = -_numbers(1, 2, 3, 4).abs() - 0.5
+_LOGPROBS[1, 3] = -torch.inf  # padding that a model finds impossible; 0 · ∞ is NaN
+_TOKENS = (_numbers(0, 3), _LOGPROBS, _REF_LOGPROBS, _MASK)
 
 _TOTAL = Exercise(
     name="total_reward",
@@ -57,6 +60,7 @@ _TOTAL = Exercise(
     minutes=6,
     reference=total_reward,
     alternative=_total_reward,
+    helpers=(masked_sum,),
     cases=(
         Case("three responses of 4, 2 and 1 tokens, η = 0.3", (*_TOKENS, 0.3)),
         Case("the same with η = 2", (*_TOKENS, 2.0)),
@@ -83,6 +87,14 @@ _TOTAL = Exercise(
             _with_penalty(lambda ratios, mask: ratios.sum(dim=1)),
             "You summed over the padding too. The policy never chose those tokens.",
             "Which argument have you not used?",
+        ),
+        Mistake(
+            "multiplied by the mask",
+            8,
+            _with_penalty(lambda ratios, mask: (ratios * mask).sum(dim=1)),
+            "You multiplied by the mask. What stands in the padding may be infinite, and ∞ · 0 is "
+            "NaN: one such token spoils the reward.",
+            "Which function of torch replaces numbers instead of multiplying them?",
         ),
         Mistake(
             "absolute values",

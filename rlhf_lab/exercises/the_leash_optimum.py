@@ -186,6 +186,7 @@ _BUDGET = Exercise(
     cases=(
         Case("five responses and a budget of 0.55 nats", (*_REVIEWS, _ETAS, 0.55)),
         Case("the same list turned round and 1.4 nats", (*_REVIEWS, _ETAS[::-1], 1.4)),
+        Case("a list that ends at η = 0.3 and 0.35 nats", (*_REVIEWS, _ETAS[:5], 0.35)),
     ),
     mistakes=(
         Mistake(
@@ -209,6 +210,14 @@ _BUDGET = Exercise(
             "You compared η·KL with the budget. The budget is in nats, the penalty in units of "
             "score.",
             "Does the budget mention η?",
+        ),
+        Mistake(
+            "budget left out",
+            18,
+            lambda ref, scores, etas, budget: min(etas),
+            "Your η is always the smallest. It scores highest, but its optimum is farther from "
+            "π_ref than the budget allows.",
+            "Which argument have you not used?",
         ),
     ),
 )

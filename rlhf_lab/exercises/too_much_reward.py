@@ -134,9 +134,9 @@ _PEAK = Exercise(
             "peak of the score",
             27,
             _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ scores),
-            "You chose the η with the highest E[score]. The score only ever rises as η falls, so "
-            "it always chooses the smallest η.",
-            "Which of the two judges can say that things got worse?",
+            "Your η is always the smallest. E[score] only ever rises as η falls; and so does "
+            "E[gold], if `optimum` is given the gold scores.",
+            "Which score does the policy chase, and which judge can say that things got worse?",
         ),
         Mistake(
             "gold taken from π_ref",

@@ -164,8 +164,19 @@ def said(drawn: Draw) -> str:
     below = (drawn.values["k1"] < 0).double().mean().item()
     return (
         f"True KL(π ‖ π_SFT) {drawn.true_kl:.2f} nats; sampled means {means}; "
-        f"{below:.0%} of k1 below 0; mean of exp(−k1) {drawn.inverse_ratio:.2f} (should be 1)."
+        f"{below:.0%} of k1 below 0; mean of exp(−k1) {drawn.inverse_ratio:.2f} "
+        "(near π_SFT it should be 1)."
     )
+
+
+def sample_knob(tables: WorldTables) -> Callable[..., tuple[Figure, str]]:
+    """The drawing function of the knobs: η, n, temperature and the number of the batch in."""
+
+    def draw(eta: float, n: float, temperature: float, batch: float) -> tuple[Figure, str]:
+        drawn = sampled(tables, eta, int(n), temperature, seed=int(batch))
+        return strips_figure({"": drawn}), said(drawn)
+
+    return draw
 
 
 def strips_figure(draws: Mapping[str, Draw]) -> Figure:

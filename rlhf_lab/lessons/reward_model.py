@@ -130,7 +130,7 @@ def draw_errors(ax: Axes, bins: Bins, errors: Tensor) -> None:
     ax.fill_between(nats, low, high, color=plots.SKY, alpha=0.4, label="10 to 90 %")
     ax.plot(nats, middle, "o-", color=plots.BLUE, label="median")
     ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="|score − gold|, std of π_SFT")
-    ax.set(ylim=(0, 3.2))
+    ax.set(ylim=(0, 3.2), title="how wrong the reward model is")
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -144,6 +144,7 @@ def draw_shares(ax: Axes, bins: Bins, p: Tensor) -> None:
         label="of all responses",
     )  # fmt: skip
     ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="share")
+    ax.set_title("where π_SFT speaks, and where responses are")
     ax.legend(frameon=False, fontsize=9)
 
 

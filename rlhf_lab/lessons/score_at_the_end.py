@@ -112,6 +112,7 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
     ax.set_xticks([i + 0.5 for i in range(len(columns))], list(columns))
     ax.tick_params(axis="x", length=0)
     ax.spines[:].set_visible(False)
+    ax.set_title("mean score after a prefix, by rollouts")
     ax.invert_yaxis()
 
 
@@ -129,19 +130,15 @@ def spread(
     """
     for n, estimates in zip(sizes, means, strict=True):
         jitter = torch.linspace(0.85, 1.18, len(estimates)) * n
-        ax.plot(
-            jitter.numpy(),
-            estimates.numpy(),
-            ".",
-            color=plots.SKY,
-            label="" if n > sizes[0] else "estimates",
-        )
+        label = "" if n > sizes[0] else "estimates"
+        ax.plot(jitter.numpy(), estimates.numpy(), ".", color=plots.SKY, label=label)
     grid = torch.logspace(-0.1, 3.1, 60).numpy()
     for sign in (-1, 1):
         label = "exact ± std / √n" if sign == 1 else ""
         ax.plot(grid, exact + sign * std / grid**0.5, "--", color=plots.BLUE, lw=1.2, label=label)
     ax.axhline(exact, color=plots.BLACK, label="exact")
     ax.set(xscale="log", xlabel="rollouts n", ylabel="V(“food”), units of score")
+    ax.set_title(f"{len(means[0])} estimates of V(food) for each n")
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
 

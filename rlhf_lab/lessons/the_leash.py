@@ -1,6 +1,6 @@
 """What notebook 04 needs: rewards of whole responses, budgets, gradient steps, and the frontier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from torch import Tensor
 from rlhf_lab import exact, gradients, plots
 from rlhf_lab.exact import Tables
 from rlhf_lab.lessons.paths import Point
-from rlhf_lab.rewards import compute_rewards
+from rlhf_lab.masking import masked_sum
 
 
 def total_reward(
@@ -25,7 +25,7 @@ def total_reward(
         mask: the tokens that the policy chose, (B, T).
         eta: η ≥ 0.
     """
-    return compute_rewards(scores, logprobs, ref_logprobs, mask, eta).rewards.sum(dim=1)
+    return scores - eta * masked_sum(logprobs - ref_logprobs, mask, dim=1)
 
 
 def eta_for_budget(
@@ -158,6 +158,23 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
         ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
         ax.plot(x[-1], y[-1], marker, color=colour, markersize=10)
     ax.legend(frameon=False, loc="lower right")
+
+
+def stars(ax: Axes, optima: Sequence[Point], etas: Collection[float]) -> None:
+    """A named star on the frontier at the optimum of each of some η.
+
+    Args:
+        ax: where the frontier is drawn already.
+        optima: the frontier.
+        etas: which of its η to mark.
+    """
+    for at in optima:
+        if at.pressure in etas:
+            ax.plot(at.kl, at.score, "*", color=plots.BLACK, markersize=15, zorder=3)
+            ax.annotate(
+                f"π*, η = {at.pressure:g}", (at.kl, at.score),
+                (-4, 9), textcoords="offset points", ha="right",
+            )  # fmt: skip
 
 
 _ROADS = (

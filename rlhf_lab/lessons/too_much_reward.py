@@ -37,19 +37,39 @@ def gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: Sequenc
 def mark_pressure(ax: Axes, points: Sequence[Point], chosen: Sequence[float], name: str) -> None:
     """Write η or n beside the gold score of some points of a path, "η = 0.1".
 
+    To the left of a curve that rises, to the right of one that falls: there the paper is white.
+
     Args:
         ax: where the path is drawn.
         points: the path.
         chosen: pressures to mark.
         name: "η" or "n".
     """
+    peak = max(points, key=lambda at: at.gold)
     for at in points:
         if at.pressure in chosen:
+            offset, side = ((-5, 4), "right") if at.distance < peak.distance else ((6, 4), "left")
             ax.plot(at.distance, at.gold, "o", color=plots.RED, markersize=4)
             ax.annotate(
                 f"{name} = {at.pressure:g}", (at.distance, at.gold),
-                (5, -11), textcoords="offset points", fontsize=8,
+                offset, textcoords="offset points", ha=side, fontsize=8,
             )  # fmt: skip
+
+
+def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[float]) -> None:
+    """E[score] and E[gold] over √KL along the optima of one prompt, with some η written beside.
+
+    Args:
+        ax: where to draw.
+        prompt: for the title.
+        points: the optima by falling η.
+        marked: the η to write.
+    """
+    x = [at.distance for at in points]
+    score, gold = [at.score for at in points], [at.gold for at in points]
+    plots.score_and_gold(ax, x, score, gold, "√KL(π* ‖ π_SFT), √nats")
+    mark_pressure(ax, points, marked, "η")
+    ax.set(title=f"“{prompt}”: the optimum as η falls", xlim=(None, 1.2 * max(x)))
 
 
 def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
