@@ -84,6 +84,22 @@ def test_an_ideal_trainer_under_the_controller_rests_at_the_target(short):
     assert plots.png(lesson.controller_figure({"a": path, "b": path}, target=1.0))
 
 
+def test_a_refusal_says_why_in_one_clause():
+    d, mask = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
+    assert lesson.refusal(torch.tensor([1.0]), d, d, mask, 0.5) == ""
+    said = lesson.refusal(torch.tensor([torch.nan]), d, d, mask, 0.5)
+    assert (said.startswith("scores is nan"), ";" in said) == (True, False)
+
+
+def test_aim_compares_length_and_direction():
+    wanted = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    for gradient, length, cosine in (
+        ([6.0, 8.0], 2, 1), ([-3.0, -4.0], 1, -1), ([-4.0, 3.0], 1, 0), ([0.0, 0.0], 0, 0),
+    ):  # fmt: skip
+        tables = [torch.tensor([[x]], dtype=torch.float64) for x in gradient]
+        assert lesson.aim(tables, wanted) == pytest.approx((length, cosine))
+
+
 def test_the_strip_shows_what_ppo_sees():
     d = torch.tensor([[0.5, -1.0, 9.0]], dtype=torch.float64)
     mask = torch.tensor([[1, 1, 0]])

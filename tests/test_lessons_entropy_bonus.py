@@ -72,3 +72,7 @@ def test_small_figures_draw_what_they_are_given():
     lesson.curves(ax, {"a": [1, 2], "b": [2, 1]}, "title", "steps", "nats")
     assert [list(line.get_ydata()) for line in ax.lines[-2:]] == [[1, 2], [2, 1]]
     assert ax.lines[-1].get_linestyle() != ax.lines[-2].get_linestyle()
+    left, right = lesson.forces_figure({"a": [1.6, 1.9]}, {"a": [1.6, 2.6]}, math.log(14)).axes
+    for ax, end in ((left, 1.9), (right, 2.6)):
+        curve, most = ax.lines
+        assert (curve.get_ydata()[-1], most.get_ydata()[0]) == (end, math.log(14))

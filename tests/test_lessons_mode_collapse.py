@@ -81,6 +81,19 @@ def test_the_upper_clip_lowers_entropy_and_the_lower_protects_it():
     assert both < higher
 
 
+def test_the_wait_is_that_of_the_bonus_step_by_step():
+    """Two logits, each pushed by −β·p·(log p + H), in small steps of time."""
+    theta = torch.tensor([0.01, 0.99], dtype=torch.float64).log()
+    time = 0.0
+    while theta.softmax(0)[0] < 0.1:
+        logprobs = theta.log_softmax(0)
+        p = logprobs.exp()
+        theta = theta - 0.02 * 0.1 * p * (logprobs - p @ logprobs)
+        time += 0.02
+    assert lesson.wait(0.01) == pytest.approx(time, rel=1e-3)
+    assert lesson.wait(0.01, beta=0.2) == pytest.approx(lesson.wait(0.01) / 2)
+
+
 def test_a_rescue_starts_from_the_policy_it_is_given():
     world = load_world()
     collapsed = Trainer(world, PPOConfig(eta=0.0, seed=3, dtype="float64"))

@@ -66,16 +66,30 @@ def world():
 @pytest.fixture(scope="module")
 def run(world):
     trainer = Trainer(world, PPOConfig(eta=0.3, seed=0, dtype="float64", batch_size=16))
-    return loop.exact_run(world, trainer, at=(1, 2)), trainer
+    return loop.exact_run(world, trainer, at=(1, 3), every_step=True), trainer
 
 
 def test_a_run_is_looked_at_exactly(world, run):
     run, trainer = run
-    assert [i for i, _ in run.path] == [0, 1, 2]
+    assert [i for i, _ in run.path] == [0, 1, 3]
     assert run.path[0][1].kl == pytest.approx(0, abs=1e-12)
-    assert run.path[-1][1] == metrics(world, policy_logprobs(world, trainer.policy))
+    wanted = metrics(world, policy_logprobs(world, trainer.policy))
+    assert run.path[-1][1] == pytest.approx(wanted, abs=1e-4)
     assert run.best == metrics(world, optimum_logprobs(world, 0.3, 0.0))
-    assert len(run.history) == 2
+    assert len(run.history) == 3
+
+
+def test_every_step_is_measured_from_the_policy_that_sampled_to_the_one_that_results(world, run):
+    """KL(π_old ‖ π), the mean over both prompts; the way before the first step is 0."""
+    trainer = Trainer(world, PPOConfig(eta=0.3, seed=0, dtype="float64", batch_size=16))
+    expected, old = [], policy_logprobs(world, trainer.policy)
+    for _ in range(3):
+        trainer.step()
+        new = policy_logprobs(world, trainer.policy)
+        expected.append(sum(old[p].exp() @ (old[p] - new[p]) for p in old).item() / 2)
+        old = new
+    assert run[0].moved == pytest.approx(expected, abs=1e-5)
+    assert min(expected) > 1e-3
 
 
 def test_regret_is_what_is_missing_from_the_best_objective(run):
@@ -102,9 +116,10 @@ def test_the_landscape_shows_frontier_path_optimum_and_gauge(world, run):
 
 
 def test_two_distances_are_per_response():
-    history = [stats(iteration=1, kl=0.5, approx_kl=0.1, length=4.0)]
-    left = loop.two_kls_figure(history).axes[0]
-    assert [line.get_ydata()[0] for line in left.lines] == [0.5, pytest.approx(0.4)]
+    history = [stats(iteration=1, kl=0.5, score=1.2)]
+    left, right = loop.two_kls_figure(history, [0.4]).axes
+    assert [line.get_ydata()[0] for line in left.lines] == [0.5, 0.4]
+    assert [line.get_ydata()[0] for line in right.lines] == [1.2]  # and no loss beside it
 
 
 def test_the_clip_is_flat_on_the_right_side_only():

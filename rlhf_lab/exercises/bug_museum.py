@@ -25,8 +25,10 @@ _ETA = 0.3
 def _paid(extra: Tensor) -> Tensor:
     """Rewards whose sums over the mask are right up to `extra` per response; garbage off it."""
     wanted = _SCORES - _ETA * _LOG_RATIOS + extra
-    rewards = torch.tensor([[0.2, -0.1, 0.0, 7.0], [0.4, 0.0, -8.0, 9.0], [0.1, 0.3, -0.6, 0.0]])
-    return rewards.double() + terminal_reward(wanted - masked_sum(rewards, _MASK, dim=1), _MASK)
+    rewards = torch.tensor(
+        [[0.2, -0.1, 0.0, 7.0], [0.4, 0.0, -8.0, 9.0], [0.1, 0.3, -0.6, 0.0]], dtype=torch.float64
+    )
+    return rewards + terminal_reward(wanted - masked_sum(rewards, _MASK, dim=1), _MASK)
 
 
 def _gap_case(name: str, *extra: float) -> Case:

@@ -168,8 +168,7 @@ CHOICES = (
                 "target too large",
                 12,
                 "d",
-                "The target was 1.5, and the clean controller holds it. The two disagree about "
-                "the unit, not about the number.",
+                "Then the KL would come to rest near 3 nats. It rests near 6.",
                 "1.5 nats per what?",
             ),
         ),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rlhf_lab import exact
 from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.exercises.entropy_bonus_choices import ALONE, SAMPLED
 from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
 
 _NOTEBOOK = "07_entropy_bonus"
@@ -65,6 +66,14 @@ _ENTROPY = Exercise(
             lambda logits: -(logits.log_softmax(-1).exp() * logits.log_softmax(-1)).sum(-1),
             "Right, until a word is forbidden: 0 · (−∞) is NaN in floats. It should add 0.",
             "What could stand in place of log π where π is 0?",
+        ),
+        Mistake(
+            "NaN in the gradient",
+            8,
+            lambda logits: torch.special.entr(logits.softmax(-1)).sum(-1),
+            "Your values are right, but where a word is forbidden the gradient is NaN: the "
+            "derivative of log π at 0 is infinite, and ∞ · 0 is NaN. One step of it ends a run.",
+            "What could you replace before the product, and not after it?",
         ),
     ),
 )
@@ -190,61 +199,4 @@ _OPTIMUM = Exercise(
     ),
 )
 
-_SAMPLED = Choice(
-    name="sampled_entropy",
-    section=f"{_NOTEBOOK}: Loss − β·H",
-    minutes=3,
-    answer="b",
-    reason="Its mean is H, so it is a fair number to watch. As a reward it stands before ∇log π, "
-    "and the mean of that product is ∇H. As a loss its mean gradient is 0.",
-    mistakes=(
-        Mistake(
-            "as a loss",
-            20,
-            "a",
-            "As a loss it pushes down whatever was sampled, and on average that is nothing.",
-            "Look at the three gradients above: which of them vanishes?",
-        ),
-        Mistake(
-            "for nothing",
-            20,
-            "c",
-            "The mean of −log π(a) over samples from π is H exactly: not biased, only noisy.",
-            "What is the mean of −log π(a) when a is drawn from π?",
-        ),
-    ),
-)
-
-_ALONE = Choice(
-    name="beta_alone",
-    section=f"{_NOTEBOOK}: What is commonly said",
-    minutes=3,
-    answer="c",
-    reason="With η = 0 nothing in exp(r/β) knows which reviews people write. The optimum is "
-    "varied, and nearly all that there is to vary among is word salad.",
-    mistakes=(
-        Mistake(
-            "varied and sensible",
-            26,
-            "a",
-            "β pays for variety, not for sense. Only π_SFT knows the grammar, and η = 0 mutes it.",
-            "What share of all reviews is grammatical?",
-        ),
-        Mistake(
-            "home to π_SFT",
-            26,
-            "b",
-            "That is what η does. β·H pulls to the uniform policy over all that can be said.",
-            "Which term of J mentions π_SFT?",
-        ),
-        Mistake(
-            "still one sentence",
-            26,
-            "d",
-            "That is β near 0. With β = 0.5 the optimum has about twice the entropy of π_SFT.",
-            "Look at column H of the table for β alone.",
-        ),
-    ),
-)
-
-EXERCISES = (_ENTROPY, _BONUS, _SAMPLED, _OPTIMUM, _ALONE)
+EXERCISES: tuple[Exercise | Choice, ...] = (_ENTROPY, _BONUS, SAMPLED, _OPTIMUM, ALONE)

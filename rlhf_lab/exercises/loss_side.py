@@ -13,7 +13,7 @@ from rlhf_lab.rewards import AdaptiveKLController
 
 _LOGPROBS = torch.tensor([[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2]], dtype=torch.float64)
 _REF = torch.tensor([[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1]], dtype=torch.float64)
-_MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+_MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)
 
 
 def _kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:

@@ -81,7 +81,8 @@ def _variant(
         anchor = {"to reference": ref_logprobs, "old moves": logprobs.detach()}.get(bug, old)
         if bug == "same graph":
             anchor = logprobs
-        loss = policy_loss(logprobs, anchor, advantages, mask, clip=clip).loss
+        band = 0.2 if bug == "clip forgotten" else clip
+        loss = policy_loss(logprobs, anchor, advantages, mask, clip=band).loss
         step = lr * torch.autograd.grad(loss, policy)[0]
         policy = policy + step if bug == "ascends" else policy - step
     return policy.detach()
@@ -99,7 +100,7 @@ UPDATE = Exercise(
     alternative=_ppo_update,
     cases=(
         _case("one gradient step", 0.3, 0.2, 0.5, 1),
-        _case("four large steps, so that the clip acts", 0.3, 0.2, 4.0, 4),
+        _case("four large steps, so that a wider clip acts", 0.3, 0.5, 4.0, 4),
         _case("a strong leash", 2.0, 0.2, 1.0, 3),
     ),
     mistakes=(
@@ -126,6 +127,13 @@ UPDATE = Exercise(
             "Your old_logprobs carry the same gradient as the new ones. The two cancel, and the "
             "policy does not move at all.",
             "What is the derivative of exp(x − x)?",
+        ),
+        _mistake(
+            "clip forgotten",
+            22,
+            "clip forgotten",
+            "Your loop does not use `clip`: policy_loss takes 0.2 if you do not say otherwise.",
+            "Which of the arguments of ppo_update does no line of yours mention?",
         ),
         _mistake(
             "reference forgotten",

@@ -13,7 +13,7 @@ from rlhf_lab.exact import Tables
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
 from rlhf_lab.kl import exact_kl
-from rlhf_lab.rewards import AdaptiveKLController, Rewards
+from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import response_states
 from rlhf_lab.tree import score_tables
 from rlhf_lab.world import World, policy_tables
@@ -48,6 +48,15 @@ def short_reviews(world: World, prompt: str, depth: int = 3) -> ShortReviews:
 def read(model: GPT2, tokens: Tensor, length: int) -> Tensor:
     """log π of every word at each of the last `length` positions: (B, P + T) -> (B, T, V)."""
     return model.logits(response_states(model, tokens, length)).double().log_softmax(dim=-1)
+
+
+def refusal(*args: Any) -> str:
+    """What `compute_rewards` objects to in these arguments, without the remedy; "" if nothing."""
+    try:
+        compute_rewards(*args)
+    except ValueError as error:
+        return str(error).split(";")[0]
+    return ""
 
 
 def tree_kl(policy: Tables, ref: Tables) -> float:
@@ -114,6 +123,27 @@ def first_probability(policy: Tables) -> float:
 def joined(tables: Tables) -> Tensor:
     """All numbers of a list of tables in one vector."""
     return torch.cat([table.reshape(-1) for table in tables])
+
+
+class Aim(NamedTuple):
+    """A gradient beside the one that was wanted."""
+
+    length: float
+    """1 is as long as the wanted one."""
+    cosine: float
+    """1 is its direction, −1 the opposite one, 0 across (or no length to speak of)."""
+
+
+def aim(gradient: Tables, wanted: Tensor) -> Aim:
+    """How long a gradient is, and where it points, beside the wanted one.
+
+    Args:
+        gradient: as tables.
+        wanted: all of its numbers in one vector, as from `joined`.
+    """
+    g = joined(gradient)
+    length = (g.norm() / wanted.norm()).item()
+    return Aim(length, torch.cosine_similarity(g, wanted, 0).item() if length > 1e-9 else 0.0)
 
 
 def four_modes_figure(

@@ -66,6 +66,25 @@ def advantage_spread(rollout: Rollout) -> float:
     return advantages.std().item()
 
 
+def forces_figure(
+    penalty: Mapping[str, Sequence[float]], bonus: Mapping[str, Sequence[float]], most: float
+) -> Figure:
+    """Entropy of the first word, step by step, under the KL penalty and under the bonus alone.
+
+    Args:
+        penalty, bonus: {where the policy started: its entropies}.
+        most: the entropy of the uniform policy, a grey line.
+    """
+    figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
+    curves(left, penalty, "−KL(π ‖ π_SFT) alone: home", "steps", "H of the first word, nats")
+    curves(right, bonus, "+H alone: to the uniform policy", "steps", "H of the first word, nats")
+    for ax in (left, right):
+        ax.set_ylim(1.0, 2.8)
+        ax.axhline(most, color="0.7", linewidth=0.8)
+    left.legend(frameon=False, loc="lower right")
+    return figure
+
+
 def curves(
     ax: Axes, lines: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str
 ) -> None:

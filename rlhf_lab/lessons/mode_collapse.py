@@ -89,7 +89,7 @@ def clipped_entropy(
     a random advantage ±1, and takes 8 epochs of step 2 on the clipped surrogate.
 
     Args:
-        low, high: the ratio π/π_old stays between 1 − low and 1 + high; inf does not clip.
+        low, high: no push down below the ratio 1 − low, none up above 1 + high; inf does not clip.
         iterations, runs, seed: how long, how many at once, and of which generator.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -110,6 +110,23 @@ def clipped_entropy(
             logits = logits + 2.0 * (pull - logprobs.exp() * pull.sum(1, keepdim=True))
         entropies.append(entropy(logits).mean().item())
     return entropies
+
+
+def wait(p: float, beta: float = 0.1, back: float = 0.1) -> float:
+    """Time until the bonus alone brings an answer back from probability p, one of two answers.
+
+    dx/dt = −2·β·p·(1 − p)·x for its log-odds x. A way dx at this speed takes dx / (dx/dt), so the
+    time is the integral of 1 / (−2·β·p·(1 − p)·x) over x.
+
+    Args:
+        p: where it starts, below `back`.
+        beta: β > 0.
+        back: where the clock stops, below ½.
+    """
+    start, end = (math.log(q / (1 - q)) for q in (p, back))
+    x = torch.linspace(start, end, 200_001, dtype=torch.float64)
+    q = x.sigmoid()
+    return torch.trapezoid(1 / (-2 * beta * q * (1 - q) * x), x).item()
 
 
 class Rescue(NamedTuple):
