@@ -195,7 +195,7 @@ def two_kls_figure(history: Sequence[StepStats], moved: Sequence[float]) -> Figu
     left.plot(
         x, moved, color=plots.ORANGE, linestyle="--", label="from π_old: what the clip limits"
     )
-    left.set(xlabel="iteration", ylabel="nats per response", title="two distances")
+    left.set(xlabel="iteration", ylabel="nats per response", title="two KLs")
     left.legend(frameon=False, fontsize=9)
     right.plot(x, [s.score for s in history], color=plots.GREEN)
     right.set(xlabel="iteration", ylabel="mean score", title="progress")

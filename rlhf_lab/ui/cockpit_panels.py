@@ -159,8 +159,10 @@ class Landscape:
 
     def limits(self, view: View) -> tuple[float, ...]:
         kl = max(_finite(*(m.kl for m in (*view.seen, *view.parent)), view.optimum.kl, 36.0))
-        lowest = min(_finite(*(m.gold for m in view.seen), *self.usual))
-        return float(12 * math.ceil(kl / 12)), 0.5 * math.floor(lowest / 0.5), self.usual[1]
+        shown = (*view.seen, *view.parent, *view.exact.values())
+        golds = _finite(*(m.gold for m in shown), *self.usual)
+        low, high = 0.5 * math.floor(min(golds) / 0.5), 0.5 * math.ceil(max(golds) / 0.5)
+        return float(12 * math.ceil(kl / 12)), low, high
 
     def set_limits(self, *limits: float) -> None:
         self.ax.set_xlim(0, limits[0])
