@@ -1,12 +1,15 @@
 """The cockpit without a browser: what it trains, how it is steered, and what it shows."""
 
+import dataclasses
+import re
+
 import cockpits
 import pytest
 import torch
 from cockpits import SMALL, until, weights, workers
 
 from rlhf_lab import Trainer
-from rlhf_lab.language import PROMPTS
+from rlhf_lab.language import PROMPTS, decode
 from rlhf_lab.report import metrics, optimum_at, optimum_logprobs
 from rlhf_lab.ui.cockpit import Cockpit
 from rlhf_lab.ui.dashboard import frontier
@@ -93,6 +96,11 @@ def test_what_it_calls_exact_is_exact(world, cockpit):
         best = optimum_at(world.tables(prompt), 0.2, 0.1)
         regrets.append((0.2 + 0.1) * (logprobs.exp() @ (logprobs - best)).item())
     assert state.regret == pytest.approx(sum(regrets) / 2, rel=1e-6)
+    rows = dict(
+        re.findall("<th scope=row>(.*?)</th>.*?<td>([^<]*)</td></tr>", cockpit.numbers.value)
+    )
+    assert rows["exact, after update 2"] == f"{state.regret:.2f}"
+    assert rows["exact optimum π*"] == "0.00"
 
 
 def test_the_optimum_follows_the_sliders(world, cockpit):
@@ -119,7 +127,9 @@ def test_reviews_are_grouped_and_counted(world, cockpit):
     rollout = cockpit.trainer.rollout
     food = rollout.tokens[rollout.tokens[:, 0] == world.prompt("food")]
     said = cockpit._engine.branch.said("food", most=6)
-    assert sum(s.times for s in cockpit._engine.branch.said("food", most=99)) == len(food)
+    everything = cockpit._engine.branch.said("food", most=99)
+    assert sum(s.times for s in everything) == len(food)
+    assert {s.text for s in everything} == {decode(tokens[1:]) for tokens in food}
     assert [s.times for s in said] == sorted((s.times for s in said), reverse=True)
     assert f"{said[0].times} × {said[0].text}" in cockpit.reviews[0].value
 
@@ -133,6 +143,13 @@ def test_one_drag_of_a_slider_is_one_move(cockpit):
     cockpit.set(eta=0.1, beta=0.2)
     cockpit.run(1)
     assert cockpit._engine.view().moves == [(3, "η 0.5"), (10, "η 0.1"), (10, "β 0.2")]
+
+
+def test_an_eta_that_moves_by_itself_is_no_move_of_a_slider(world):
+    cockpit = Cockpit(world, dataclasses.replace(SMALL, target_kl=0.01, horizon=50))
+    cockpit.run(3)
+    assert len({stats.eta for stats in cockpit.trainer.history}) == 3
+    assert cockpit._engine.view().moves == []
 
 
 def test_the_numbers_are_in_words_for_those_who_listen(cockpit):

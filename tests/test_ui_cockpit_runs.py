@@ -9,7 +9,7 @@ import pytest
 import torch
 from cockpits import PATIENCE, SMALL, until, weights, workers
 
-from rlhf_lab import NonFiniteError, PPOConfig, Trainer
+from rlhf_lab import GPT2, NonFiniteError, PPOConfig, Trainer
 from rlhf_lab.ui.cockpit import Cockpit
 
 world, cockpit = cockpits.world, cockpits.cockpit
@@ -38,6 +38,28 @@ def test_a_fork_that_is_not_steered_stays_with_its_parent(cockpit):
     cockpit.run(2)
     assert cockpit.parent.trainer.history == cockpit.trainer.history
     assert cockpit.parent.trainer is not cockpit.trainer
+
+
+def test_a_fork_takes_a_slider_along_that_has_just_been_moved(cockpit):
+    cockpit._engine.moved["eta"] = 2.0
+    cockpit.fork()
+    assert cockpit.parent.trainer.eta == cockpit.trainer.eta == 2.0
+
+
+def test_a_parent_that_runs_into_nan_stays_where_it_was(cockpit):
+    cockpit.run(1)
+    cockpit.fork()
+    cockpit.parent.trainer.optimizer.lr = 1e39
+    cockpit.run(2)
+    assert (cockpit.trainer.iteration, cockpit.parent.trainer.iteration) == (3, 1)
+    assert cockpit.state.error is None
+
+
+def test_step_takes_over_from_a_running_loop(cockpit):
+    cockpit.controls.start.click()
+    until(lambda: cockpit.state.iteration >= 2)
+    cockpit.controls.step.click()
+    until(lambda: not cockpit.state.running)
 
 
 def test_reset_starts_again_with_the_settings_of_the_fields(world, cockpit):
@@ -200,8 +222,13 @@ def test_save_and_load(world, cockpit, tmp_path):
     cockpit.run(1)
     cockpit.save(tmp_path / "run")  # brought up to date
     assert "Saved 4 iterations" in cockpit.status.value
-    other = Cockpit(world, PPOConfig(seed=8))
+    policy = GPT2.from_pretrained(tmp_path / "run" / "policy")
+    assert torch.equal(policy.transformer.wte.weight, cockpit.trainer.policy.transformer.wte.weight)
+    other = Cockpit(world, PPOConfig(seed=8, batch_size=16))
+    other.controls.start.click()
+    other._engine.moved["eta"] = 2.0  # of the run that is left
     other.load(tmp_path / "run")
+    assert not other.state.running
     assert other.trainer.history == cockpit.trainer.history
     assert torch.equal(weights(other.trainer), weights(cockpit.trainer))
     assert (other.controls.eta.value, other.controls.seed.value) == (0.7, 0)
@@ -211,6 +238,8 @@ def test_save_and_load(world, cockpit, tmp_path):
     assert other.trainer.history == cockpit.trainer.history
     assert math.isnan(other._engine.view().seen[0].gold)  # not in the file
     assert not math.isnan(other._engine.view().seen[-1].gold)
+    other.reset()
+    assert other.trainer.config.batch_size == SMALL.batch_size
 
 
 def test_a_folder_that_is_no_run_is_reported_in_words(cockpit, tmp_path):

@@ -1,0 +1,155 @@
+"""What pictures and tables show is the number that belongs there, by made-up numbers.
+
+No two numbers are alike, so that a mark at another's place is seen.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from rlhf_lab import load_world, plots
+from rlhf_lab.report import Metrics
+from rlhf_lab.ui import cockpit_words, explorer_words
+from rlhf_lab.ui.branch import Said as Review
+from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
+from rlhf_lab.ui.explorer_panels import Frontier, Map
+from rlhf_lab.ui.landscape import (
+    BETA_POSITIONS,
+    ETA_POSITIONS,
+    REGIONS,
+    Said,
+    State,
+    ghost,
+    optima,
+)
+
+SEEN = [Metrics(0.1, 0.2, 0.3, 6.1), Metrics(0.5, 0.7, 1.1, 4.2), Metrics(0.9, -0.6, 2.5, 2.3)]
+PARENT = [Metrics(0.15, 0.25, 0.35, 6.2), Metrics(0.55, 0.75, 1.2, 4.3)]
+EXACT = {0: Metrics(0.0, -0.01, 0.0, 6.21), 2: Metrics(0.8, -0.5, 2.4, 2.2)}
+OPTIMUM = Metrics(1.4, 1.8, 1.7, 3.0)
+VIEW = View(SEEN, EXACT, PARENT, [(1, "η 0.3"), (2, "β 0.1")], OPTIMUM, 0.4, 0.45)
+FRONTIER = [Metrics(2.0, -2.0, 20.0, 0.5), Metrics(1.5, 2.0, 2.0, 3.0), Metrics(0, 0, 0, 6.2)]
+
+
+@pytest.fixture
+def ax():
+    return plots.new_figure(4, 3)[1][0]
+
+
+def points(line):
+    return list(zip(*map(list, line.get_data()), strict=True))
+
+
+@pytest.mark.parametrize("quantity", Metrics._fields)
+def test_a_curve_of_the_cockpit(ax, quantity):
+    curve = Curve(ax, quantity, FRONTIER, labels=True)
+    curve.update(VIEW)
+    assert points(curve.batch) == [(k, getattr(m, quantity)) for k, m in enumerate(SEEN)]
+    assert points(curve.parent) == [(k, getattr(m, quantity)) for k, m in enumerate(PARENT)]
+    assert points(curve.exact) == [(k, getattr(m, quantity)) for k, m in EXACT.items()]
+    assert curve.optimum.get_ydata() == [getattr(OPTIMUM, quantity)] * 2
+    labels = [(text.get_position()[0], text.get_text()) for text in curve.texts if text.get_text()]
+    assert labels == VIEW.moves
+
+
+def test_the_landscape_of_the_cockpit(ax):
+    landscape = Landscape(ax, FRONTIER)
+    landscape.update(VIEW)
+    for index, quantity in enumerate(("score", "gold")):
+        for line, shown in (
+            (landscape.paths, SEEN), (landscape.parents, PARENT), (landscape.heads, SEEN[-1:]),
+            (landscape.exact, EXACT.values()),
+        ):  # fmt: skip
+            assert points(line[index]) == [(m.kl, getattr(m, quantity)) for m in shown]
+    assert points(landscape.optimum) == [(OPTIMUM.kl, OPTIMUM.score)]
+
+
+def test_the_landscape_has_room_for_what_it_shows(ax):
+    landscape = Landscape(ax, FRONTIER)
+    high = VIEW._replace(parent=[Metrics(1.0, 2.8, 40.0, 1.0)])
+    landscape.set_limits(*landscape.limits(high))
+    assert ax.get_xlim()[1] > 40
+    assert ax.get_ylim()[0] < -2 < 2.8 < ax.get_ylim()[1]
+
+
+def test_the_gauge_of_the_cockpit(ax):
+    gauge = Gauge(ax)
+    gauge.update(VIEW)
+    assert (gauge.bar.get_width(), points(gauge.exact)) == (0.4, [(0.45, 0.0)])
+    assert gauge.text.get_text() == "last batch 0.40   exact 0.45"
+    gauge.update(VIEW._replace(regret=-0.1))
+    assert gauge.bar.get_width() == 0
+    assert "last batch −0.10" in gauge.text.get_text()
+
+
+def test_reviews_that_readers_dislike_look_so():
+    html = cockpit_words.reviews("food", [Review(9, "good .", 1.2), Review(3, "and and", -2.0)])
+    rows = re.findall(r"<td class=(\w+)><div style='width:(\S+)'>(.*?)</div></td><td>(.*?)<", html)
+    assert rows == [
+        ("good", "100%", "9 × good .", "+1.2"), ("bad", "33%", "3 × and and", "−2.0"),
+    ]  # fmt: skip
+
+
+RESPONSES = [Said("good .", 0.4, 0.1, 1.3, 0.7), Said("and and", 0.2, 0.05, 1.9, -2.0)]
+STATE = State("food", "reward model", 0.3, 0.02, OPTIMUM, "useful", 12.0, RESPONSES)
+
+
+def test_the_table_of_the_explorer():
+    html = explorer_words.table(STATE, "π_SFT")
+    head = re.findall("<th scope=col>(.*?)</th>", html)[1:]
+    assert head == ["π*", "π_SFT", "score", "gold"]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", html)[1:]]
+    assert rows[:2] == [["40%", "10%", "+1.3", "+0.7"], ["20%", "5.0%", "+1.9", "−2.0"]]
+    bars = re.findall(r'class="(rlhf-\w+)" style="width:(\S+)".*?left:(\S+)"', html)
+    assert bars == [("rlhf-good", "40.0%", "10.0%"), ("rlhf-bad", "20.0%", "5.0%")]
+    assert "These are 60% of what it says" in html
+
+
+@pytest.mark.parametrize(
+    ("gold", "meaning"),
+    [
+        (-1.0, "few things to say, and careful readers dislike"),
+        (1.0, "though careful readers like"),
+    ],
+)
+def test_a_collapse_may_be_liked(gold, meaning):
+    state = STATE._replace(region="collapse", metrics=OPTIMUM._replace(gold=gold))
+    assert meaning in explorer_words.words(state)
+
+
+@pytest.fixture(scope="module", params=["reward model", "gold"])
+def best(request):
+    return optima(load_world(), "food", request.param)
+
+
+def test_the_frontier_of_the_explorer(ax, best):
+    frontier = Frontier(ax, best, ghost(load_world(), "food"))
+    frontier.show(STATE)
+    gap, score, gold = map(points, frontier.moving)
+    x = OPTIMUM.kl**0.5
+    assert score == [(pytest.approx(x), OPTIMUM.score)]
+    assert gold == [(pytest.approx(x), OPTIMUM.gold)]
+    assert gap == score + gold
+    assert ("the gold score" in ax.get_title()) == (best.score == "gold")
+
+
+def test_the_map_of_the_explorer(ax, best):
+    regions = Map(ax, best, ghost(load_world(), "food"))
+    regions.show(STATE)
+    place = plots.place(ETA_POSITIONS, 0.3), plots.place(BETA_POSITIONS, 0.02)
+    assert [points(mark) for mark in regions.moving] == [[place]] * 2
+    names = {text.get_text(): text.get_position() for text in ax.texts}
+    inside = best.regions()
+    for name, (x, y) in names.items():  # each name stands on a cell of its own kind
+        assert REGIONS[inside[int(y), int(x)]] == name
+    assert len(names) == len(np.unique(inside))
+
+
+def test_bars_are_hatched_where_gold_is_negative_and_carry_the_reference(ax):
+    *bars, reference = plots.top_responses(ax, ["a", "b"], [0.6, 0.3], [1.0, -2.0], [0.2, 0.1], 2)
+    assert [bar.get_width() for bar in bars] == [0.6, 0.3]
+    assert [bar.get_hatch() for bar in bars] == ["", "///"]
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == [plots.SKY.lower(), plots.RED.lower()]
+    assert points(reference) == [(0.2, 0), (0.1, 1)]
