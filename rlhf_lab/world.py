@@ -25,7 +25,8 @@ from rlhf_lab.sampling import Sample, sample
 from rlhf_lab.tree import logits_tables, score_tables
 
 SEED = 2
-"""Of the world that ships with the package."""
+"""Of the world that ships with the package: one in which the gold score turns early. In most
+others, built the same way, it turns at a smaller η or not at all."""
 MODEL = GPT2Config(
     vocab_size=len(language.WORDS),
     n_positions=1 + language.RESPONSE_LENGTH,
