@@ -168,6 +168,8 @@ def _write_head(folder: Path, trainer: Trainer) -> None:
 
 def _read_head(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if not folder.exists():
+        raise ValueError(f"{folder} is no complete run: there is no such folder")
     try:
         head = json.loads(path.read_text(encoding="utf-8"))
         version = head["format"]

@@ -90,7 +90,7 @@ def test_an_exception_is_shown_and_the_last_good_state_kept(cockpit, lr):
     k = cockpit.state.iteration
     assert k == len(cockpit.trainer.history) == len(cockpit._engine.view().seen)
     assert weights(cockpit.trainer).isfinite().all()
-    assert f"Something went wrong</b> at iteration {k};" in cockpit.status.value
+    assert f"kept as it was after iteration {k}." in cockpit.status.value
     assert "not finite" in cockpit.status.value
     assert cockpit.state.error in cockpit.status.value
     cockpit.reset()

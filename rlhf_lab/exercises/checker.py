@@ -158,7 +158,7 @@ def _difference(got: Observation, expected: Observation) -> str:
     indices = apart.nonzero()[:, 0].tolist()
     if len(a) == 1:
         return f"your {what} is {a.item():.4g}, expected {b.item():.4g}."
-    lines = [f"{len(indices)} of {len(a)} {what}s differ.", "  position      yours   expected"]
+    lines = [f"{len(indices)} of {len(a)} {what}s differ.", "   element      yours   expected"]
     lines += [f"  {i:8d} {a[i].item():10.4g} {b[i].item():10.4g}" for i in indices[:_SHOWN]]
     return "\n".join(lines + (["  …"] if len(indices) > _SHOWN else []))
 

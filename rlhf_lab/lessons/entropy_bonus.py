@@ -148,6 +148,6 @@ def critical_figure(betas: Sequence[float]) -> Figure:
     for ax, beta in zip(axes, betas, strict=True):
         path = two_answers(beta, 1.0, whitened=True, steps=800)
         ax.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
-        ax.set(title=f"β = {beta:g}: {path[-1]:.3f}", xlabel="time", ylim=(0.45, 1.02))
+        ax.set(title=f"β = {beta:g}: ends at {path[-1]:.3f}", xlabel="time", ylim=(0.45, 1.02))
     axes[0].set_ylabel("π(better answer)")
     return figure

@@ -132,10 +132,14 @@ def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
         error = 2 * x.std().item() / math.sqrt(len(x))
         ax.errorbar(
             min(x.mean().item(), _RIGHT), row, xerr=error, color=plots.BLACK, marker=marker,
-            markersize=9, markerfacecolor="white", markeredgewidth=1.6, capsize=5, zorder=3,
+            markersize=6, markerfacecolor="white", markeredgewidth=1.6, capsize=5, zorder=3,
         )  # fmt: skip
     ax.set(xlim=(_LEFT - 0.3, _RIGHT + 0.3), ylim=(len(values) - 0.5, -0.5))
-    ax.set(xlabel="nats per review", yticks=range(len(values)), yticklabels=list(values))
+    ax.set(
+        xlabel=f"nats per review ({_RIGHT:g}: or more)",
+        yticks=range(len(values)),
+        yticklabels=list(values),
+    )
 
 
 class Draw(NamedTuple):

@@ -160,8 +160,10 @@ def phase_figure(
 
 
 def _between(names: Iterable[Text], rows: Sequence[float]) -> None:
-    """Move the names of the regions to the middle between two rows of marks, the nearest one."""
-    gaps = [(below + above) / 2 for below, above in itertools.pairwise(rows)]
+    """Move the names of the regions to the nearest middle between two rows that are far apart."""
+    pairs = list(itertools.pairwise(rows))
+    wide = 0.6 * max((above - below for below, above in pairs), default=0)
+    gaps = [(below + above) / 2 for below, above in pairs if above - below > wide]
     for name in names:
         y = name.get_position()[1]
         name.set_y(min(gaps, key=lambda gap: abs(gap - y), default=y))

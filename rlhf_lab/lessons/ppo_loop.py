@@ -20,7 +20,7 @@ from rlhf_lab.rewards import compute_rewards
 from rlhf_lab.train import StepStats, Trainer
 from rlhf_lab.world import World
 
-FRONTIER = (1000.0, 3.0, 1.5, 1.0, 0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.08, 0.06, 0.05)
+FRONTIER = tuple(300 / 1.25**k for k in range(40))  # from η = 300, which is π_SFT, to 0.05
 """The η of which `landscape_figure` draws the optima, from frozen to loose."""
 
 
@@ -161,7 +161,8 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
                 label="frontier: best score at each KL")  # fmt: skip
         _path(ax, run)
         last = run.path[-1][1]
-        ax.set(xlim=(-0.2, 5), ylim=(-0.15, 2.2), xlabel="KL(π ‖ π_SFT), nats")
+        ax.set(xlim=(-0.2, max(1.0, 1.6 * last.kl)), ylim=(-0.15, max(1.0, 1.25 * last.score)))
+        ax.set_xlabel("KL(π ‖ π_SFT), nats")
         ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
     axes[0].set_ylabel("E[score]")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
@@ -176,9 +177,9 @@ def _path(ax: Axes, run: Run) -> None:
     points = [m for _, m in run.path]
     ax.plot([m.kl for m in points], [m.score for m in points], "o-", color=plots.BLUE,
             markersize=4, label="PPO")  # fmt: skip
-    ax.plot(run.best.kl, run.best.score, "*", color=plots.RED, markersize=10, label="π*, optimum")
+    ax.plot(run.best.kl, run.best.score, "*", color=plots.RED, markersize=8, label="π*, optimum")
     last = points[-1]
-    ax.plot([last.kl] * 2, [last.score, j + run.eta * last.kl], color=plots.ORANGE, linewidth=4,
+    ax.plot([last.kl] * 2, [last.score, j + run.eta * last.kl], color=plots.ORANGE, linewidth=3,
             zorder=5, label="regret")  # fmt: skip
 
 

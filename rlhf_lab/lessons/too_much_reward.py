@@ -130,7 +130,7 @@ def _lines(ax: Axes, paths: dict[str, Sequence[Point]], value: Callable[[Point],
     for (name, points), (colour, style, marker) in zip(paths.items(), _STYLES, strict=False):
         x, y = [at.distance for at in points], [value(at) for at in points]
         ax.plot(x, y, color=colour, linestyle=style, marker=marker, label=name)
-    ax.legend(frameon=False, loc="lower left")
+    ax.legend(frameon=False)
 
 
 def _at(points: Sequence[Point], pressure: float) -> Point:

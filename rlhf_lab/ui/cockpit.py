@@ -244,6 +244,6 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             widget.add_class(f"rlhf-{name}")
         pictures = [self.picture] if self._dashboard else []
         return [
-            widgets.HTML(words.STYLE), buttons, sliders, self.status, *pictures, tables, settings,
+            widgets.HTML(words.STYLE), buttons, sliders, settings, self.status, *pictures, tables,
             self.heard,
         ]  # fmt: skip

@@ -73,7 +73,7 @@ class Curve:
         self.signed = quantity in ("score", "gold")
         values = [m[self.index] for m in frontier]
         self.usual = (min(values), max(values)) if self.signed else (0.0, 5.0)
-        ax.set_title(title, fontsize=10.5, loc="left", color=colour, weight="bold")
+        ax.set_title(title, fontsize=10.5, loc="left", weight="bold")
         ax.grid(color="0.92", linewidth=0.8)
         (self.marks,) = ax.plot([], [], transform=ax.get_xaxis_transform(), **_MOVE)
         (self.parent,) = ax.plot([], [], **_PARENT)
@@ -131,8 +131,8 @@ class Landscape:
             ax.plot(kl, y, style, color=colour, linewidth=3, alpha=0.35)
         zero = next(i for i, g in enumerate(gold) if g > 0)  # from the largest KL on
         for x, y, across, text, colour in (
-            (max(kl), max(score) + 0.1, "right", "the most score a KL allows", plots.BLUE),
-            (kl[zero - 1] + 0.8, gold[zero - 1], "left", "its gold score", plots.RED),
+            (max(kl), max(score) + 0.22, "right", "the most score a KL allows", plots.BLUE),
+            (1.25 * kl[zero - 1], gold[zero - 1] + 0.05, "left", "its gold score", plots.RED),
         ):
             ax.text(x, y, text, color=colour, ha=across, va="bottom", fontsize=9)
         ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)

@@ -78,7 +78,7 @@ def status(state: State, note: str, limit: int) -> str:
     if state.running:
         text = f"<b>Running</b>, iteration {k}."
     elif state.error:
-        text = f"<b>Something went wrong</b> at iteration {k}; what it had reached is kept."
+        text = f"<b>That did not work.</b> The run is kept as it was after iteration {k}."
     elif state.iteration == 0:
         text = f"<b>Ready.</b> Start trains until Pause, but at most {limit:,} iterations."
     else:

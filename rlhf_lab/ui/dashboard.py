@@ -34,11 +34,11 @@ class Dashboard:
     def __init__(self, panels: Collection[str], frontier: Sequence[Metrics]) -> None:
         columns = [panel for panel in ("curves", "landscape") if panel in panels]
         wide = len(columns) == 2
-        self.figure = Figure(figsize=(12.6 if wide else 7.4, 5.3 if columns else 1.5))
+        self.figure = Figure(figsize=(9.6 if wide else 7.4, 5.6 if columns else 1.5))
         FigureCanvasAgg(self.figure)
         grid = self.figure.add_gridspec(
             1, len(columns) or 1, width_ratios=[1.5, 1] if wide else None, wspace=0.14, right=0.985,
-            left=0.045 if wide else 0.08, bottom=0.1 if columns else 0.3, top=0.86,
+            left=0.055 if wide else 0.08, bottom=0.1 if columns else 0.3, top=0.84,
         )  # fmt: skip
         last = grid[-1]
         if "regret" in panels and columns:
@@ -62,7 +62,7 @@ class Dashboard:
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize=9)
         if columns:
-            self._add_legend(8 if wide else 4)
+            self._add_legend(4)
         moving = [artist for panel in self.panels for artist in panel.moving]
         self.live = LiveFigure(self.figure, moving, dpi=110)
         self._limits: list[tuple[float, ...]] = [()] * len(self.panels)

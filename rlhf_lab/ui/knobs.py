@@ -35,9 +35,12 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         self._draw_figure = draw
         self.controls = {name: _control(name, list(positions)) for name, positions in knobs.items()}
         self._words = widgets.HTML()
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.picture = widgets.Image(
+            format="png", layout=widgets.Layout(max_width="100%", width="max-content")
+        )
         row = widgets.HBox(
-            list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap")
+            list(self.controls.values()),
+            layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"),
         )
         super().__init__([row, self._words, self.picture])
         self.add_class("rlhf-knobs")
@@ -84,10 +87,22 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         self.picture.value = plots.png(figure)
 
 
+_GREEK = {"eta": "η", "beta": "β", "gamma": "γ", "lam": "λ"}
+
+
 def _control(name: str, positions: list[Value]) -> widgets.Widget:
     if not positions:
         raise ValueError(f"knob {name!r} has no positions")
     labels = [p if isinstance(p, str) else f"{p:g}" for p in positions]
     options = list(zip(labels, positions, strict=True))
-    kind = widgets.ToggleButtons if isinstance(positions[0], str) else widgets.SelectionSlider
-    return kind(options=options, value=positions[0], description=name.replace("_", " "))
+    words = isinstance(positions[0], str)
+    kind = widgets.ToggleButtons if words else widgets.SelectionSlider
+    style = {"description_width": "initial"} | ({"button_width": "auto"} if words else {})
+    label = _GREEK.get(name, name.replace("_", " "))
+    return kind(
+        options=options,
+        value=positions[0],
+        description=label,
+        style=style,
+        layout=widgets.Layout(width="auto" if words else "320px", max_width="100%"),
+    )

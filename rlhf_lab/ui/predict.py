@@ -48,17 +48,24 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
             raise ValueError(f"prediction {name!r} needs either low and high or choices")
         self.name, self.file = name, Path(folder) / FILE
         if choices:
-            self.control = widgets.RadioButtons(options=list(choices), value=None)
+            self.control = widgets.RadioButtons(
+                options=list(choices), value=None, layout=widgets.Layout(width="max-content")
+            )
         else:
             # Empty at first: a number that stands there already would be committed unread.
             self.control = widgets.Text(
-                placeholder=f"{low:g} to {high:g}", layout=widgets.Layout(width="140px")
+                placeholder=f"{low:g} to {high:g}",
+                layout=widgets.Layout(width="140px"),
+                continuous_update=False,  # else the click on Commit may overtake the last digits
             )
         self.low, self.high = low, high
         self.button = widgets.Button(description="Commit", tooltip="Keep this guess")
         self.button.on_click(self._commit)
+        self._closed = False
         self.text = widgets.HTML()
-        title = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
+        title = widgets.HTML(
+            f"<div style='line-height: 1.4'><b>Predict.</b> {html.escape(question)}</div>"
+        )
         super().__init__([title, widgets.HBox([self.control, self.button]), self.text])
         self.add_class("rlhf-prediction")
         kept = read_guesses(self.file).get(name)
@@ -95,7 +102,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
     def reveal(self, result: Guess) -> "Prediction":
         """Show the result beside the guess; make it the last expression of a cell."""
         guess = self.guess
-        said = f"It is <b>{_text(result)}</b>."
+        said = f"Answer: <b>{_text(result)}</b>."
         if guess is None:
             self._close()  # to know the answer is not to predict it
             self.text.value = f"{said} You did not commit a guess."
@@ -105,6 +112,8 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         return self
 
     def _commit(self, _: object) -> None:
+        if self._closed:
+            return
         try:
             if self.control.value in (None, ""):
                 raise ValueError("Answer first.")
@@ -113,7 +122,8 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
             self.text.value = html.escape(str(error))
 
     def _close(self) -> None:
-        self.control.disabled = self.button.disabled = True
+        # The button stays enabled: disabled, it would throw the focus out of the notebook.
+        self.control.disabled = self._closed = True
 
     def _show(self, guess: Guess) -> None:
         if isinstance(self.control, widgets.Text):
