@@ -86,7 +86,10 @@ def test_a_place_that_cannot_be_written_to_ends_with_2_before_anything_is_run(tm
 
 
 def test_ctrl_c_outside_training_is_no_traceback(folder, monkeypatch):
-    monkeypatch.setattr(cli.report, "compare", lambda *_: signal.raise_signal(signal.SIGINT))
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.report, "compare", interrupted)
     assert train("--iterations", 1, "--batch-size", 8, "--out", folder) == 130
 
 

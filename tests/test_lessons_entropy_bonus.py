@@ -67,7 +67,10 @@ def test_force_figure_says_where_the_better_answer_ends(advantages):
 
 def test_small_figures_draw_what_they_are_given():
     figure = lesson.critical_figure([1.0, 3.0])
-    assert [ax.get_title() for ax in figure.axes] == ["β = 1: ends at 1.000", "β = 3: ends at 0.670"]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "β = 1: ends at 1.000",
+        "β = 3: ends at 0.670",
+    ]
     ax = figure.axes[0]
     lesson.curves(ax, {"a": [1, 2], "b": [2, 1]}, "title", "steps", "nats")
     assert [list(line.get_ydata()) for line in ax.lines[-2:]] == [[1, 2], [2, 1]]
