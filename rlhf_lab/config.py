@@ -1,6 +1,7 @@
 """The settings of a PPO run, in one place that rejects what is misspelt or impossible."""
 
 import dataclasses
+import operator
 from typing import Any, Literal, Self, get_args
 
 from rlhf_lab._checks import require_coefficient
@@ -53,8 +54,9 @@ class PPOConfig:
                 object.__setattr__(self, field.name, value)
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value < 2**63:
+            if not hasattr(value, "__index__") or not least <= operator.index(value) < 2**63:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+            object.__setattr__(self, name, operator.index(value))
         for name in ("gamma", "lam"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

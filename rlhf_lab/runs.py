@@ -81,6 +81,25 @@ def save(folder: Path, trainer: Trainer) -> None:
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 
+def keep(folder: str | Path, trainer: Trainer) -> None:
+    """Write a run to a new folder, or bring the folder that holds its beginning up to date.
+
+    Raises:
+        ValueError: the folder holds something else, or a run that went further.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        config, records = PPOConfig.from_dict(_read_head(folder)["config"]), read_records(folder)
+        if config != trainer.config or records != trainer.history[: len(records)]:
+            raise ValueError(
+                f"{folder} holds another run, or more of this one; name another folder"
+            )
+        save(folder, trainer)
+    else:
+        create(folder, trainer)
+    trainer.policy.save_pretrained(folder / "policy")
+
+
 def resume(
     folder: str | Path, task: Task, *, iterations: int | None = None, device: str | None = None
 ) -> Trainer:
@@ -93,7 +112,8 @@ def resume(
         device: a new device; None keeps the old one.
 
     Raises:
-        ValueError: the folder is missing, half written, of another version, or of another world.
+        ValueError: the folder is missing, half written, of another version, or of another world;
+            or more than `iterations` are finished already.
     """
     folder = Path(folder)
     head = _read_head(folder)
@@ -114,6 +134,11 @@ def resume(
             raise ValueError(
                 f"{folder / 'records.csv'} holds {len(trainer.history)} iterations but the "
                 f"checkpoint {finished}: lines are missing; restore the file or start a new run"
+            )
+        if iterations is not None and iterations < finished:
+            raise ValueError(
+                f"{folder} has {finished} iterations already; {iterations} would be counted from "
+                "its start, too"
             )
         trainer.load_state(state)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:

@@ -135,6 +135,24 @@ def test_gradients_count_even_where_values_agree():
 
 
 @pytest.mark.usefixtures("double")
+def test_an_attempt_may_work_in_place():
+    def in_place(x):
+        x *= 2
+        return x
+
+    assert check(in_place, "double").status == "right"
+
+
+@pytest.mark.usefixtures("double")
+def test_a_forgotten_return_is_named():
+    def forgets(x):
+        y = 2 * x  # noqa: F841
+
+    assert "returned nothing. Is there a `return`?" in check(forgets, "double").text
+    assert "write double in the cell above" in check(lambda x: None, "double").text
+
+
+@pytest.mark.usefixtures("double")
 def test_the_table_shows_position_yours_and_expected():
     text = check(lambda x: torch.stack([2 * x[0], 3 * x[1]]), "double").text
     assert "1 of 2 values differ" in text

@@ -106,6 +106,8 @@ def test_guesses_are_named_after_their_notebook(path):
     names = guesses(path)
     assert names
     assert all(name.startswith(path.stem[:2]) for name in names)
+    variables = re.findall(r"\"(\w+) = Prediction\(", path.read_text(encoding="utf-8"))
+    assert len(set(variables)) == len(variables)  # or an earlier cell reveals a later question
     assert len(set(names)) == len(names)
 
 

@@ -129,6 +129,12 @@ def test_a_new_goal_is_remembered_when_the_run_is_stopped_again(world, folder):
     assert (again.iteration, again.config.iterations) == (7, 9)
 
 
+def test_a_goal_that_is_already_passed_is_refused(world, folder):
+    uninterrupted(world, folder)
+    with pytest.raises(ValueError, match="has 6 iterations already; 4 would be counted"):
+        runs.resume(folder, world, iterations=4)
+
+
 def test_two_crashes_in_a_row_cost_no_more_than_one(world, folder):
     """What the first left behind its checkpoint must not stand in the file before new records."""
     uninterrupted(world, folder)

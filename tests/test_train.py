@@ -279,6 +279,7 @@ def test_impossible_or_misspelt_settings_are_refused(setting, message):
 
 def test_numbers_of_numpy_and_text_become_pythons():
     config = PPOConfig(beta=np.float32(0.5), eta=np.float64(0.1), lr="1e-3", target_kl=np.int64(6))
+    assert type(PPOConfig(seed=np.int64(3)).seed) is int
     values = config.beta, config.eta, config.lr, config.target_kl
     assert [(type(value), value) for value in values] == [
         (float, value) for value in (0.5, 0.1, 0.001, 6.0)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import time
 
 import cockpits
@@ -10,6 +11,7 @@ import torch
 from cockpits import PATIENCE, SMALL, until, weights, workers
 
 from rlhf_lab import GPT2, NonFiniteError, PPOConfig, Trainer
+from rlhf_lab.runs import read_records
 from rlhf_lab.ui.cockpit import Cockpit
 
 world, cockpit = cockpits.world, cockpits.cockpit
@@ -252,6 +254,27 @@ def test_a_folder_that_is_no_run_is_reported_in_words(cockpit, tmp_path):
     with pytest.raises(ValueError, match="holds no complete run"):
         cockpit.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_save_never_takes_another_run_away(world, cockpit, tmp_path):
+    cockpit.run(2)
+    cockpit.save(tmp_path / "run")
+    other = Cockpit(world, SMALL)
+    other.load(tmp_path / "run")
+    other.run(2)
+    other.save(tmp_path / "run")
+    with pytest.raises(ValueError, match="holds another run, or more of this one"):
+        cockpit.save(tmp_path / "run")
+    assert len(read_records(tmp_path / "run")) == 4
+    shutil.rmtree(tmp_path / "run")
+    cockpit.save(tmp_path / "run")
+    assert read_records(tmp_path / "run") == cockpit.trainer.history
+
+
+@pytest.mark.parametrize("n", [2.5, -1])
+def test_a_number_of_iterations_that_is_none_is_refused(cockpit, n):
+    with pytest.raises(ValueError, match="iterations must be a whole number >= 0"):
+        cockpit.run(n)
 
 
 def test_another_policy_to_start_from(world, cockpit):

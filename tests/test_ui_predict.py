@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from rlhf_lab.ui.predict import FILE, Prediction, class_figure, read_guesses
 
@@ -25,6 +26,12 @@ def test_a_guess_is_committed_by_the_button_and_shown_beside_the_result(number, 
     assert "guessed <b>4</b>" in number.reveal(7.5).text.value
     assert "Answer: <b>7.5</b>" in number.text.value
     assert read_guesses(tmp_path / FILE) == {"t_number": {"guess": 4, "result": 7.5}}
+
+
+def test_a_result_may_be_a_tensor(number, tmp_path):
+    number.commit(3)
+    number.reveal(torch.tensor(7.5))
+    assert read_guesses(tmp_path / FILE) == {"t_number": {"guess": 3, "result": 7.5}}
 
 
 def test_the_first_guess_counts(choice):

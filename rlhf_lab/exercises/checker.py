@@ -39,14 +39,14 @@ class Observation(NamedTuple):
 def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
     """Try an attempt on a copy of a case's inputs."""
     inputs = [x.clone() if isinstance(x, Tensor) else x for x in case.inputs]
-    for position in case.gradient:
-        inputs[position].requires_grad_(True)
+    leaves = [inputs[position].requires_grad_(True) for position in case.gradient]
     try:
-        output = exercise.run(attempt, *inputs)
+        # Copies, because an attempt may work in place, which autograd forbids on a leaf.
+        output = exercise.run(attempt, *(x.clone() if isinstance(x, Tensor) else x for x in inputs))
         if output is None or output is ...:
             return Observation((), unfinished=True)
         numbers = _numbers(output)
-        gradients = _gradients(numbers, [inputs[i] for i in case.gradient])
+        gradients = _gradients(numbers, leaves)
     except Exception as error:  # whatever a student's code may raise is an answer to report
         said = f"{type(error).__name__}: {error}"
         return Observation((), error=said, unfinished="ellipsis" in said)
@@ -60,6 +60,11 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
     if all(map(agree, got, expected)):
         return Verdict("right", f"Right: {exercise.name} agrees on {_count(exercise)}.")
     if any(o.unfinished for o in got):
+        code = getattr(attempt, "__code__", None)
+        written = code is not None and (code.co_names or code.co_nlocals > code.co_argcount)
+        if written and not any("ellipsis" in o.error for o in got):
+            text = f"Not done yet: {exercise.name} returned nothing. Is there a `return`?"
+            return Verdict("not done yet", text)
         return Verdict("not done yet", f"Not done yet: write {exercise.name} in the cell above.")
     first = [agree(g, e) for g, e in zip(got, expected, strict=True)].index(False)
     where, seen = exercise.cases[first].name, _difference(got[first], expected[first])

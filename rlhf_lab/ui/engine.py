@@ -78,7 +78,6 @@ class Engine:
         self.error: str | None = None
         self.note = ""
         self._due, self._farewell = False, ""
-        self._saved: tuple[Branch, Path] | None = None
         self._budget = Budget(DRAWING_SHARE)
         self._runner = Runner(self.turn, self._ended, self._failed)
 
@@ -188,20 +187,14 @@ class Engine:
         )
 
     def save(self, folder: Path) -> None:
-        trainer = self.branch.trainer
-        if self._saved == (self.branch, folder):
-            runs.save(folder, trainer)
-        else:
-            runs.create(folder, trainer)
-            self._saved = self.branch, folder
-        trainer.policy.save_pretrained(folder / "policy")
-        self._fresh(f"Saved {trainer.iteration} iterations in {folder}.")
+        runs.keep(folder, self.branch.trainer)
+        self._fresh(f"Saved {self.branch.trainer.iteration} iterations in {folder}.")
 
     def load(self, folder: Path) -> None:
         branch = Branch.load(self.world, folder)
         branch.finish_measuring()
         self.moved.clear()
-        self.branch, self.parent, self._saved = branch, None, (branch, folder)
+        self.branch, self.parent = branch, None
         self._fresh(f"Loaded {folder}.")
 
     def draw(self) -> None:

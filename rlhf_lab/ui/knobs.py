@@ -1,6 +1,7 @@
 """A figure with knobs: any function of a few values, drawn anew whenever one of them changes."""
 
 import html
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         start: dict[str, Any] | None = None,
         **knobs: Sequence[Value],
     ) -> None:
-        self._draw_figure = draw
+        self._draw_figure, self._lock = draw, threading.RLock()
         self.controls = {name: _control(name, list(positions)) for name, positions in knobs.items()}
         self._words = widgets.HTML()
         self.picture = widgets.Image(
@@ -78,13 +79,14 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
             self.controls[name].value = value
 
     def _draw(self, _: object = None) -> None:
-        try:
-            figure, words = self._draw_figure(**self.values)
-        except Exception as error:  # Jupyter shows what an observer raises to nobody
-            self._words.value = html.escape(f"{type(error).__name__}: {error}")
-            return
-        self._words.value = html.escape(words)
-        self.picture.value = plots.png(figure)
+        with self._lock:  # a kernel may hear sliders on a second thread
+            try:
+                figure, words = self._draw_figure(**self.values)
+            except Exception as error:  # Jupyter shows what an observer raises to nobody
+                self._words.value = html.escape(f"{type(error).__name__}: {error}")
+                return
+            self._words.value = html.escape(words)
+            self.picture.value = plots.png(figure)
 
 
 _GREEK = {"eta": "η", "beta": "β", "gamma": "γ", "lam": "λ"}

@@ -101,7 +101,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
 
     def reveal(self, result: Guess) -> "Prediction":
         """Show the result beside the guess; make it the last expression of a cell."""
-        guess = self.guess
+        guess, result = self.guess, result if isinstance(result, str) else float(result)
         said = f"Answer: <b>{_text(result)}</b>."
         if guess is None:
             self._close()  # to know the answer is not to predict it

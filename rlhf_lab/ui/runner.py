@@ -53,7 +53,13 @@ class Runner:
         return done
 
     def start(self, limit: int) -> "Future[None]":
-        """Begin the loop, unless it is on; it ends by itself after `limit` turns."""
+        """Begin the loop, unless it is on; it ends by itself after `limit` turns.
+
+        Raises:
+            ValueError: `limit` is not a whole number ≥ 0.
+        """
+        if not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"iterations must be a whole number >= 0, got {limit!r}")
         with self._mutex:
             if self._loop is None:
                 self._loop = Future()
