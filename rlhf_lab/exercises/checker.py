@@ -34,6 +34,8 @@ class Observation(NamedTuple):
     error: str = ""
     """The exception instead, "IndexError: …"."""
     unfinished: bool = False
+    silent: bool = False
+    """Unfinished because it returned nothing at all."""
 
 
 def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
@@ -44,7 +46,7 @@ def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
         # Copies, because an attempt may work in place, which autograd forbids on a leaf.
         output = exercise.run(attempt, *(x.clone() if isinstance(x, Tensor) else x for x in inputs))
         if output is None or output is ...:
-            return Observation((), unfinished=True)
+            return Observation((), unfinished=True, silent=output is None)
         numbers = _numbers(output)
         gradients = _gradients(numbers, leaves)
     except Exception as error:  # whatever a student's code may raise is an answer to report
@@ -62,7 +64,7 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
     if any(o.unfinished for o in got):
         code = getattr(attempt, "__code__", None)
         written = code is not None and (code.co_names or code.co_nlocals > code.co_argcount)
-        if written and not any("ellipsis" in o.error for o in got):
+        if written and all(o.silent for o in got):
             text = f"Not done yet: {exercise.name} returned nothing. Is there a `return`?"
             return Verdict("not done yet", text)
         return Verdict("not done yet", f"Not done yet: write {exercise.name} in the cell above.")
