@@ -1,24 +1,11 @@
 """The cockpit's thread: one at most, every job in turn, nothing lost and nothing left behind."""
 
 import threading
-import time
 
 import pytest
+from cockpits import PATIENCE, until, workers
 
 from rlhf_lab.ui.runner import Budget, Runner, wait
-
-PATIENCE = 20.0
-
-
-def workers():
-    return [t for t in threading.enumerate() if t.name == "rlhf_lab"]
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 class Log:
