@@ -1,6 +1,7 @@
 """A policy in plain text: what it says, and how far it is from the exact optimum."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +14,21 @@ from rlhf_lab.world import World, WorldTables
 
 
 class Metrics(NamedTuple):
-    """Exact numbers of one policy, averaged over the prompts."""
+    """What is asked of one policy, exactly or from a batch: E[score], E[gold], KL, H."""
 
     score: float
     gold: float
     kl: float
     entropy: float
+
+    def objective(self, eta: float, beta: float) -> float:
+        """J = E[score] − η·KL(π ‖ π_SFT) + β·H(π)."""
+        return self.score - eta * self.kl + beta * self.entropy
+
+
+def average(points: Iterable[Sequence[Any]]) -> Metrics:
+    """The mean over prompts of each number."""
+    return Metrics(*torch.tensor(list(points), dtype=torch.float64).mean(dim=0).tolist())
 
 
 def metrics(world: World, logprobs: dict[str, Tensor]) -> Metrics:
@@ -28,8 +38,7 @@ def metrics(world: World, logprobs: dict[str, Tensor]) -> Metrics:
         world: where the policy lives.
         logprobs: for each prompt, log π of every response, (N,).
     """
-    rows = [exact.evaluate(lp, *world.tables(prompt)[1:]) for prompt, lp in logprobs.items()]
-    return Metrics(*torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist())
+    return average(exact.evaluate(lp, *world.tables(prompt)[1:]) for prompt, lp in logprobs.items())
 
 
 def policy_logprobs(world: World, policy: GPT2) -> dict[str, Tensor]:
@@ -55,7 +64,7 @@ def compare(world: World, policy: GPT2, eta: float, beta: float) -> str:
     reference = {prompt: world.tables(prompt).ref_logprobs for prompt in language.PROMPTS}
     trained, best = policy_logprobs(world, policy), optimum_logprobs(world, eta, beta)
     columns = [metrics(world, logprobs) for logprobs in (reference, trained, best)]
-    objectives = [m.score - eta * m.kl + beta * m.entropy for m in columns]
+    objectives = [m.objective(eta, beta) for m in columns]
     rows = {
         "E[score]": [m.score for m in columns],
         "E[gold]": [m.gold for m in columns],

@@ -121,7 +121,7 @@ def _measured(
     """Exact numbers of a trained policy, at the η that its run ended with."""
     trained = metrics(world, policy_logprobs(world, policy.float()))
     best = metrics(world, optimum_logprobs(world, eta, config.beta))
-    gap = [m.score - eta * m.kl + config.beta * m.entropy for m in (best, trained)]
+    gap = [m.objective(eta, config.beta) for m in (best, trained)]
     return Outcome(config, *trained, gap[0] - gap[1], last.distinct, last.top_share)
 
 

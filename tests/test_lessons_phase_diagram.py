@@ -12,7 +12,7 @@ from nbformat import read
 from rlhf_lab import load_world, plots
 from rlhf_lab.lessons import phase_diagram as phase
 from rlhf_lab.lessons.phase_diagram import SHIPPED, Mark
-from rlhf_lab.report import Metrics, metrics, optimum_logprobs
+from rlhf_lab.report import average, metrics, optimum_logprobs
 from rlhf_lab.sweep import Outcome, grid, read_outcomes, run_one, sweep
 from rlhf_lab.ui.landscape import BETA_POSITIONS, ETA_POSITIONS, REGIONS, optima, region
 
@@ -137,10 +137,10 @@ def test_the_map_of_the_average_is_the_map_of_the_averages():
     """At 40 pairs, half of them where the prompts differ, against `report.metrics`."""
     world = load_world()
     both = [optima(world, prompt) for prompt in ("food", "staff")]
-    start = phase.average(prompt.reference for prompt in both)
+    start = average(prompt.reference for prompt in both)
 
     def index(eta, beta):
-        point = phase.average(prompt.point(eta, beta).metrics for prompt in both)
+        point = average(prompt.point(eta, beta).metrics for prompt in both)
         return REGIONS.index(region(point, start))
 
     maps = [prompt.regions() for prompt in both]
@@ -151,10 +151,6 @@ def test_the_map_of_the_average_is_the_map_of_the_averages():
         eta, beta = ETA_POSITIONS[column], BETA_POSITIONS[row]
         exact = metrics(world, optimum_logprobs(world, eta, beta))
         assert regions[row, column] == REGIONS.index(region(exact, start))
-
-
-def test_average_is_the_mean_of_each_number():
-    assert phase.average([Metrics(1, 2, 3, 4), Metrics(3, 4, 5, 8)]) == (2, 3, 4, 6)
 
 
 def test_phase_figure_marks_what_became_of_each_run():

@@ -4,7 +4,7 @@ import pytest
 
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.language import PROMPTS, decode
-from rlhf_lab.report import compare, said
+from rlhf_lab.report import Metrics, average, compare, said
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +35,11 @@ def test_the_most_frequent_responses_come_first(trainer):
     quoted = [part.split(" × ") for part in said(rollout).split(" | ")]
     assert [int(n) for n, _ in quoted] == sorted(map(texts.count, set(texts)), reverse=True)[:3]
     assert all(texts.count(text) == int(n) for n, text in quoted)
+
+
+def test_average_is_the_mean_of_each_number():
+    assert average([Metrics(1, 2, 3, 4), Metrics(3, 4, 5, 8)]) == (2, 3, 4, 6)
+
+
+def test_the_objective_subtracts_the_kl_and_adds_the_entropy():
+    assert Metrics(1, 99, 3, 4).objective(eta=0.5, beta=0.25) == 0.5

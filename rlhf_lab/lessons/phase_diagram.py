@@ -83,12 +83,6 @@ def _write(file: Path, outcomes: Sequence[Outcome]) -> None:
     new.replace(file)
 
 
-def average(points: Iterable[Metrics]) -> Metrics:
-    """The mean over prompts of each number, as a sweep reports it."""
-    columns = zip(*points, strict=True)
-    return Metrics(*(float(np.mean(column)) for column in columns))
-
-
 def average_regions(
     etas: Sequence[float],
     betas: Sequence[float],

@@ -101,7 +101,7 @@ class Branch:
                 yield
             logprobs = exact.sequence_logprobs(join(parts, depth)).to(here)
             measured.append(report.metrics(self.world, {prompt: logprobs}))
-        self.exact[k] = mean(measured)
+        self.exact[k] = report.average(measured)
         yield  # so that whoever asks again gets False only when there is nothing new
 
     def finish_measuring(self) -> None:
@@ -145,13 +145,3 @@ class Branch:
                 responses, counts[:most].tolist(), golds.tolist(), strict=True
             )
         ]
-
-
-def mean(parts: list[Metrics]) -> Metrics:
-    """The mean over prompts."""
-    return Metrics(*torch.tensor(parts, dtype=torch.float64).mean(dim=0).tolist())
-
-
-def objective(m: Metrics, eta: float, beta: float) -> float:
-    """J = E[score] − η·KL(π ‖ π_SFT) + β·H(π)."""
-    return m.score - eta * m.kl + beta * m.entropy

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from rlhf_lab.ui.branch import Branch, Said, objective
+from rlhf_lab.ui.branch import Branch, Said
 from rlhf_lab.ui.engine import State
 
 ROWS = 6
@@ -39,12 +39,12 @@ def numbers(state: State, branch: Branch, parent: Branch | None) -> str:
         rows["the parent’s last batch"] = parent.seen[-1]
     rows[f"exact, after update {state.exact_iteration:,}"] = state.exact
     rows["exact optimum π*"] = state.optimum
-    goal = objective(state.optimum, state.eta, state.beta)
+    goal = state.optimum.objective(state.eta, state.beta)
     body = []
     for name, m in rows.items():
         cells = ["–"] * 5
         if m is not None:
-            cells = [number(x) for x in (*m, goal - objective(m, state.eta, state.beta))]
+            cells = [number(x) for x in (*m, goal - m.objective(state.eta, state.beta))]
         body.append(f"<tr><th scope=row>{name}</th><td>{'</td><td>'.join(cells)}</td></tr>")
     head = ("", "E[score]", "E[gold]", "KL(π ‖ π_SFT)", "H(π)", "regret")
     columns = "".join(f"<th scope=col>{name}</th>" for name in head)

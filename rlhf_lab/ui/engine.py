@@ -12,7 +12,7 @@ from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.report import Metrics
 from rlhf_lab.train import NonFiniteError, StepStats
-from rlhf_lab.ui.branch import Branch, objective
+from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.cockpit_panels import View
 from rlhf_lab.ui.runner import Budget, Job, Runner, wait
 from rlhf_lab.world import World
@@ -91,15 +91,15 @@ class Engine:
         branch, trainer = self.branch, self.branch.trainer
         eta, beta, k = trainer.eta, trainer.beta, max(branch.exact)
         best = optimum(self.world, eta, beta)
-        goal = objective(best, eta, beta)
+        goal = best.objective(eta, beta)
         seen = branch.seen[-1] if branch.seen else None
         return State(
             trainer.iteration, eta, beta,
             batch=trainer.history[-1] if trainer.history else None,
             gold=seen.gold if seen else None,
             exact=branch.exact[k], exact_iteration=k, optimum=best,
-            regret=goal - objective(branch.exact[k], eta, beta),
-            regret_estimate=goal - objective(seen, eta, beta) if seen else None,
+            regret=goal - branch.exact[k].objective(eta, beta),
+            regret_estimate=goal - seen.objective(eta, beta) if seen else None,
             running=self.running, error=self.error,
         )  # fmt: skip
 
