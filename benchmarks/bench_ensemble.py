@@ -1,4 +1,4 @@
-"""Time E runs of review world together against one by one: `rlhf_lab.ensemble`. One torch thread.
+"""Time E runs of review world together against one by one: `grids.ensemble`. One torch thread.
 
     python3 course.py bench ensemble [--device cuda] [--batches 8,128] [--runs 8,64]
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from rlhf_lab import PPOConfig, Trainer, load_world
-from rlhf_lab.ensemble import Ensemble
+from rlhf_lab.grids.ensemble import Ensemble
 
 WARM_UP = 3  # iterations that are not counted
 

@@ -17,14 +17,14 @@ from rlhf_lab.collapse import (
     top_share,
 )
 from rlhf_lab.config import PPOConfig
-from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.entropies import entropy, entropy_bonus
 from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead
 from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
 from rlhf_lab.ppo import gae, policy_loss, value_loss
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController, Rewards, compute_rewards
 from rlhf_lab.sampling import sample
-from rlhf_lab.train import NonFiniteError, StepStats, Trainer, train
+from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer, train
 from rlhf_lab.world import World, build_world, load_world
 
 __version__ = "0.1.0"

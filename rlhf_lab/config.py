@@ -25,7 +25,7 @@ class PPOConfig:
     eta: float = _setting(0.1, "η, weight of the KL penalty in the reward (elsewhere often β)")
     beta: float = _setting(0.0, "β, weight of the entropy bonus in the loss")
     kl_mode: KLMode = _setting("kl", "penalty per token: kl, abs, mse or full; see rlhf_lab.kl")
-    target_kl: float | None = _setting(None, "nats per response that η is adapted to reach")
+    kl_target: float | None = _setting(None, "nats per response that η is adapted to reach")
     horizon: float = _setting(10_000, "speed of that adaptation, in responses")
     iterations: int = _setting(200, "rollouts, each followed by an update")
     batch_size: int = _setting(128, "responses per iteration, shared among the prompts")
@@ -37,9 +37,9 @@ class PPOConfig:
     adam_eps: float = _setting(1e-5, "Adam's ε; OpenAI's PPO uses 1e-5, TRL torch's 1e-8")
     gamma: float = _setting(1.0, "discount γ; a reward at the end wants 1")
     lam: float = _setting(0.95, "λ of GAE")
-    clip: float = _setting(0.2, "PPO's clip of the ratio")
-    value_clip: float = _setting(0.2, "clip of the value head's prediction, in units of score")
-    value_coef: float = _setting(0.1, "weight of the value loss")
+    cliprange: float = _setting(0.2, "PPO's clip of the ratio")
+    cliprange_value: float = _setting(0.2, "clip of the value head's prediction, in units of score")
+    vf_coef: float = _setting(0.1, "weight of the value loss")
     seed: int = _setting(0, "of the generator that draws every response")
     device: str = _setting("cpu", "cpu or cuda")
     dtype: Literal["float32", "float64"] = _setting(
@@ -49,7 +49,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # NumPy's numbers become Python's
             value = getattr(self, field.name)
-            if field.type is float or (field.name == "target_kl" and value is not None):
+            if field.type is float or (field.name == "kl_target" and value is not None):
                 value = require_coefficient(field.name, value)
                 object.__setattr__(self, field.name, value)
         for name, least in _LEAST.items():
@@ -67,19 +67,19 @@ class PPOConfig:
         for name, allowed in {"kl_mode": get_args(KLMode), "dtype": ("float32", "float64")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if self.target_kl is not None:
-            self._check_adaptation(self.target_kl)
+        if self.kl_target is not None:
+            self._check_adaptation(self.kl_target)
 
-    def _check_adaptation(self, target_kl: float) -> None:
+    def _check_adaptation(self, kl_target: float) -> None:
         """As `AdaptiveKLController` would, but in the names of the settings."""
         for name, value in {
-            "target_kl": target_kl,
+            "kl_target": kl_target,
             "eta": self.eta,
             "horizon": self.horizon,
         }.items():
             if value == 0:
                 raise ValueError(
-                    f"{name} must be > 0 where target_kl is set: η moves by factors, from eta on"
+                    f"{name} must be > 0 where kl_target is set: η moves by factors, from eta on"
                 )
         least = AdaptiveKLController.MAX_ERROR * self.batch_size
         if self.horizon <= least:
@@ -99,7 +99,7 @@ class PPOConfig:
 
 
 def kl_controller(config: PPOConfig) -> FixedKLController | AdaptiveKLController:
-    """The controller that holds η: fixed, or adaptive if `target_kl` is set."""
-    if config.target_kl is None:
+    """The controller that holds η: fixed, or adaptive if `kl_target` is set."""
+    if config.kl_target is None:
         return FixedKLController(config.eta)
-    return AdaptiveKLController(config.eta, config.target_kl, config.horizon)
+    return AdaptiveKLController(config.eta, config.kl_target, config.horizon)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.rollout import Task
-from rlhf_lab.train import StepStats, Trainer
+from rlhf_lab.trainer import StepStats, Trainer
 
 FORMAT = "1"
 

@@ -52,7 +52,7 @@ class WorldTables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
-    """π_SFT and a reward model for review world; a `rlhf_lab.train.Task`.
+    """π_SFT and a reward model for review world; a `rlhf_lab.trainer.Task`.
 
     >>> world = load_world()
     >>> len(world.tables("food").scores)

@@ -1,6 +1,8 @@
 """The layers hold: who may import whom, and what the package never does, read from its source."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 import typing
@@ -19,45 +21,51 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-# What each module may import of the package, low layers first. `ui` stands for the folder.
+# What each module may import of the package, low layers first. `grids`, `ui`, `lessons` and
+# `exercises` stand for the folders. The six words are those of the README's table.
 MAY_IMPORT = {
     "_checks": "",
-    "adam": "",
-    "kl": "_checks",
+    # mathematics
     "masking": "_checks",
+    "kl": "_checks",
+    "entropies": "_checks masking kl",
+    "rewards": "_checks masking kl",
+    "ppo": "_checks masking kl",
+    "collapse": "_checks masking kl",
+    # exact
     "exact": "_checks",
+    "gradients": "_checks exact kl",
+    "best_of_n": "_checks exact",
+    # model
     "unembed": "",
     "gpt2": "unembed",
-    "language": "",
-    "plots": "",
-    "collapse": "_checks masking kl",
-    "entropy": "_checks masking kl",
-    "ppo": "_checks masking kl",
-    "rewards": "_checks masking kl",
-    "best_of_n": "_checks exact",
-    "gradients": "_checks exact kl",
     "sampling": "gpt2 masking unembed",
     "tree": "gpt2",
     "pretrain": "gpt2 masking",
+    # review world
+    "language": "",
+    "world": "exact gpt2 language pretrain sampling tree",
+    # training
+    "adam": "",
     "config": "_checks kl rewards",
     "rollout": "config gpt2 kl masking ppo rewards sampling",
-    "train": "_checks adam collapse config entropy gpt2 masking ppo rollout unembed",
-    "world": "exact gpt2 language pretrain sampling tree",
+    "trainer": "_checks adam collapse config entropies gpt2 masking ppo rollout unembed",
+    "runs": "_checks config exact gpt2 rollout trainer world",
     "report": "collapse exact gpt2 language rollout world",
-    "runs": "_checks config exact gpt2 rollout train world",
-    "stacked": "gpt2",
-    "ensemble": "adam collapse config gpt2 kl masking ppo rollout sampling stacked train unembed",
-    "workers": "",
-    "sweep": "config ensemble gpt2 report train workers world",
+    # grids
+    "grids": "adam collapse config gpt2 kl masking ppo report rollout sampling trainer unembed "
+    "world",
+    # what stands on top
     "doctor": "world",
-    "__init__": "collapse config entropy gpt2 kl masking ppo rewards sampling train world",
-    "ui": "collapse config entropy exact gpt2 gradients kl language masking plots ppo report "
-    "rewards rollout runs sampling train tree world",
-    "lessons": "best_of_n collapse config entropy exact gpt2 gradients kl language masking plots "
-    "ppo pretrain report rewards rollout runs sampling sweep train tree world",
-    "exercises": "best_of_n collapse config entropy exact gpt2 gradients kl language lessons "
-    "masking ppo pretrain report rewards rollout sampling train tree world",
-    "__main__": "config doctor report runs sweep train world",
+    "plots": "",
+    "__init__": "collapse config entropies gpt2 kl masking ppo rewards sampling trainer world",
+    "ui": "collapse config entropies exact gpt2 gradients kl language masking plots ppo report "
+    "rewards rollout runs sampling trainer tree world",
+    "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
+    "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
+    "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
+    "masking ppo pretrain report rewards rollout sampling trainer tree world",
+    "__main__": "config doctor grids report runs trainer world",
 }
 BASICS = {"torch", "safetensors", *sys.stdlib_module_names}
 ALSO = {
@@ -72,7 +80,7 @@ MAX_LINES, MAX_BODY = 250, 40
 LONG = {
     "gpt2": "the whole model in one sitting",
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
-    "train": "the loop with all it keeps: step, losses, statistics, state",
+    "trainer": "the loop with all it keeps: step, losses, statistics, state",
 }
 """Longer files, each with its reason."""
 GLOBAL_SEEDS = {"manual_seed", "manual_seed_all", "seed", "set_rng_state"}
@@ -134,7 +142,7 @@ def test_a_module_imports_only_what_lies_below_it(module):
 def test_the_table_itself_has_no_circle():
     graph = {name: allowed.split() for name, allowed in MAY_IMPORT.items()}
     order = list(TopologicalSorter(graph).static_order())
-    assert order.index("__main__") > order.index("train") > order.index("_checks")
+    assert order.index("__main__") > order.index("trainer") > order.index("_checks")
     assert {name for names in graph.values() for name in names} <= set(graph)
 
 
@@ -201,6 +209,16 @@ def test_every_public_name_exists_and_is_documented(name):
     if typing.get_origin(thing) is None:  # an alias such as KLMode cannot have a docstring
         assert thing.__doc__
         assert not thing.__doc__.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_name_hides_a_module(module):
+    """After `import rlhf_lab`, `import rlhf_lab.kl as x` must give the module, never a function."""
+    package, _, name = module.removesuffix(".__init__").rpartition(".")
+    if name != "__init__":
+        home = importlib.import_module(".".join(filter(None, ["rlhf_lab", package])))
+        importlib.import_module(f"{home.__name__}.{name}")
+        assert inspect.ismodule(getattr(home, name))
 
 
 def test_all_names_every_import_of_the_package():

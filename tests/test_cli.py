@@ -79,7 +79,7 @@ def test_a_place_that_cannot_be_written_to_ends_with_2_before_anything_is_run(tm
     file = tmp_path / "file"
     file.touch()
     assert train("--iterations", 1, "--out", file / "x") == 2
-    with patch("rlhf_lab.sweep.run_one", side_effect=AssertionError):
+    with patch("rlhf_lab.grids.sweep.run_one", side_effect=AssertionError):
         assert cli.main(["sweep", "--out", str(file / "x.csv")]) == 2
         assert cli.main(["sweep", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("rlhf_lab: ") == 3

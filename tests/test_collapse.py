@@ -18,7 +18,7 @@ from rlhf_lab.collapse import (
     expected_distinct,
     top_share,
 )
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 
 NAN, INF = float("nan"), float("inf")
 

@@ -19,10 +19,10 @@ from rlhf_lab import PPOConfig
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"minibatches": 200}, "leave some empty"),
         ({"dtype": "float16"}, "dtype must be one of"),
-        ({"target_kl": 0.0}, "target_kl must be > 0"),
-        ({"target_kl": -1.0}, "target_kl must be a finite number >= 0"),
-        ({"eta": 0.0, "target_kl": 1.0}, "eta must be > 0 where target_kl is set"),
-        ({"target_kl": 1.0, "horizon": 25}, "horizon 25 is too small for batch_size 128.* 25.6"),
+        ({"kl_target": 0.0}, "kl_target must be > 0"),
+        ({"kl_target": -1.0}, "kl_target must be a finite number >= 0"),
+        ({"eta": 0.0, "kl_target": 1.0}, "eta must be > 0 where kl_target is set"),
+        ({"kl_target": 1.0, "horizon": 25}, "horizon 25 is too small for batch_size 128.* 25.6"),
         ({"seed": 1.5}, "seed must be a whole number >= 0"),
         ({"seed": 2**63}, "seed must be a whole number >= 0"),
         ({"lr": "fast"}, "could not convert"),
@@ -35,9 +35,9 @@ def test_impossible_or_misspelt_settings_are_refused(setting, message):
 
 
 def test_numbers_of_numpy_and_text_become_pythons():
-    config = PPOConfig(beta=np.float32(0.5), eta=np.float64(0.1), lr="1e-3", target_kl=np.int64(6))
+    config = PPOConfig(beta=np.float32(0.5), eta=np.float64(0.1), lr="1e-3", kl_target=np.int64(6))
     assert type(PPOConfig(seed=np.int64(3)).seed) is int
-    values = config.beta, config.eta, config.lr, config.target_kl
+    values = config.beta, config.eta, config.lr, config.kl_target
     assert [(type(value), value) for value in values] == [
         (float, value) for value in (0.5, 0.1, 0.001, 6.0)
     ]

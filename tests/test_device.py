@@ -13,11 +13,11 @@ import torch
 
 from rlhf_lab import PPOConfig, exact, load_world, runs
 from rlhf_lab import __main__ as cli
-from rlhf_lab.entropy import entropy_bonus
+from rlhf_lab.entropies import entropy_bonus
 from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache
+from rlhf_lab.grids.sweep import run_one, run_together
 from rlhf_lab.sampling import sample
-from rlhf_lab.sweep import run_one, run_together
-from rlhf_lab.train import Trainer, train
+from rlhf_lab.trainer import Trainer, train
 from rlhf_lab.ui.cockpit import Cockpit
 
 far_process = far.process
@@ -56,7 +56,7 @@ def trained(config: PPOConfig) -> list[tuple[float, ...]]:
         {},
         {"kl_mode": "full", "minibatches": 3},
         {"kl_mode": "abs", "beta": 0.1},
-        {"target_kl": 1.0, "gamma": 0.9, "lam": 0.5},
+        {"kl_target": 1.0, "gamma": 0.9, "lam": 0.5},
     ],
     ids=str,
 )

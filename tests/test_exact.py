@@ -9,7 +9,7 @@ from golden import normal, random_logprobs
 from torch.testing import assert_close
 
 from rlhf_lab import exact, language
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 from rlhf_lab.kl import exact_kl
 from rlhf_lab.world import load_world
 

@@ -8,7 +8,7 @@ import torch
 from golden import CASES, USED, assert_agrees, load, trl_variance, trl_whiten, use
 from torch.testing import assert_close
 
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 from rlhf_lab.kl import kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten
 from rlhf_lab.ppo import gae, policy_loss, value_loss

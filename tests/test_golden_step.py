@@ -13,7 +13,7 @@ from golden import Case, assert_agrees, load, use
 from torch import Tensor
 from torch.testing import assert_close
 
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten
 from rlhf_lab.ppo import gae, policy_loss, value_loss

@@ -8,7 +8,7 @@ from golden import normal
 from test_exact import close, coefficients, random_language, random_tree, shapes
 
 from rlhf_lab import exact, gradients, masking, ppo, rewards
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 from rlhf_lab.exact import sequence_logprobs as along_path  # sums any tables along each response
 from rlhf_lab.kl import exact_kl, k1, k2, k3
 

@@ -10,11 +10,11 @@ from matplotlib.text import Text
 from nbformat import read
 
 from rlhf_lab import load_world, plots
+from rlhf_lab.grids.sweep import Outcome, grid, read_outcomes, run_one, sweep
 from rlhf_lab.lessons import phase_diagram as phase
 from rlhf_lab.lessons.phase_diagram import SHIPPED, Mark
 from rlhf_lab.report import average, metrics, optimum_logprobs
-from rlhf_lab.sweep import Outcome, grid, read_outcomes, run_one, sweep
-from rlhf_lab.ui.landscape import BETA_POSITIONS, ETA_POSITIONS, REGIONS, optima, region
+from rlhf_lab.ui.optima import BETA_POSITIONS, ETA_POSITIONS, REGIONS, optima, region
 
 ETAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 BETAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)

@@ -9,7 +9,7 @@ from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.lessons import ppo_loop as loop
 from rlhf_lab.lessons.ppo_loop import Run
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
-from rlhf_lab.train import StepStats
+from rlhf_lab.trainer import StepStats
 
 
 def stats(**changed):

@@ -146,7 +146,7 @@ def test_one_drag_of_a_slider_is_one_move(cockpit):
 
 
 def test_an_eta_that_moves_by_itself_is_no_move_of_a_slider(world):
-    cockpit = Cockpit(world, dataclasses.replace(SMALL, target_kl=0.01, horizon=50))
+    cockpit = Cockpit(world, dataclasses.replace(SMALL, kl_target=0.01, horizon=50))
     cockpit.run(3)
     assert len({stats.eta for stats in cockpit.trainer.history}) == 3
     assert cockpit._engine.view().moves == []

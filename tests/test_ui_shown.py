@@ -15,7 +15,7 @@ from rlhf_lab.ui import cockpit_words, explorer_words
 from rlhf_lab.ui.branch import Said as Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
 from rlhf_lab.ui.explorer_panels import Frontier, Map
-from rlhf_lab.ui.landscape import (
+from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
     REGIONS,

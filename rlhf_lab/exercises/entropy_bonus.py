@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab import exact
-from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.entropies import entropy, entropy_bonus
 from rlhf_lab.exercises.entropy_bonus_choices import ALONE, SAMPLED
 from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
 

@@ -13,7 +13,7 @@ from rlhf_lab import plots
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.report import Metrics, metrics, policy_logprobs
 from rlhf_lab.rollout import Rollout
-from rlhf_lab.train import Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World
 
 STYLES = (

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from rlhf_lab import plots
 from rlhf_lab.config import PPOConfig
-from rlhf_lab.entropy import entropy
+from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
-from rlhf_lab.train import Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World
 
 SUBSTEPS = 200

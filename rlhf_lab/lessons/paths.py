@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlhf_lab import exact
 from rlhf_lab.report import optimum_at
-from rlhf_lab.train import Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World, WorldTables, response_text
 
 

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from rlhf_lab import exact, language, plots
+from rlhf_lab.grids.sweep import COLUMNS, Outcome, read_outcomes
 from rlhf_lab.report import Metrics, metrics
-from rlhf_lab.sweep import COLUMNS, Outcome, read_outcomes
 from rlhf_lab.world import World
 
 SHIPPED = Path(__file__).with_name("phase_diagram.csv")

@@ -17,7 +17,7 @@ from rlhf_lab.masking import masked_whiten
 from rlhf_lab.ppo import Advantages, gae, policy_loss, returns_to_go
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.rewards import compute_rewards
-from rlhf_lab.train import StepStats, Trainer
+from rlhf_lab.trainer import StepStats, Trainer
 from rlhf_lab.world import World
 
 FRONTIER = tuple(300 / 1.25**k for k in range(40))  # from η = 300, which is π_SFT, to 0.05

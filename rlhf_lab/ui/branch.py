@@ -14,7 +14,7 @@ from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS, decode
 from rlhf_lab.report import Metrics
-from rlhf_lab.train import Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.tree import join, logits_parts
 from rlhf_lab.world import World
 
@@ -117,7 +117,7 @@ class Branch:
 
         A slider pulled over several positions makes one move, where it came to rest.
         """
-        if self.trainer.config.target_kl is not None:
+        if self.trainer.config.kl_target is not None:
             return []  # η moves by itself all the time
         found: list[tuple[int, str, str]] = []
         for before, now in zip(self.trainer.history, self.trainer.history[1:], strict=False):

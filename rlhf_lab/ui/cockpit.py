@@ -13,14 +13,14 @@ from IPython.display import Image
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS
-from rlhf_lab.train import Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.ui import cockpit_words as words
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.controls import Controls, put
 from rlhf_lab.ui.dashboard import Dashboard, frontier
 from rlhf_lab.ui.engine import Engine, State
+from rlhf_lab.ui.image import show
 from rlhf_lab.ui.runner import Job, wait
-from rlhf_lab.ui.show import show
 from rlhf_lab.world import World
 
 PANELS = ("curves", "landscape", "regret", "samples")

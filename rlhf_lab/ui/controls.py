@@ -7,7 +7,7 @@ import ipywidgets as widgets
 
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.kl import KLMode
-from rlhf_lab.ui.landscape import BETAS, ETAS
+from rlhf_lab.ui.optima import BETAS, ETAS
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 

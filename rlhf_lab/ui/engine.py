@@ -11,7 +11,7 @@ from rlhf_lab import report, runs
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.report import Metrics
-from rlhf_lab.train import NonFiniteError, StepStats
+from rlhf_lab.trainer import NonFiniteError, StepStats
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.cockpit_panels import View
 from rlhf_lab.ui.runner import Budget, Job, Runner, wait

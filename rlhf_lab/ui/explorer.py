@@ -15,7 +15,7 @@ from rlhf_lab.language import PROMPTS
 from rlhf_lab.ui.explorer_marks import marks
 from rlhf_lab.ui.explorer_panels import PANELS, Panel, check_panels, new_panels
 from rlhf_lab.ui.explorer_words import STYLE, alt, table, words
-from rlhf_lab.ui.landscape import (
+from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
     SCORES,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rlhf_lab import plots
-from rlhf_lab.ui.landscape import (
+from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
     REGIONS,

@@ -8,7 +8,7 @@ import math
 
 from rlhf_lab.collapse import effective_responses
 from rlhf_lab.plots import RED, REGION_COLOURS, SKY
-from rlhf_lab.ui.landscape import DRAWS, REGIONS, ROWS, Said, State
+from rlhf_lab.ui.optima import DRAWS, REGIONS, ROWS, Said, State
 
 _MEANINGS = {
     "useful": "careful readers like it, and it has more than one thing to say",

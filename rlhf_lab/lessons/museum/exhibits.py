@@ -15,7 +15,7 @@ PLAIN = Settings()
 IN_LOSS = Settings(eta=0.0, loss_eta=1.0)
 """A trainer that keeps its KL penalty in the loss; 1 in units of whitened advantages."""
 WITH_BONUS = Settings(beta=0.5)
-ADAPTIVE = Settings(target_kl=1.5)
+ADAPTIVE = Settings(kl_target=1.5)
 
 
 @dataclasses.dataclass(frozen=True)

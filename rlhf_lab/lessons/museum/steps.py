@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab.entropy import entropy_bonus
+from rlhf_lab.entropies import entropy_bonus
 from rlhf_lab.kl import k1, k2
 from rlhf_lab.lessons.museum.language import END, NEXT, T
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask

@@ -26,7 +26,7 @@ class Settings:
     beta: float = 0.0
     loss_eta: float = 0.0
     """η of a trainer that keeps its penalty in the loss; then `eta` is 0."""
-    target_kl: float | None = None
+    kl_target: float | None = None
     """Nats per response that an adaptive η aims at."""
     iterations: int = 40
     batch: int = 256
@@ -117,8 +117,8 @@ def run(steps: Steps = CLEAN, settings: Settings | None = None) -> list[Record]:
             optimizer.step()
         records.append(measure(before, batch, parts, eta))
         ref = steps.next_reference(ref, policy.detach().clone())
-        if s.target_kl is not None:
-            eta = steps.next_eta(eta, batch.kls, batch.mask, s.target_kl)
+        if s.kl_target is not None:
+            eta = steps.next_eta(eta, batch.kls, batch.mask, s.kl_target)
     return records
 
 

@@ -6,7 +6,7 @@ A test holds each to exactly one changed line. Read `steps` first; here the line
 import torch
 from torch import Tensor
 
-from rlhf_lab.entropy import entropy_bonus
+from rlhf_lab.entropies import entropy_bonus
 from rlhf_lab.kl import k1, k2, k3
 from rlhf_lab.lessons.museum.language import END, NEXT, T
 from rlhf_lab.lessons.museum.steps import Batch, Parts, dropout

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rlhf_lab.config import PPOConfig
-from rlhf_lab.ensemble import Ensemble, shared_settings
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.grids.ensemble import Ensemble, shared_settings
+from rlhf_lab.grids.workers import in_executor, in_processes
 from rlhf_lab.report import metrics, optimum_logprobs, policy_logprobs
-from rlhf_lab.train import NonFiniteError, StepStats, Trainer
-from rlhf_lab.workers import in_executor, in_processes
+from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer
 from rlhf_lab.world import World, load_world
 
 

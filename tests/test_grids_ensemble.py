@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlhf_lab import NonFiniteError, PPOConfig, Trainer, load_world, masking, ppo
-from rlhf_lab.ensemble import Ensemble
 from rlhf_lab.gpt2 import GPT2, GPT2Config
+from rlhf_lab.grids.ensemble import Ensemble
 
 OWN = [(0.0, 0.0, 0), (0.3, 0.2, 1), (1.0, 0.0, 2)]
 """η, β and seed of three runs."""
@@ -87,7 +87,7 @@ def both(task, configs, iterations):
         {"kl_mode": "mse"},
         {"kl_mode": "full"},
         {"minibatches": 3, "epochs": 2},
-        {"minibatches": 5, "gamma": 0.9, "lam": 0.5, "clip": 0.01, "value_clip": 0.01},
+        {"minibatches": 5, "gamma": 0.9, "lam": 0.5, "cliprange": 0.01, "cliprange_value": 0.05},
         {"batch_size": 2, "minibatches": 2},
     ],
     ids=str,
@@ -114,7 +114,7 @@ def test_one_run_alone_is_an_ensemble_too(world):
 
 def test_each_run_adapts_its_own_eta(world):
     own = [(0.2, 0.0, 0), (0.5, 0.0, 1)]
-    ensemble, trainers = both(world, settings(own, target_kl=0.05, horizon=50), 6)
+    ensemble, trainers = both(world, settings(own, kl_target=0.05, horizon=50), 6)
     etas = [controller.value for controller in ensemble.controllers]
     assert etas == pytest.approx([trainer.eta for trainer in trainers])
     assert etas != pytest.approx([0.2, 0.5], abs=0.01)

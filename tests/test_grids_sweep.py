@@ -12,8 +12,8 @@ from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import ScalarHead
+from rlhf_lab.grids.sweep import Failure, Outcome, grid, read_outcomes, run_group, run_one, sweep
 from rlhf_lab.report import compare
-from rlhf_lab.sweep import Failure, Outcome, grid, read_outcomes, run_group, run_one, sweep
 from rlhf_lab.world import World
 
 GRID = grid([0.0, 0.3], [0.0], [0, 1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical
 from torch.testing import assert_close
 
-from rlhf_lab.entropy import entropy, entropy_bonus
+from rlhf_lab.entropies import entropy, entropy_bonus
 from rlhf_lab.kl import exact_kl
 
 NAN, INF = float("nan"), float("inf")

@@ -6,9 +6,9 @@ import time
 
 import pytest
 from distributed import Client, LocalCluster
-from test_sweep import all_well
+from test_grids_sweep import all_well
 
-from rlhf_lab.sweep import Outcome, grid, read_outcomes, sweep
+from rlhf_lab.grids.sweep import Outcome, grid, read_outcomes, sweep
 
 
 def slowly(configs):

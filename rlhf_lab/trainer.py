@@ -11,7 +11,7 @@ from rlhf_lab._checks import require_coefficient
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
-from rlhf_lab.entropy import entropy_bonus
+from rlhf_lab.entropies import entropy_bonus
 from rlhf_lab.gpt2 import ScalarHead
 from rlhf_lab.masking import masked_sum
 from rlhf_lab.ppo import policy_loss, value_loss
@@ -95,8 +95,8 @@ class Trainer:
     @eta.setter
     def eta(self, value: float) -> None:
         value = require_coefficient("eta (η)", value)
-        if value == 0 and self.config.target_kl is not None:
-            raise ValueError("eta must be > 0 while target_kl adapts it: no factor moves it from 0")
+        if value == 0 and self.config.kl_target is not None:
+            raise ValueError("eta must be > 0 while kl_target adapts it: no factor moves it from 0")
         self.controller.value = value
 
     @property
@@ -125,7 +125,7 @@ class Trainer:
             )  # fmt: skip
             losses = self._update(rollout)
             stats = self._stats(rollout, losses)
-            if self.config.target_kl is not None:
+            if self.config.kl_target is not None:
                 penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
                 self.controller.update(penalty, len(rollout.scores))
             self.rollout = rollout
@@ -161,7 +161,7 @@ class Trainer:
         return means.mean(dim=0)
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """The loss of some rows: clipped policy loss + value_coef · value loss − β·H."""
+        """The loss of some rows: clipped policy loss + vf_coef · value loss − β·H."""
         hidden = response_states(self.policy, rollout.tokens, self.task.response_length)
         if self.beta:  # the entropy asks about every token, log π about the chosen ones only
             logits = self.policy.logits(hidden)  # (B, T, V)
@@ -169,16 +169,16 @@ class Trainer:
         else:
             logprobs = self.policy.logprobs(hidden, rollout.responses)
         policy = policy_loss(
-            logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.clip
+            logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.cliprange
         )
         value = value_loss(
             self.value_head(hidden),
             rollout.values,
             rollout.returns,
             rollout.mask,
-            clip=self.config.value_clip,
+            clip=self.config.cliprange_value,
         )
-        loss = policy.loss + self.config.value_coef * value.loss
+        loss = policy.loss + self.config.vf_coef * value.loss
         if self.beta:
             try:
                 loss = loss + entropy_bonus(logits, rollout.mask, self.beta)

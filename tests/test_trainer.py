@@ -8,7 +8,7 @@ import torch
 from rlhf_lab import PPOConfig, Trainer, exact, language, load_world, train
 from rlhf_lab.gpt2 import GPT2, GPT2Config
 from rlhf_lab.rollout import collect, response_states
-from rlhf_lab.train import NonFiniteError
+from rlhf_lab.trainer import NonFiniteError
 from rlhf_lab.unembed import pick
 
 
@@ -125,7 +125,7 @@ def test_an_entropy_bonus_keeps_entropy_up(world):
 
 
 def test_adaptive_controller_moves_eta_towards_its_target(world):
-    config = PPOConfig(eta=0.2, target_kl=0.05, horizon=200, iterations=12, batch_size=32)
+    config = PPOConfig(eta=0.2, kl_target=0.05, horizon=200, iterations=12, batch_size=32)
     etas = [stats.eta for stats in train(world, config)]
     assert etas[1] < etas[0]  # KL starts at 0, below the target
     assert etas[-1] > min(etas)  # and has overshot it since
@@ -232,8 +232,8 @@ def test_there_are_as_many_gradient_steps_as_asked_for(world):
 
 
 def test_an_adapted_eta_cannot_be_put_to_0(world):
-    trainer = Trainer(world, PPOConfig(target_kl=1.0))
-    with pytest.raises(ValueError, match="eta must be > 0 while target_kl adapts it"):
+    trainer = Trainer(world, PPOConfig(kl_target=1.0))
+    with pytest.raises(ValueError, match="eta must be > 0 while kl_target adapts it"):
         trainer.eta = 0.0
     assert trainer.eta == 0.1
 

@@ -8,7 +8,7 @@ import torch
 from rlhf_lab import exact, load_world
 from rlhf_lab.collapse import expected_distinct
 from rlhf_lab.report import Metrics, optimum_at
-from rlhf_lab.ui.landscape import (
+from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     BETAS,
     ETA_POSITIONS,

@@ -1,6 +1,6 @@
 """Many runs as one: E policies, each with its own η, β and seed, trained by the same calls.
 
-What `rlhf_lab.train` does to a batch of B rows is done here to E · B, run after run. No two runs
+What `rlhf_lab.trainer` does to a batch of B rows is done here to E · B, run after run. No two runs
 share a weight, so the sum of E losses gives each its own gradient; and Adam is elementwise, so one
 optimiser over stacked weights is E optimisers. Each run draws from a CPU generator of its own, as
 its `Trainer` would have, and the two agree up to rounding.
@@ -22,13 +22,13 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.grids.stacked import StackedGPT2, stack_head
 from rlhf_lab.kl import k1, kl_penalty
 from rlhf_lab.masking import masked_sum, terminal_reward
 from rlhf_lab.ppo import gae, policy_terms, value_terms
 from rlhf_lab.rollout import Rollout, Task, beside_reference, prompts_in_turn
 from rlhf_lab.sampling import Sample, decode
-from rlhf_lab.stacked import StackedGPT2, stack_head
-from rlhf_lab.train import NonFiniteError, StepStats, Trainer
+from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer
 from rlhf_lab.unembed import pick
 
 
@@ -143,12 +143,12 @@ class Ensemble:
         logprobs = self.policies.logits(hidden).log_softmax(dim=-1)  # (E · B, T, V)
         chosen = pick(logprobs, rollout.responses)
         log_ratio = (chosen - rollout.logprobs).masked_fill(~mask, 0.0)
-        policy = policy_terms(log_ratio, rollout.advantages, config.clip)
+        policy = policy_terms(log_ratio, rollout.advantages, config.cliprange)
         values = self.value_heads(hidden)
-        value = value_terms(values, rollout.values, rollout.returns, config.value_clip)
+        value = value_terms(values, rollout.values, rollout.returns, config.cliprange_value)
         per_token = policy.loss, value.loss, policy.clip_fraction, policy.approx_kl
         parts = [_means(x, mask, E) for x in per_token]
-        loss = parts[0] + config.value_coef * parts[1]
+        loss = parts[0] + config.vf_coef * parts[1]
         if any(c.beta for c in self.configs):
             entropy = -(logprobs.exp() * logprobs).sum(dim=-1)  # (E · B, T)
             loss = loss - self.betas * _means(entropy, mask, E)
@@ -182,7 +182,7 @@ class Ensemble:
             )
         if run in self.errors:
             return self.errors[run]
-        if self.config.target_kl is not None:
+        if self.config.kl_target is not None:
             self.controllers[run].update(penalty, n)
         means = score, kl, entropy, reward, length
         return StepStats(self.iteration, eta, beta, *means, int(distinct), most / n, *losses)

@@ -1,0 +1,1 @@
+"""Many runs: as one batch (`stacked`, `ensemble`), in processes (`workers`), as grids (`sweep`)."""
