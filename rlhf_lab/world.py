@@ -15,10 +15,11 @@ from typing import ClassVar, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlhf_lab import exact, language
+from rlhf_lab.files import write_whole
 from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
 from rlhf_lab.pretrain import response_scores, train_reward_model, train_sft
 from rlhf_lab.sampling import Sample, sample
@@ -150,7 +151,8 @@ class World:
         directory = Path(directory)
         self.sft.save_pretrained(directory / "sft")
         self.reward_trunk.save_pretrained(directory / "reward")
-        save_file(self.reward_head.state_dict(), directory / "reward_head.safetensors")
+        head = {name: t.detach().cpu() for name, t in self.reward_head.state_dict().items()}
+        write_whole(directory / "reward_head.safetensors", save(head))
 
 
 def policy_tables(policy: GPT2, prompt: Tensor, depth: int) -> list[Tensor]:

@@ -25,6 +25,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 # `exercises` stand for the folders. The six words are those of the README's table.
 MAY_IMPORT = {
     "_checks": "",
+    "files": "",
+    "interrupts": "",
     # mathematics
     "masking": "_checks",
     "kl": "_checks",
@@ -38,36 +40,37 @@ MAY_IMPORT = {
     "best_of_n": "_checks exact",
     # model
     "unembed": "",
-    "gpt2": "unembed",
+    "gpt2": "files unembed",
     "sampling": "gpt2 masking unembed",
     "tree": "gpt2",
     "pretrain": "gpt2 masking",
     # review world
     "language": "",
-    "world": "exact gpt2 language pretrain sampling tree",
+    "world": "exact files gpt2 language pretrain sampling tree",
     # training
     "adam": "",
     "config": "_checks kl rewards",
-    "rollout": "config gpt2 kl masking ppo rewards sampling",
-    "trainer": "_checks adam collapse config entropies gpt2 masking ppo rollout unembed",
-    "runs": "_checks config exact gpt2 rollout trainer world",
+    "rollout": "_checks config gpt2 kl masking ppo rewards sampling",
+    "trainer": "_checks adam collapse config entropies gpt2 interrupts masking ppo rollout unembed",
+    "run_files": "gpt2 trainer",
+    "runs": "config files interrupts rollout run_files trainer",
     "report": "collapse exact gpt2 language rollout world",
     # grids
-    "grids": "adam collapse config gpt2 kl masking ppo report rollout sampling trainer unembed "
-    "world",
+    "grids": "_checks adam collapse config files gpt2 kl masking ppo report rollout sampling "
+    "trainer unembed world",
     # what stands on top
     "doctor": "world",
     "plots": "",
     "__init__": "collapse config entropies gpt2 kl masking ppo rewards sampling trainer world",
-    "ui": "collapse config entropies exact gpt2 gradients kl language masking plots ppo report "
-    "rewards rollout runs sampling trainer tree world",
+    "ui": "collapse config entropies exact files gpt2 gradients kl language masking plots ppo "
+    "report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
     "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
     "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
     "masking ppo pretrain report rewards rollout sampling trainer tree world",
-    "__main__": "config doctor grids report runs trainer world",
+    "__main__": "config doctor grids interrupts report runs trainer world",
 }
-BASICS = {"torch", "safetensors", *sys.stdlib_module_names}
+BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
     "plots": {"matplotlib", "numpy"},
     "ui": {"matplotlib", "numpy", "ipywidgets", "IPython", "PIL"},

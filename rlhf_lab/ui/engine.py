@@ -187,7 +187,7 @@ class Engine:
         )
 
     def save(self, folder: Path) -> None:
-        runs.keep(folder, self.branch.trainer)
+        runs.save_as(folder, self.branch.trainer)
         self._fresh(f"Saved {self.branch.trainer.iteration} iterations in {folder}.")
 
     def load(self, folder: Path) -> None:
