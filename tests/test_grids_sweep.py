@@ -1,8 +1,12 @@
 """A sweep loses nothing: results are on disk as they come, and only what is missing is run."""
 
 import functools
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +16,17 @@ from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import ScalarHead
-from rlhf_lab.grids.sweep import Failure, Outcome, grid, read_outcomes, run_group, run_one, sweep
+from rlhf_lab.grids.sweep import (
+    COLUMNS,
+    Failure,
+    Outcome,
+    add_outcomes,
+    grid,
+    read_outcomes,
+    run_group,
+    run_one,
+    sweep,
+)
 from rlhf_lab.report import compare
 from rlhf_lab.world import World
 
@@ -128,6 +142,7 @@ def test_a_line_that_a_crash_cut_off_is_run_again(file, threads):
     text = file.read_text("utf-8")
     file.write_text(text[:-20], "utf-8")
     assert len(read_outcomes(file)) == 3
+    assert file.read_text("utf-8") == text[:-20]  # reading changes nothing
     assert len(list(sweep(GRID, file, executor=threads, run=all_well))) == 1
     assert len(read_outcomes(file)) == 4
 
@@ -140,6 +155,125 @@ def test_an_empty_file_is_a_fresh_start(file, threads):
         == len(read_outcomes(file))
         == 4
     )
+
+
+@pytest.mark.parametrize("lost", [1, 20, 40, 10**9])
+def test_what_was_cut_off_stays_until_its_run_is_done_again(file, lost):
+    """Also a row that lacks nothing but its end: nobody can see that it is whole."""
+    add_outcomes(file, map(fake, GRID))
+    whole = file.read_text("utf-8")
+    row = whole.splitlines()[-1][:-lost]
+    kept = whole[: whole.rstrip("\n").rfind("\n") + 1]
+    file.write_text(kept + row, "utf-8")
+
+    add_outcomes(file, map(fake, grid([9.0], [0.0], [0])))
+    assert file.read_text("utf-8").endswith("\n" + row)
+    assert len(read_outcomes(file)) == 4
+
+    add_outcomes(file, [fake(GRID[-1])])
+    assert len(read_outcomes(file)) == 5
+    assert file.read_text("utf-8").endswith("\n")
+
+
+def add_many(file, seeds):
+    for seed in seeds:
+        add_outcomes(file, map(fake, grid([0.0], [0.0], [seed])))
+
+
+@pytest.mark.slow
+def test_two_writers_neither_lose_nor_double_a_row(file):
+    """Half of what each adds is what the other adds, too."""
+    file.parent.mkdir()
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=add_many, args=(file, range(first, first + 40))) for first in (0, 20)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert sorted(outcome.config.seed for outcome in read_outcomes(file)) == list(range(60))
+    assert len(file.read_text("utf-8").splitlines()) == 61
+
+
+def test_a_row_that_stands_twice_counts_once(file):
+    add_outcomes(file, map(fake, GRID))
+    text = file.read_text("utf-8")
+    file.write_text(text + text.splitlines()[1] + "\n", "utf-8")
+    assert len(read_outcomes(file)) == len(GRID)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *[("score", text) for text in ("abc", "", "=cmd|' /C calc'!A0", "nan", "inf", "1,2")],
+        *[("distinct", "1.5"), ("eta", "None"), ("eta", "-1"), ("seed", "x"), ("kl_mode", "k9")],
+        ("gold", "9" * 200_000),
+    ],
+)
+def test_a_value_that_no_run_has_is_named(file, column, value):
+    add_outcomes(file, map(fake, GRID))
+    lines = file.read_text("utf-8").splitlines()
+    row = dict(zip(COLUMNS, lines[2].split(","), strict=True)) | {column: value}
+    lines[2] = ",".join(row.values())
+    damaged = "\n".join(lines) + "\n"
+    file.write_text(damaged, "utf-8")
+    with pytest.raises(ValueError, match=r"results\.csv, line 3 is no result of a sweep"):
+        read_outcomes(file)
+    assert file.read_text("utf-8") == damaged
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"my": "only copy"}', b"\xff\xfe", b"eta,beta,x", b"notes\n"]
+)
+def test_no_file_of_the_user_is_changed(file, threads, content):
+    file.parent.mkdir()
+    file.write_bytes(content)
+    for use in (read_outcomes, lambda f: add_outcomes(f, [fake(GRID[0])])):
+        with pytest.raises(ValueError, match=r"results\.csv"):
+            use(file)
+    assert file.read_bytes() == content
+
+
+def sleeps(configs):
+    Path(os.environ["SWEEP_MARKER"], f"{os.getpid()}").touch()
+    time.sleep(600)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_when_the_sweep_is_killed(file, tmp_path):
+    code = (
+        "from test_grids_sweep import *\n"
+        "if __name__ == '__main__':\n"
+        f"    list(sweep(GRID, {str(file)!r}, run=sleeps))\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "SWEEP_MARKER": str(tmp_path), "PYTHONPATH": paths}
+    parent = subprocess.Popen([sys.executable, tmp_path / "script.py"], env=env)
+    try:
+        workers = wait_for(lambda: [p.name for p in tmp_path.iterdir() if p.name.isdigit()], 120)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not any(alive(worker) for worker in workers), 30)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return result
 
 
 @pytest.mark.parametrize("text", ["not,ours\n1,2\n", "\n"])

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from nbformat import read
 
 from rlhf_lab import load_world, plots
-from rlhf_lab.grids.sweep import Outcome, grid, read_outcomes, run_one, sweep
+from rlhf_lab.grids.sweep import Outcome, add_outcomes, grid, read_outcomes, run_one, sweep
 from rlhf_lab.lessons import phase_diagram as phase
 from rlhf_lab.lessons.phase_diagram import SHIPPED, Mark
 from rlhf_lab.report import average, metrics, optimum_logprobs
@@ -42,7 +42,7 @@ def fakes(configs):
 @pytest.fixture
 def shipped(tmp_path):
     file = tmp_path / "shipped.csv"
-    phase._write(file, [fake(config) for config in grid([0.1, 0.3], [0.0, 0.2], [0])])
+    add_outcomes(file, [fake(config) for config in grid([0.1, 0.3], [0.0, 0.2], [0])])
     return file
 
 
@@ -105,7 +105,7 @@ def test_newer_shipped_results_replace_older_ones(tmp_path, shipped):
     place = tmp_path / "mine.csv"
     mine = fake(*grid([7.0], [0.0], [0]))
     old = fake(*grid([0.3], [0.2], [0]))._replace(score=99.0)
-    phase._write(place, [old, mine])
+    add_outcomes(place, [old, mine])
     phase.own_results(place, shipped)
     assert read_outcomes(place) == [*read_outcomes(shipped), mine]
 

@@ -8,7 +8,6 @@ minutes, by (all in one line, from the folder of the course, after removing the 
     --out rlhf_lab/lessons/phase_diagram.csv
 """
 
-import csv
 import itertools
 import tempfile
 from collections import Counter
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from rlhf_lab import exact, language, plots
-from rlhf_lab.grids.sweep import COLUMNS, Outcome, read_outcomes
+from rlhf_lab.grids.sweep import add_outcomes, read_outcomes
 from rlhf_lab.report import Metrics, metrics
 from rlhf_lab.world import World
 
@@ -59,28 +58,14 @@ def own_results(place: str | Path, shipped: Path = SHIPPED) -> Path:
     Raises:
         ValueError: `place` is there, but holds something else; it is left alone.
     """
-    file = Path(place)
+    file, outcomes = Path(place), read_outcomes(shipped)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a", encoding="utf-8").close()
+        add_outcomes(file, outcomes, over=True)
     except OSError:
         file = Path(tempfile.mkdtemp(prefix="rlhf_lab_")) / file.name
-    held, outcomes = read_outcomes(file), read_outcomes(shipped)
-    known = {outcome.config for outcome in outcomes}
-    outcomes += [outcome for outcome in held if outcome.config not in known]
-    if outcomes != held:
-        _write(file, outcomes)
+        add_outcomes(file, outcomes, over=True)
     return file
-
-
-def _write(file: Path, outcomes: Sequence[Outcome]) -> None:
-    """All or nothing: another notebook may be reading."""
-    new = file.with_suffix(".new")
-    with new.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(outcome.row for outcome in outcomes)
-    new.replace(file)
 
 
 def average_regions(
