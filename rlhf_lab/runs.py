@@ -169,7 +169,7 @@ def repair(folder: str | Path) -> list[str]:
     with _writing(folder):
         for path, content in {
             folder / RECORDS: run_files.pack_records(checkpoint.history),
-            folder / CHECKPOINT: run_files.pack_checkpoint(checkpoint),
+            folder / CHECKPOINT: (folder / name).read_bytes(),
             folder / HEAD: run_files.pack_head(head),
         }.items():
             old = path.read_bytes() if path.exists() else None

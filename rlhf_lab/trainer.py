@@ -130,6 +130,7 @@ class Trainer:
             NonFiniteError: a loss or a weight is NaN or infinite.
         """
         with Interrupts() as interrupts:
+            gradients = torch.is_grad_enabled()
             self._goal = self.state(), self.rollout  # until this iteration is complete
             try:
                 with interrupts.allowed():
@@ -141,6 +142,7 @@ class Trainer:
                 self.rollout, self._goal = rollout, None
                 return stats
             except BaseException as error:
+                torch.set_grad_enabled(gradients)  # it may have come when no_grad was ending
                 self._reach_goal()
                 if isinstance(error, FloatingPointError):  # finite weights, overflowing logits
                     raise self._non_finite("log π of a sampled token") from error
@@ -269,11 +271,10 @@ class Trainer:
         if self._goal is None:
             return
         tensors, rollout = self._goal
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[name])
-                for key, value in self.optimizer.state[parameter].items():
-                    value.copy_(tensors[f"adam.{key}.{name}"])
+        for name, parameter in self.parameters.items():
+            parameter.detach().copy_(tensors[name])
+            for key, value in self.optimizer.state[parameter].items():
+                value.copy_(tensors[f"adam.{key}.{name}"])
         self.optimizer.zero_grad()
         self.generator.set_state(tensors["generator"].cpu())
         iteration, self.eta, self.beta = tensors["progress"].tolist()
@@ -318,7 +319,7 @@ def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:
 def _usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a device without numbers, as "meta", fails here
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'device {name!r} cannot be used ({str(error).splitlines()[0]}); use "cpu", or "cuda" '
