@@ -23,6 +23,7 @@ from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
 from rlhf_lab.ppo import gae, policy_loss, value_loss
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController, Rewards, compute_rewards
+from rlhf_lab.rollout import Task
 from rlhf_lab.sampling import sample
 from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer, train
 from rlhf_lab.world import World, build_world, load_world
@@ -46,6 +47,7 @@ __all__ = [
     "Rewards",
     "ScalarHead",
     "StepStats",
+    "Task",
     "Trainer",
     "World",
     "build_world",

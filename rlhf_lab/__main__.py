@@ -17,7 +17,8 @@ from rlhf_lab import report, runs
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.doctor import diagnose
 from rlhf_lab.doctor import report as doctor_report
-from rlhf_lab.grids.sweep import Failure, grid, read_outcomes, sweep
+from rlhf_lab.grids.results import read_outcomes
+from rlhf_lab.grids.sweep import Failure, grid, sweep
 from rlhf_lab.trainer import NonFiniteError, Trainer
 from rlhf_lab.world import World, load_world
 

@@ -53,7 +53,7 @@ class WorldTables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
-    """π_SFT and a reward model for review world; a `rlhf_lab.trainer.Task`.
+    """π_SFT and a reward model for review world; a `rlhf_lab.Task`.
 
     >>> world = load_world()
     >>> len(world.tables("food").scores)

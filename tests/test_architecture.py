@@ -61,7 +61,8 @@ MAY_IMPORT = {
     # what stands on top
     "doctor": "world",
     "plots": "",
-    "__init__": "collapse config entropies gpt2 kl masking ppo rewards sampling trainer world",
+    "__init__": "collapse config entropies gpt2 kl masking ppo rewards rollout sampling trainer "
+    "world",
     "ui": "collapse config entropies exact files gpt2 gradients kl language masking plots ppo "
     "report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
@@ -83,6 +84,7 @@ MAX_LINES, MAX_BODY = 250, 40
 LONG = {
     "gpt2": "the whole model in one sitting",
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
+    "runs": "all that can happen to a run folder, from its creation to its repair",
     "trainer": "the loop with all it keeps: step, losses, statistics, state",
 }
 """Longer files, each with its reason."""

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from rlhf_lab import exact, language, plots
-from rlhf_lab.grids.sweep import add_outcomes, read_outcomes
+from rlhf_lab.grids.results import add_outcomes, read_outcomes
 from rlhf_lab.report import Metrics, metrics
 from rlhf_lab.world import World
 
