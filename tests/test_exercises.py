@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import alternatives
 import pytest
 import torch
 
@@ -37,8 +38,7 @@ def test_every_mistake_is_answered_by_its_own_message(exercise, mistake):
 
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_name)
 def test_two_correct_solutions_pass(exercise):
-    assert exercise.reference.__code__ is not exercise.alternative.__code__
-    for attempt in (exercise.reference, exercise.alternative):
+    for attempt in (exercise.reference, getattr(alternatives, exercise.name)):
         assert check(attempt, exercise.name).status == "right"
 
 
@@ -53,7 +53,8 @@ def in_float32(output):
 
 @pytest.mark.parametrize("exercise", [e for e in FUNCTIONS if e.run is Exercise.run], ids=by_name)
 def test_a_correct_solution_passes_in_float32(exercise):
-    verdict = check(lambda *inputs: in_float32(exercise.alternative(*inputs)), exercise.name)
+    solution = getattr(alternatives, exercise.name)
+    verdict = check(lambda *inputs: in_float32(solution(*inputs)), exercise.name)
     assert verdict.status == "right"
 
 
@@ -112,7 +113,7 @@ def test_names_are_unique():
 
 DOUBLE = Exercise(
     name="double", section="nowhere", minutes=1,
-    reference=lambda x: 2 * x, alternative=lambda x: x + x,
+    reference=lambda x: 2 * x,
     cases=(Case("two numbers", (torch.tensor([1.0, -2.0], dtype=torch.float64),), (0,)),),
     mistakes=(
         Mistake("square", 1, lambda x: x**2, "You squared it.", "Twice what?"),

@@ -36,23 +36,11 @@ def _gap_case(name: str, *extra: float) -> Case:
     return Case(name, (rewards, _SCORES, _LOG_RATIOS, _MASK, _ETA))
 
 
-def _reward_gap(
-    rewards: Tensor, scores: Tensor, log_ratios: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    largest = torch.tensor(0.0, dtype=rewards.dtype)
-    for row in range(len(scores)):
-        paid = rewards[row][mask[row].bool()].sum()
-        gap = paid - scores[row] + eta * log_ratios[row]
-        largest = torch.maximum(largest, gap.abs())
-    return largest
-
-
 _GAP = Exercise(
     name="reward_gap",
     section="10_bug_museum: What would have caught it",
     minutes=7,
     reference=reward_gap,
-    alternative=_reward_gap,
     cases=(
         _gap_case("a correct trainer's rewards", 0.0, 0.0, 0.0),
         _gap_case("a batch whose errors cancel", 0.8, -0.5, -0.3),
@@ -113,17 +101,11 @@ _GAP = Exercise(
 )
 
 
-def _loss_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    d = (logprobs - ref_logprobs)[mask]
-    return (d * d).sum() / (2 * len(d))
-
-
 _PENALTY = Exercise(
     name="loss_penalty",
     section="10_bug_museum: Mend the line",
     minutes=6,
     reference=loss_penalty,
-    alternative=_loss_penalty,
     cases=(
         Case("three responses of different length", (_LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
         Case("a policy far from its reference", (2 * _LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
@@ -187,12 +169,6 @@ def _moved(eta: float, error: float) -> float:
     return eta * (1 + min(0.1, max(-0.1, error)))
 
 
-def _next_eta(eta: float, kls: Tensor, mask: Tensor, target: float) -> float:
-    rows = zip(kls, mask, strict=True)
-    per_response = sum(float(row[chosen].sum()) for row, chosen in rows) / len(kls)
-    return eta * (1 + min(0.1, max(-0.1, (per_response - target) / target)))
-
-
 def _eta_case(name: str, target: float) -> Case:
     return Case(name, (0.2, _LOGPROBS - _REF_LOGPROBS, _MASK, target))
 
@@ -202,7 +178,6 @@ _STEER = Exercise(
     section="10_bug_museum: Mend the line",
     minutes=6,
     reference=next_eta,
-    alternative=_next_eta,
     cases=(
         _eta_case("a policy a little nearer than its target", 1.3),
         _eta_case("a policy a little further than its target", 1.2),

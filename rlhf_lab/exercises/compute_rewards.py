@@ -35,13 +35,6 @@ def _all_modes(attempt: Attempt, *inputs: Tensor) -> Any:
     return None if any(x is None or x is ... for x in outputs) else outputs
 
 
-def _kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: str) -> Tensor:
-    d = logprob - ref_logprob
-    if mode == "full":
-        return torch.einsum("...v,...v->...", logprob.exp(), d)
-    return {"kl": d, "abs": torch.maximum(d, -d), "mse": d * d / 2}[mode]
-
-
 def _unless_full(wrong: Attempt) -> Attempt:
     """A mistake in mode "full" alone."""
     return lambda p, q, mode: wrong(p, q) if mode == "full" else kl_penalty(p, q, mode)
@@ -52,7 +45,6 @@ _KL_PENALTY = Exercise(
     section="06_compute_rewards: Four modes as numbers",
     minutes=8,
     reference=kl_penalty,
-    alternative=_kl_penalty,
     run=_all_modes,
     cases=(
         # No gradient by the input of "full": log-softmax once more is right, and changes it.
@@ -117,15 +109,6 @@ def _only_rewards(attempt: Attempt, *inputs: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _compute_rewards(
-    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    rewards = -eta * (logprobs - ref_logprobs).detach() * mask
-    for row, score in enumerate(scores):
-        rewards[row, mask[row].nonzero()[-1]] += score
-    return rewards
-
-
 def _place(scores: Tensor, mask: Tensor, shift: int = 0) -> Tensor:
     """The score on the last token of each row, `shift` positions further on."""
     last = (mask.shape[1] - 1 - mask.flip(1).int().argmax(1) + shift) % mask.shape[1]
@@ -146,7 +129,6 @@ _COMPUTE_REWARDS = Exercise(
     section="06_compute_rewards: What TRL does, line by line",
     minutes=12,
     reference=compute_rewards,
-    alternative=_compute_rewards,
     run=_only_rewards,
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),

@@ -8,13 +8,6 @@ from rlhf_lab.masking import last_index, terminal_reward
 from rlhf_lab.ppo import returns_to_go
 
 
-def _terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
-    rewards = torch.zeros(mask.shape, dtype=scores.dtype)
-    for row in range(len(scores)):
-        rewards[row, mask[row].nonzero().max()] = scores[row]
-    return rewards
-
-
 def _at(scores: Tensor, mask: Tensor, offset: int) -> Tensor:
     index = (mask.sum(dim=1, keepdim=True) - 1 + offset).clamp(0, mask.shape[1] - 1)
     return torch.zeros(mask.shape, dtype=scores.dtype).scatter(1, index, scores.unsqueeze(1))
@@ -29,7 +22,6 @@ _TERMINAL = Exercise(
     section="01_a_score_at_the_end: The score comes once",
     minutes=5,
     reference=terminal_reward,
-    alternative=_terminal_reward,
     helpers=(last_index,),
     cases=(
         Case("three reviews of different length", (_SCORES, _LENGTHS_3_5_1)),
@@ -80,14 +72,6 @@ _TERMINAL = Exercise(
 )
 
 
-def _returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    kept = torch.where(mask, rewards, 0.0)
-    T = rewards.shape[1]
-    nothing = torch.zeros(len(rewards), dtype=rewards.dtype)
-    columns = [sum((gamma ** (k - t) * kept[:, k] for k in range(t, T)), nothing) for t in range(T)]
-    return torch.where(mask, torch.stack(columns, dim=1), 0.0)
-
-
 _SPARSE = terminal_reward(_SCORES, _LENGTHS_3_5_1)
 _DENSE = torch.tensor(
     [[0.5, -1.0, 2.0, 99.0, 99.0], [1.0, 0.25, -0.5, 1.5, 3.0], [2.0, -9.0, 9.0, 9.0, 9.0]],
@@ -99,7 +83,6 @@ _RETURNS = Exercise(
     section="01_a_score_at_the_end: What each token gets",
     minutes=6,
     reference=returns_to_go,
-    alternative=_returns_to_go,
     cases=(
         Case("a reward at the end and γ = 1", (_SPARSE, _LENGTHS_3_5_1, 1.0)),
         Case("rewards on every token and γ = 0.5", (_DENSE, _LENGTHS_3_5_1, 0.5)),

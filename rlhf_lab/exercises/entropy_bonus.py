@@ -21,18 +21,11 @@ def _random(*shape: int) -> Tensor:
 _FORBIDDEN = torch.tensor([[0.3, -torch.inf, 1.2, -0.4], [0.0, 0.7, -1.1, 2.0]]).double()
 
 
-def _token_entropy(logits: Tensor) -> Tensor:
-    p = torch.softmax(logits, dim=-1)
-    logp = torch.where(p > 0, p, 1.0).log()
-    return -torch.einsum("...v,...v->...", p, logp)
-
-
 _ENTROPY = Exercise(
     name="token_entropy",
     section=f"{_NOTEBOOK}: Entropy",
     minutes=6,
     reference=entropy,
-    alternative=_token_entropy,
     cases=(
         Case("three rows of logits", (_random(3, 5),), (0,)),
         Case("a batch (2, 3, V)", (_random(2, 3, 4),), (0,)),
@@ -79,11 +72,6 @@ _ENTROPY = Exercise(
 )
 
 
-def _bonus_loss(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
-    kept = logits[mask.bool()]
-    return -beta * torch.distributions.Categorical(logits=kept).entropy().mean()
-
-
 def _masked(lengths: tuple[int, ...], T: int, V: int) -> tuple[Tensor, Tensor]:
     """Logits with garbage behind each response, and the mask: (B, T, V), (B, T)."""
     mask = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
@@ -100,7 +88,6 @@ _BONUS = Exercise(
     section=f"{_NOTEBOOK}: Loss − β·H",
     minutes=8,
     reference=entropy_bonus,
-    alternative=_bonus_loss,
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
         Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.2), (0,)),
@@ -145,11 +132,6 @@ _BONUS = Exercise(
 )
 
 
-def _bonus_optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float) -> Tensor:
-    weights = eta * ref_logprobs + scores
-    return torch.log_softmax(weights / (eta + beta), dim=0)
-
-
 def _only_logprobs(attempt: Attempt, *inputs: Any) -> Any:
     """`exact.optimum` also returns J*, which the exercise does not ask for."""
     output = attempt(*inputs)
@@ -166,7 +148,6 @@ _OPTIMUM = Exercise(
     section=f"{_NOTEBOOK}: Two knobs, one formula",
     minutes=8,
     reference=exact.optimum,
-    alternative=_bonus_optimum,
     cases=(
         Case("six responses, η 0.3 and β 0.2", (_REF, _SCORES, 0.3, 0.2), (1,)),
         Case("η 0.5 and β 1.5", (_REF, _SCORES, 0.5, 1.5), (1,)),

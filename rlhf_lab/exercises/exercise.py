@@ -48,8 +48,6 @@ class Exercise:
     minutes: int
     reference: Attempt
     """The package's own function, shown by `solution`."""
-    alternative: Attempt
-    """A second correct solution, written differently with nothing but torch and its arguments."""
     cases: Sequence[Case]
     mistakes: Sequence[Mistake]
     run: Callable[..., Any] = lambda attempt, *inputs: attempt(*inputs)

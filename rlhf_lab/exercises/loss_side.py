@@ -1,10 +1,8 @@
 """Exercises of notebook 06, second part: the KL as a loss, and the controller of η."""
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Attempt, Case, Exercise, Mistake
 from rlhf_lab.kl import k1, k2, k3, kl_loss
@@ -14,11 +12,6 @@ from rlhf_lab.rewards import AdaptiveKLController
 _LOGPROBS = torch.tensor([[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2]], dtype=torch.float64)
 _REF = torch.tensor([[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1]], dtype=torch.float64)
 _MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)
-
-
-def _kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    d = torch.where(mask.bool(), logprobs - ref_logprobs, 0.0)
-    return (d * d).sum() / (2 * len(d))
 
 
 def _per_review(estimator: Attempt) -> Attempt:
@@ -31,7 +24,6 @@ _KL_LOSS = Exercise(
     section="06_compute_rewards: The missing half",
     minutes=8,
     reference=kl_loss,
-    alternative=_kl_loss,
     cases=(
         Case("two reviews of 4 and 2 tokens", (_LOGPROBS, _REF, _MASK), (0,)),
         Case("one review of 4 tokens", (_LOGPROBS[:1], _REF[:1], _MASK[:1]), (0,)),
@@ -106,13 +98,6 @@ def _updated(
     return returned if untouched and (returned is None or returned is ...) else values
 
 
-def _controller_update(self: "AdaptiveKLController", kl: float, n_steps: int) -> None:
-    error = (kl - self.target) / self.target
-    if abs(error) > 0.2:
-        error = math.copysign(0.2, error)
-    self.value = self.value + self.value * error * n_steps / self.horizon
-
-
 def _moved(factor: Attempt) -> Attempt:
     """A wrong update: η times a factor of kl, target, and n_steps / horizon."""
 
@@ -135,7 +120,6 @@ _CONTROLLER = Exercise(
     section="06_compute_rewards: A controller for η",
     minutes=6,
     reference=AdaptiveKLController.update,
-    alternative=_controller_update,
     run=_updated,
     cases=(
         Case("KLs of 6.6, 12 and 6 nats", (0.2, 6.0, 10_000.0, (6.6, 12.0, 6.0), 256)),

@@ -22,14 +22,6 @@ def _until_eos(responses: Tensor) -> Tensor:
 _A, _B = (_GARBAGE, _until_eos(_GARBAGE)), (_PAD_IS_EOS, _until_eos(_PAD_IS_EOS))
 
 
-def _top_share(responses: Tensor, mask: Tensor) -> float:
-    counts: dict[tuple[int, ...], int] = {}
-    for row, kept in zip(responses, mask.bool(), strict=True):
-        said = tuple(row[kept].tolist())
-        counts[said] = counts.get(said, 0) + 1
-    return max(counts.values()) / len(responses)
-
-
 def _top(tokens: Tensor) -> int:
     return int(tokens.unique(dim=0, return_counts=True)[1].max())
 
@@ -39,7 +31,6 @@ _SHARE = Exercise(
     section=f"{_NOTEBOOK}: Collapse in numbers",
     minutes=5,
     reference=top_share,
-    alternative=_top_share,
     cases=(
         Case("five reviews with garbage behind <eos>", _A),
         Case("four reviews padded with <eos>", _B),
@@ -64,20 +55,12 @@ _SHARE = Exercise(
         Mistake(
             "a count, not a share",
             12,
-            lambda responses, mask: _top_share(responses, mask) * len(responses),
+            lambda responses, mask: top_share(responses, mask) * len(responses),
             "You returned a count. It doubles with the batch, so no two batches can be compared.",
             "How many reviews are there?",
         ),
     ),
 )
-
-
-def _distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
-    ngrams = []
-    for row, kept in zip(responses, mask.bool(), strict=True):
-        said = row[kept].tolist()
-        ngrams += [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
-    return len(set(ngrams)) / len(ngrams)
 
 
 def _share_of_different(windows: Tensor) -> float:
@@ -89,7 +72,6 @@ _DISTINCT = Exercise(
     section=f"{_NOTEBOOK}: Collapse in numbers",
     minutes=8,
     reference=distinct_n,
-    alternative=_distinct_n,
     cases=(
         Case("five reviews with garbage behind <eos>, pairs", (*_A, 2)),
         Case("the same, single words", (*_A, 1)),
@@ -127,7 +109,7 @@ _DISTINCT = Exercise(
             "divided by reviews",
             12,
             lambda responses, mask, n: (
-                (_distinct_n(responses, mask, n) * int(mask.unfold(1, n, 1).all(-1).sum()))
+                (distinct_n(responses, mask, n) * int(mask.unfold(1, n, 1).all(-1).sum()))
                 / len(responses)
             ),
             "You divided by the number of reviews. Long reviews hold more n-grams than one, so "

@@ -36,16 +36,6 @@ def _loss_alone(attempt: Attempt, *inputs: object) -> object:
     return attempt(*inputs)
 
 
-def _clipped_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip: float
-) -> Tensor:
-    ratio = torch.exp(logprobs - old_logprobs)
-    beyond = ((advantages > 0) & (ratio > 1 + clip)) | ((advantages < 0) & (ratio < 1 - clip))
-    edge = 1 + clip * advantages.sign()
-    gain = torch.where(beyond, edge, ratio) * advantages
-    return -gain[mask.bool()].mean()
-
-
 def _parts(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float
 ) -> tuple[Tensor, Tensor]:
@@ -59,7 +49,6 @@ _CLIPPED = Exercise(
     minutes=8,
     reference=policy_loss,
     helpers=(policy_terms,),
-    alternative=_clipped_loss,
     run=_loss_alone,
     cases=(
         Case("tokens within and beyond the band", (_OLD + _MOVED, _OLD, _ADVANTAGES, _MASK, 0.2),
@@ -130,22 +119,6 @@ _CLIPPED = Exercise(
 )  # fmt: skip
 
 
-def _advantages_and_returns(
-    rewards: Tensor, values: Tensor, mask: Tensor, lam: float = 0.95
-) -> tuple[Tensor, Tensor]:
-    m = mask.double()
-    advantages = torch.zeros_like(rewards)
-    ahead, value_ahead = torch.zeros(len(rewards)).double(), torch.zeros(len(rewards)).double()
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        delta = (rewards[:, t] - values[:, t]) * m[:, t] + value_ahead
-        ahead = delta + lam * ahead
-        advantages[:, t] = ahead * m[:, t]
-        value_ahead = values[:, t] * m[:, t]
-    chosen = advantages[mask.bool()]
-    whitened = (advantages - chosen.mean()) / (chosen.var() + 1e-8).sqrt() * m
-    return whitened, (advantages + values) * m
-
-
 def _estimate(rewards: Tensor, values: Tensor, mask: Tensor, lam: float) -> tuple[Tensor, Tensor]:
     estimate = gae(rewards, values, mask, gamma=1.0, lam=lam)
     return estimate.advantages, estimate.returns
@@ -156,7 +129,6 @@ _TARGETS = Exercise(
     section="09_the_ppo_loop: What the critic learns",
     minutes=6,
     reference=advantages_and_returns,
-    alternative=_advantages_and_returns,
     cases=(
         Case("three responses of different length", (_REWARDS, _VALUES, _MASK, 0.95)),
         Case("λ = 1 and a critic that knows nothing", (_REWARDS, 0 * _VALUES, _MASK, 1.0)),

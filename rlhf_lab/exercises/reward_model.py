@@ -7,12 +7,6 @@ from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.masking import last_index, last_token
 from rlhf_lab.pretrain import bradley_terry_loss, standardise
 
-
-def _bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-    probability = chosen.exp() / (chosen.exp() + rejected.exp())
-    return -probability.log().sum() / len(chosen)
-
-
 _CHOSEN = torch.tensor([1.5, -0.5, 2.0], dtype=torch.float64)
 _REJECTED = torch.tensor([-0.5, 1.0, 0.75], dtype=torch.float64)
 
@@ -21,7 +15,6 @@ _LOSS = Exercise(
     section="02_the_reward_models_scalar: From preferences to a number",
     minutes=6,
     reference=bradley_terry_loss,
-    alternative=_bradley_terry_loss,
     cases=(
         Case("three pairs", (_CHOSEN, _REJECTED), (0, 1)),
         Case("one pair", (_CHOSEN[1:2], _REJECTED[1:2]), (0, 1)),
@@ -70,13 +63,6 @@ _LOSS = Exercise(
 )
 
 
-def _standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
-    p = torch.exp(logprobs)
-    mean = (p * scores).sum()
-    variance = (p * scores**2).sum() - mean**2
-    return (scores - mean) / variance**0.5
-
-
 def _unweighted(scores: Tensor, logprobs: Tensor) -> Tensor:
     return (scores - scores.mean()) / scores.std(correction=0)
 
@@ -89,7 +75,6 @@ _UNIT = Exercise(
     section="02_the_reward_models_scalar: A zero and a unit",
     minutes=6,
     reference=standardise,
-    alternative=_standardise,
     cases=(
         Case("four responses", (_SCORES, _SAID)),
         Case("four responses in other units", (10 * _SCORES + 3, _SAID)),
@@ -159,10 +144,6 @@ _SHIFT = Choice(
 )
 
 
-def _last_token(x: Tensor, mask: Tensor) -> Tensor:
-    return torch.stack([row[chosen][-1] for row, chosen in zip(x, mask, strict=True)])
-
-
 def _read(x: Tensor, mask: Tensor, offset: int) -> Tensor:
     index = (mask.sum(dim=1, keepdim=True) - 1 + offset).clamp(0, mask.shape[1] - 1)
     return x.gather(1, index).squeeze(1)
@@ -179,7 +160,6 @@ _READ = Exercise(
     section="02_the_reward_models_scalar: Where the number is read",
     minutes=5,
     reference=last_token,
-    alternative=_last_token,
     helpers=(last_index,),
     cases=(
         Case("three reviews of different length", (_AT_EACH, _MASK), (0,)),

@@ -13,20 +13,11 @@ _PADDED = torch.tensor([[5, 3, 0, 9, 9], [4, 4, 4, 4, 4], [0, 9, 9, 9, 9]])
 _PAD_IS_EOS = torch.tensor([[5, 3, 0, 0, 0], [4, 4, 4, 4, 0]])
 
 
-def _response_mask(responses: Tensor, eos_id: int) -> Tensor:
-    mask = torch.zeros_like(responses, dtype=torch.bool)
-    for row, tokens in enumerate(responses.tolist()):
-        length = tokens.index(eos_id) + 1 if eos_id in tokens else len(tokens)
-        mask[row, :length] = True
-    return mask
-
-
 _MASK = Exercise(
     name="response_mask",
     section="01_a_score_at_the_end: Which tokens count",
     minutes=5,
     reference=response_mask,
-    alternative=_response_mask,
     cases=(
         Case("three reviews padded with 9", (_PADDED, _EOS)),
         Case("two reviews padded with <eos> itself", (_PAD_IS_EOS, _EOS)),
@@ -60,15 +51,6 @@ _MASK = Exercise(
 )
 
 
-def _response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
-    p = logits.exp() / logits.exp().sum(dim=2, keepdim=True)
-    columns = []
-    for position in range(prompt_length, tokens.shape[1]):
-        rows = torch.arange(len(tokens))
-        columns.append(p[rows, position - 1, tokens[:, position]].log())
-    return torch.stack(columns, dim=1)
-
-
 def _scored(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.log_softmax(dim=2).gather(2, tokens.unsqueeze(2)).squeeze(2)
 
@@ -82,7 +64,6 @@ _LOGPROBS = Exercise(
     section="01_a_score_at_the_end: Tokens are actions",
     minutes=8,
     reference=response_logprobs,
-    alternative=_response_logprobs,
     cases=(
         Case("two reviews of a prompt of 2 tokens", (_LOGITS, _TOKENS, 2), (0,)),
         Case("two reviews of a prompt of 3 tokens", (_LOGITS, _TOKENS, 3), (0,)),

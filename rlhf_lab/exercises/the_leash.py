@@ -23,15 +23,6 @@ def _distributions(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
     return policy, ref
 
 
-def _total_reward(
-    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    totals = []
-    for score, lp, ref, row in zip(scores, logprobs, ref_logprobs, mask, strict=True):
-        totals.append(score - eta * (lp[row].sum() - ref[row].sum()))
-    return torch.stack(totals)
-
-
 def _with_penalty(
     penalty: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
@@ -59,7 +50,6 @@ _TOTAL = Exercise(
     section="04_the_leash: The price of one response",
     minutes=6,
     reference=total_reward,
-    alternative=_total_reward,
     helpers=(masked_sum,),
     cases=(
         Case("three responses of 4, 2 and 1 tokens, η = 0.3", (*_TOKENS, 0.3)),
@@ -116,11 +106,6 @@ _TOTAL = Exercise(
 )
 
 
-def _exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    p, q = torch.exp(logprobs), torch.exp(ref_logprobs)
-    return torch.sum(p * torch.log(p / q), -1)
-
-
 def _jeffreys(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return (exact_kl(logprobs, ref_logprobs) + exact_kl(ref_logprobs, logprobs)) / 2
 
@@ -130,7 +115,6 @@ _KL = Exercise(
     section="04_the_leash: KL has a direction",
     minutes=5,
     reference=exact_kl,
-    alternative=_exact_kl,
     cases=(
         Case("one distribution over 4 tokens", _distributions(2, 4), (0,)),
         Case("a batch of 3 over 5 tokens", _distributions(3, 3, 5), (0,)),

@@ -19,18 +19,10 @@ def _policies(seed: int, responses: int) -> tuple[Tensor, Tensor, Tensor, Tensor
     return policy, ref, numbers[2], numbers[2] + numbers[3]
 
 
-def _measure(
-    logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    p = torch.exp(logprobs)
-    kl = torch.sum(p * (logprobs - ref_logprobs))
-    return torch.sum(p * scores), torch.sum(p * golds), kl, -torch.sum(p * logprobs)
-
-
 def _measured_by(
     weights: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
-    """`_measure` with other weights than π's."""
+    """`evaluate` with other weights than π's."""
 
     def wrong(
         logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
@@ -44,7 +36,7 @@ def _measured_by(
 def _kl_swapped(
     logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
 ) -> tuple[Tensor, ...]:
-    score, gold, _, entropy = _measure(logprobs, ref_logprobs, scores, golds)
+    score, gold, _, entropy = evaluate(logprobs, ref_logprobs, scores, golds)
     return score, gold, ref_logprobs.exp() @ (ref_logprobs - logprobs), entropy
 
 
@@ -53,7 +45,6 @@ _MEASURE = Exercise(
     section="03_too_much_of_a_good_reward: Measure a policy without sampling",
     minutes=5,
     reference=evaluate,
-    alternative=_measure,
     cases=(
         Case("a policy over 4 responses", _policies(0, 4)),
         Case("a policy over 7 responses", _policies(1, 7)),
@@ -86,16 +77,6 @@ _MEASURE = Exercise(
 )
 
 
-def _gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: list[float]) -> float:
-    best, best_gold = etas[0], -float("inf")
-    for eta in etas:
-        policy = torch.softmax(ref_logprobs + scores / eta, dim=0)
-        gold = torch.sum(policy * golds).item()
-        if gold > best_gold:
-            best, best_gold = eta, gold
-    return best
-
-
 def _peak_of(
     number: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor],
 ) -> Callable[[Tensor, Tensor, Tensor, Sequence[float]], float]:
@@ -124,7 +105,6 @@ _PEAK = Exercise(
     section="03_too_much_of_a_good_reward: More pressure",
     minutes=7,
     reference=gold_peak,
-    alternative=_gold_peak,
     cases=(
         Case("three reviews, one of them a trick", (*_PLANTED, _ETAS)),
         Case("the same with the list turned round", (*_PLANTED, _ETAS[::-1])),
@@ -159,15 +139,6 @@ _PEAK = Exercise(
 )
 
 
-def _best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
-    p, kl = ref_logprobs.exp(), torch.zeros((), dtype=torch.float64)
-    for level in scores.unique():
-        mass = p[scores == level].sum()
-        wins = p[scores <= level].sum() ** n - p[scores < level].sum() ** n
-        kl = kl + wins * torch.log(wins / mass)
-    return kl
-
-
 def _best_of_n_kl_swapped(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     return ref_logprobs.exp() @ (ref_logprobs - best_of_n(ref_logprobs, scores, n))
 
@@ -180,7 +151,6 @@ _BON = Exercise(
     section="03_too_much_of_a_good_reward: Best-of-n",
     minutes=5,
     reference=best_of_n_kl,
-    alternative=_best_of_n_kl,
     cases=(
         Case("the best of 2 among 5 responses", (*_FEW, 2)),
         Case("the best of 16 where two share every score", (*_TIES, 16)),
