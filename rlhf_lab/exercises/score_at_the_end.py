@@ -1,12 +1,11 @@
-"""Exercises of notebook 01: tokens as actions; then the reward at the end, returns and credit."""
+"""Exercises of notebook 01: tokens as actions, the reward at the end, returns, credit."""
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises import credit
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
-from rlhf_lab.masking import response_mask
-from rlhf_lab.ppo import response_logprobs
+from rlhf_lab.masking import last_index, response_mask, terminal_reward
+from rlhf_lab.ppo import response_logprobs, returns_to_go
 
 _EOS, _PAD = 0, 9
 _PADDED = torch.tensor([[5, 3, 0, 9, 9], [4, 4, 4, 4, 4], [0, 9, 9, 9, 9]])
@@ -103,4 +102,154 @@ _LOGPROBS = Exercise(
     ),
 )
 
-EXERCISES: tuple[Exercise | Choice, ...] = (_MASK, _LOGPROBS, *credit.EXERCISES)
+
+def _at(scores: Tensor, mask: Tensor, offset: int) -> Tensor:
+    index = (mask.sum(dim=1, keepdim=True) - 1 + offset).clamp(0, mask.shape[1] - 1)
+    return torch.zeros(mask.shape, dtype=scores.dtype).scatter(1, index, scores.unsqueeze(1))
+
+
+_SCORES = torch.tensor([1.5, -2.0, 0.75], dtype=torch.float64)
+_LENGTHS_3_5_1 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
+_LENGTHS_3_4 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()
+
+_TERMINAL = Exercise(
+    name="terminal_reward",
+    section="01_a_score_at_the_end: The score comes once",
+    minutes=5,
+    reference=terminal_reward,
+    helpers=(last_index,),
+    cases=(
+        Case("three reviews of different length", (_SCORES, _LENGTHS_3_5_1)),
+        Case("two reviews", (_SCORES[:2], _LENGTHS_3_4)),
+    ),
+    mistakes=(
+        Mistake(
+            "last column",
+            9,
+            lambda scores, mask: _at(scores, torch.ones_like(mask), 0),
+            "Your score stands in the last column, which for a short review is padding. The mask "
+            "removes it later, and the review is paid nothing.",
+            "Where does each review end?",
+        ),
+        Mistake(
+            "one past the end",
+            9,
+            lambda scores, mask: _at(scores, mask, 1),
+            "Your score stands behind <eos>, on a token that nobody chose. Some libraries do this "
+            "on purpose, with a mask that is longer by one; with this mask it is lost.",
+            "What is the index of the last of n tokens?",
+        ),
+        Mistake(
+            "one too early",
+            9,
+            lambda scores, mask: _at(scores, mask, -1),
+            "Your score stands on the token before the last. Then the choice to stop is never "
+            "paid for.",
+            "Is <eos> a token of the review?",
+        ),
+        Mistake(
+            "on every token",
+            11,
+            lambda scores, mask: scores.unsqueeze(1) * mask,
+            "You pay the score on every token, so a review of five tokens earns five times its "
+            "score. Length would be worth more than quality.",
+            "What must the rewards of one review add up to?",
+        ),
+        Mistake(
+            "spread evenly",
+            11,
+            lambda scores, mask: (scores / mask.sum(dim=1)).unsqueeze(1) * mask,
+            "You share the score out over the tokens. The sum is right, but the first words are "
+            "paid before anybody can know what the review will say.",
+            "When is the score known?",
+        ),
+    ),
+)
+
+
+_SPARSE = terminal_reward(_SCORES, _LENGTHS_3_5_1)
+_DENSE = torch.tensor(
+    [[0.5, -1.0, 2.0, 99.0, 99.0], [1.0, 0.25, -0.5, 1.5, 3.0], [2.0, -9.0, 9.0, 9.0, 9.0]],
+    dtype=torch.float64,
+)
+
+_RETURNS = Exercise(
+    name="returns_to_go",
+    section="01_a_score_at_the_end: What each token gets",
+    minutes=6,
+    reference=returns_to_go,
+    cases=(
+        Case("a reward at the end and γ = 1", (_SPARSE, _LENGTHS_3_5_1, 1.0)),
+        Case("rewards on every token and γ = 0.5", (_DENSE, _LENGTHS_3_5_1, 0.5)),
+    ),
+    mistakes=(
+        Mistake(
+            "only its own reward",
+            11,
+            lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0),
+            "You give each token its own reward, so with a score at the end the earlier tokens "
+            "get nothing. But they decided which review it became.",
+            "What does a return add up?",
+        ),
+        Mistake(
+            "summed from the front",
+            11,
+            lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0).cumsum(1) * mask,
+            "You add up what was paid before. A token cannot change the past; it is answerable "
+            "for what comes after it.",
+            "In which direction does the sum run?",
+        ),
+        Mistake(
+            "padding counted",
+            8,
+            lambda rewards, mask, gamma: returns_to_go(rewards, torch.ones_like(mask), gamma),
+            "Numbers in the padding reach your returns. With other padding the same review would "
+            "be worth something else.",
+            "Which rewards belong to the review?",
+        ),
+        Mistake(
+            "gamma left out",
+            28,
+            lambda rewards, mask, gamma: returns_to_go(rewards, mask, 1.0),
+            "You add up without γ. That is what RLHF does, but this function is asked for any γ: "
+            "you will need it to see that γ < 1 pays for brevity.",
+            "What is a reward two tokens ahead worth?",
+        ),
+    ),
+)
+
+_LENGTH = Choice(
+    name="shorter_reviews",
+    section="01_a_score_at_the_end: λ, and a critic that knows nothing",
+    minutes=3,
+    answer="b",
+    reason="With a critic that says 0, the token t of T is given λ^(T−t) times the score. <eos> is "
+    "always last, so it is paid in full, and any word that goes on is not.",
+    mistakes=(
+        Mistake(
+            "the reward model",
+            28,
+            "a",
+            "The scores were the same for short and for long reviews: you measured it. A bias can "
+            "come from the algorithm alone.",
+            "Which run of section 6 had nothing to learn from its scores?",
+        ),
+        Mistake(
+            "gamma",
+            28,
+            "c",
+            "γ < 1 would shorten reviews, but it was 1.",
+            "Which other number below 1 is raised to a power along the review?",
+        ),
+        Mistake(
+            "nothing arrives",
+            11,
+            "d",
+            "With γ = 1 the return of every token holds the whole score, and even with λ < 1 a "
+            "part of it arrives. Nothing arriving would change nothing, not shorten.",
+            "Which tokens does λ^(T−t) favour?",
+        ),
+    ),
+)
+
+EXERCISES: tuple[Exercise | Choice, ...] = (_MASK, _LOGPROBS, _TERMINAL, _RETURNS, _LENGTH)
