@@ -1,29 +1,15 @@
 """course.py keeps its word: commands, arguments, exit codes, and what the tools get to see."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
 import signal
 import sys
-import types
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(path: str) -> types.ModuleType:
-    """A file of Python as a module, wherever it lies."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-course = load("course.py")
+from scripts import ROOT, course
 
 
 def test_course_py_parses_on_python_3_6_and_needs_no_package():

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from outcomes import all_well, fake
 
 from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
@@ -17,15 +18,6 @@ from rlhf_lab.report import compare
 from rlhf_lab.world import World
 
 GRID = grid([0.0, 0.3], [0.0], [0, 1])
-
-
-def fake(config):
-    """Numbers that need no training, but every digit of a float."""
-    return Outcome(config, 1 / 3, config.eta / 7, -0.0, 1e-300, 2.5, config.seed, 0.1)
-
-
-def all_well(configs):
-    return [fake(config) for config in configs]
 
 
 def some_unlucky(configs):

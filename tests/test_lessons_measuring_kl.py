@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_exact import random_tree
+from trees import random_tree
 
 from rlhf_lab import exact, load_world, plots
 from rlhf_lab.kl import k1, k3
