@@ -87,24 +87,6 @@ def test_its_section_exists(exercise):
     assert heading in headings(notebook)
 
 
-def test_the_catalogue_lists_every_mistake_and_all_its_rows_have_one():
-    """docs/mistakes.md: | row | mistake | … | `exercise`: mistake name; … |"""
-    rows = {}
-    for line in (ROOT / "docs" / "mistakes.md").read_text("utf-8").splitlines():
-        if match := re.match(r"\| (\d+) \|.*\| ([^|]*) \|$", line):
-            rows[int(match[1])] = set(re.findall(r"`(\w+)`: ([^;]+)", match[2]))
-    assert list(rows) == list(range(1, 29))
-    known = {}
-    for exercise, mistake in MISTAKES:
-        known.setdefault(mistake.row, set()).add((exercise.name, mistake.name))
-    assert rows == known
-
-
-def test_the_readme_counts_them():
-    counted = f"{len(EXERCISES)} exercises and the {len(MISTAKES)} mistakes"
-    assert counted in (ROOT / "README.md").read_text("utf-8")
-
-
 def test_names_are_unique():
     assert len({(e.name, m.name) for e, m in MISTAKES}) == len(MISTAKES)
     for name, exercise in EXERCISES.items():
