@@ -47,6 +47,15 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
+def number(x: float, digits: int = 2, *, sign: bool = False) -> str:
+    """A number for readers: with a real minus sign, without −0.00; a dash for NaN.
+
+    >>> number(-1.234), number(-0.001), number(1.25, 1, sign=True), number(float("nan"))
+    ('−1.23', '0.00', '+1.2', '–')
+    """
+    return "–" if x != x else f"{x:{'+' if sign else ''}z.{digits}f}".replace("-", "−")
+
+
 def score_and_gold(
     ax: Axes, x: Sequence[float], score: Sequence[float], gold: Sequence[float], xlabel: str
 ) -> list[Artist]:
@@ -89,20 +98,20 @@ def top_responses(
     bars = ax.barh(y, probabilities, color=colours, edgecolor="white", height=0.7)
     for bar, gold in zip(bars, golds, strict=True):
         bar.set_hatch("///" if gold < 0 else "")
-    (ghost,) = ax.plot(
+    (reference,) = ax.plot(
         ref_probabilities, y, linestyle="none", marker="|", markersize=14, markeredgewidth=2,
         color=BLACK, label="under π_SFT",
     )  # fmt: skip
     for row, (p, gold) in enumerate(zip(probabilities, golds, strict=True)):
         share = f"{p:.0%}" if p >= 0.005 else "< 1%"
-        text = f"{share}   gold {gold:+.1f}".replace("-", "−")
+        text = f"{share}   gold {number(gold, 1, sign=True)}"
         ax.text(max(p, ref_probabilities[row]) + 0.02, row, text, va="center", fontsize=9)
     ax.set(xlim=(0, 1.4), xlabel="probability")
     ax.set_yticks(y, texts, fontsize=9)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_ylim(rows - 0.5, -0.5)
     ax.legend(frameon=False, loc="lower right", fontsize=9)
-    return [*bars, ghost]
+    return [*bars, reference]
 
 
 def region_map(

@@ -150,8 +150,8 @@ def test_another_policy_can_stand_beside(world):
     explorer = Explorer(world, policy=world.sft, policy_name="<PPO>")
     assert "&lt;PPO&gt;" in explorer.words.value
     sft = Explorer(world)
-    assert [said.ghost for said in explorer.state.responses] == pytest.approx(
-        [said.ghost for said in sft.state.responses]
+    assert [response.compared for response in explorer.state.responses] == pytest.approx(
+        [response.compared for response in sft.state.responses]
     )
 
 

@@ -16,8 +16,8 @@ from rlhf_lab.ui.optima import (
     REGIONS,
     SCORES,
     Optima,
+    compared_policy,
     contenders,
-    ghost,
     landscape,
     optima,
     region,
@@ -118,9 +118,9 @@ def test_tables_use_positions_of_the_sliders():
     assert list(ETA_POSITIONS) == sorted(set(ETA_POSITIONS))
 
 
-def test_a_ghost_is_an_exact_evaluation(world):
-    assert ghost(world, "food").metrics.kl == pytest.approx(0.0, abs=1e-12)
-    same = ghost(world, "food", world.sft, "a copy")
+def test_the_compared_policy_is_an_exact_evaluation(world):
+    assert compared_policy(world, "food").metrics.kl == pytest.approx(0.0, abs=1e-12)
+    same = compared_policy(world, "food", world.sft, "a copy")
     assert same.name == "a copy"
     assert torch.allclose(same.logprobs, world.tables("food").ref_logprobs)
 

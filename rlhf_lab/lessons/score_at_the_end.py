@@ -103,7 +103,7 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
         values.flatten().tolist(),
         strict=True,
     ):
-        text = "" if value != value else f"{value:+.1f}".replace("-", "−")
+        text = "" if value != value else plots.number(value, 1, sign=True)
         colour = "white" if value > 0.8 or value < -1.2 else "black"
         ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8.5)
     labels = ["food: …", *(f"{'   ' * len(p.split())}└ {p.split()[-1]} …" for p in prefixes[1:])]
@@ -187,8 +187,11 @@ def credit_knob(world: World, prompt: str, worth: Worth) -> Callable[..., tuple[
         figure, (ax,) = plots.new_figure(7, 3, margins=margins)
         draw_credit(ax, words, given, due)
         pairs = zip(words, given.tolist(), due.tolist(), strict=True)
-        told = ", ".join(f"{word} {a:+.2f} ({b:+.2f})" for word, a, b in pairs)
-        return figure, f"Advantage given to each token (and deserved): {told}.".replace("-", "−")
+        told = [
+            f"{word} {plots.number(a, sign=True)} ({plots.number(b, sign=True)})"
+            for word, a, b in pairs
+        ]
+        return figure, f"Advantage given to each token (and deserved): {', '.join(told)}."
 
     return draw
 
