@@ -51,7 +51,7 @@ _DASHBOARDS = (
         section=_READ,
         minutes=3,
         answer="c",
-        reason="The sign is turned: the trainer pays η for every nat of distance, and logs the "
+        reason="The sign is wrong: the trainer pays η for every nat of distance, and logs the "
         "distance as a negative number. A mean of −3 nats over 256 responses is no noise.",
         mistakes=(
             Mistake(
@@ -110,7 +110,7 @@ _DASHBOARDS = (
                 "c",
                 "A bonus raises the entropy above π_SFT's 4 nats if it is strong enough to hold "
                 "the score down. This policy is still π_SFT in nearly all it says.",
-                "What did the clip mean to limit: distance from which policy?",
+                "The clip should limit the distance from a policy. From which one?",
             ),
         ),
     ),
@@ -119,23 +119,23 @@ _DASHBOARDS = (
         section=_READ,
         minutes=3,
         answer="a",
-        reason="Padding counts: every response is 4 tokens long by definition, and what π says "
-        "of the padding enters the KL, which is therefore not KL(π ‖ π_SFT).",
+        reason="Padding counts: every response is 4 tokens long by definition, and log-ratios of "
+        "the padding enter the KL, which is therefore not KL(π ‖ π_SFT).",
         mistakes=(
             Mistake(
                 "score on every token",
                 11,
                 "b",
-                "Pay for every token makes responses long too, and takes the score far above the "
-                "clean run's. Its logged KL would be the true one.",
+                "A score on every token makes responses long, too, but it takes the score far "
+                "above the clean run's. And its logged KL would be the true one.",
                 "Is the length of 4.00 something the policy does, or something the log counts?",
             ),
             Mistake(
                 "score in the last column",
                 9,
                 "c",
-                "A score that waits in the last column makes the policy speak until there. But "
-                "then its log would be true: solid and dashed KL would agree.",
+                "A score in the last column makes the policy go on until that column. But then "
+                "the log would be right: solid and dashed KL would agree.",
                 "Why is the length 4 in the very first iteration?",
             ),
             Mistake(
@@ -175,7 +175,7 @@ _DASHBOARDS = (
                 "target too large",
                 12,
                 "d",
-                "Then the KL would come to rest near 3 nats. It rests near 6.",
+                "Then the KL would settle near 3 nats. It settles near 6.",
                 "1.5 nats per what?",
             ),
         ),
@@ -255,8 +255,8 @@ _GAP = Exercise(
             lambda rewards, scores, log_ratios, mask, eta: (
                 (rewards.sum(1) - scores + eta * log_ratios).abs().max()
             ),
-            "You add up the padding too. What stands there is never used, so a correct trainer "
-            "may fail your test.",
+            "You add up the padding too. Its numbers are never used, so a correct trainer may "
+            "fail your test.",
             "Which positions does the mask select?",
         ),
         Mistake(
@@ -329,8 +329,8 @@ _PENALTY = Exercise(
             "sum instead of mean",
             12,
             lambda logprobs, ref_logprobs, mask: masked_sum(k2(logprobs, ref_logprobs), mask),
-            "You add up where the other losses average. Next to them your η grows with the batch "
-            "and with the length of its responses.",
+            "You sum where the other losses average. Compared with them your η grows with the "
+            "batch and with the length of its responses.",
             "What happens to the clipped loss when you double the batch?",
         ),
     ),
@@ -371,7 +371,7 @@ _STEER = Exercise(
             "nats per token",
             25,
             lambda eta, kls, mask, target: _moved(eta, masked_mean(kls, mask).item() / target - 1),
-            "You hold nats per token against a target in nats per response. The policy then "
+            "You compare nats per token with a target in nats per response. The policy then "
             "settles at length × target: this is exhibit N.",
             "The KL of a response is which sum of the KLs of its tokens?",
         ),
@@ -387,7 +387,7 @@ _STEER = Exercise(
             "padding included",
             8,
             lambda eta, kls, mask, target: _moved(eta, kls.sum().item() / len(kls) / target - 1),
-            "You add up the padding. Whatever stands there now steers η.",
+            "You add up the padding, too. Its numbers then steer η.",
             "Which positions does the mask select?",
         ),
     ),

@@ -65,7 +65,7 @@ _KL_PENALTY = Exercise(
             _unless_full(lambda p, q: (q.exp() * (p - q)).sum(-1)),
             "Your weights are π_ref's. The mean of d under π_ref is −KL(π_ref ‖ π), the other "
             "direction with its sign turned.",
-            "Who says the tokens?",
+            "Which policy samples the tokens?",
         ),
         Mistake(
             "F.kl_div without log_target",
@@ -80,7 +80,7 @@ _KL_PENALTY = Exercise(
             12,
             _unless_full(lambda p, q: (p - q).mean(-1)),
             "You gave every word of the vocabulary the same weight. A word that π never says "
-            "would count as much as one it says all the time.",
+            "would count as much as one that it says all the time.",
             "With which weights is a mean under π formed?",
         ),
         Mistake(
@@ -94,8 +94,8 @@ _KL_PENALTY = Exercise(
             "negative numbers cut off",
             3,
             lambda p, q, mode: kl_penalty(p, q, mode).clamp(min=0),
-            'You cut mode "kl" at 0. Its negative values are what pulls a token back up that fell '
-            "below π_ref.",
+            'You cut mode "kl" at 0. Its negative values raise a token again whose probability '
+            "fell below that of π_ref.",
             "What is the mean of d if its negative half is missing?",
         ),
     ),
@@ -162,20 +162,20 @@ _COMPUTE_REWARDS = Exercise(
         Mistake(
             "penalty with a plus", 2, _wrong(sign=1.0),
             "You add η·kl: the policy is paid for leaving π_ref, and the more so the larger η.",
-            "A token with d > 0 is said more often than π_ref says it. Should that cost or pay?",
+            "π says a token with d > 0 more often than π_ref does. Should the policy be paid?",
         ),
         Mistake(
             "not detached", 15,
             lambda s, p, q, mask, eta: -eta * (p - q) * mask + _place(s, mask),
             "Your values are right, but a gradient flows through the reward. PPO treats a reward "
-            "as a number and differentiates log π alone; yours adds a second gradient unasked.",
+            "as a number and differentiates log π alone; yours adds a second gradient.",
             "Compare rewards.requires_grad with what a reward from outside would have.",
         ),
         Mistake(
             "one KL for the whole batch", 13,
             _wrong(kls=lambda d, m: masked_mean(d, m) * m),
             "Each token gets the same penalty, whatever it is. A penalty that does not depend on "
-            "the action is a baseline: it cannot tell a word that left from one that stayed.",
+            "the action acts like a baseline: it does not keep the policy near π_ref.",
             "Whose log-ratio should a token pay for?",
         ),
         Mistake(
@@ -229,7 +229,7 @@ _KL_LOSS = Exercise(
             14,
             lambda p, q, mask: kl_loss(p.detach(), q, mask),
             "The number is right, but it has no gradient: a constant in the loss moves nothing, "
-            "whatever stands in the log.",
+            "whatever the log shows.",
             "Where does the path from the loss back to log π end?",
         ),
         Mistake(
@@ -325,16 +325,16 @@ _CONTROLLER = Exercise(
             "not clipped",
             25,
             _moved(lambda kl, target, share: 1 + (kl / target - 1) * share),
-            "You let the error through as it is. One batch with a wild KL would move η as much as "
-            "a hundred ordinary ones.",
+            "You do not clip the error. One batch with a very wrong KL would move η as much as a "
+            "hundred ordinary batches.",
             "What is the largest relative change per horizon?",
         ),
         Mistake(
             "error in nats",
             25,
             _moved(lambda kl, target, share: 1 + _clip(kl - target) * share),
-            "Your error is a difference in nats, not a share of the target: the same controller "
-            "would be nervous at 20 nats and asleep at 0.05.",
+            "Your error is a difference in nats, not a share of the target. The same controller "
+            "would react too much at a target of 20 nats and hardly at all at 0.05.",
             "What is the error relative to?",
         ),
         Mistake(
@@ -349,8 +349,8 @@ _CONTROLLER = Exercise(
             "added instead of multiplied",
             25,
             _added,
-            "You add to η. Then a small η doubles in no time and a large one hardly moves, and "
-            "nothing keeps it positive.",
+            "You add to η. Then a small η doubles quickly, a large one hardly moves, and nothing "
+            "keeps η positive.",
             "Which operation treats η = 0.01 and η = 10 alike?",
         ),
         Mistake(
@@ -358,7 +358,7 @@ _CONTROLLER = Exercise(
             25,
             _moved(lambda kl, target, share: 1 + _clip(target / kl - 1) * share),
             "You divided the target by the KL. Above its target the KL now lowers η.",
-            "At KL = target both give 1. Which one grows with the KL?",
+            "At KL = target both ratios are 1. Which of them grows with the KL?",
         ),
     ),
 )

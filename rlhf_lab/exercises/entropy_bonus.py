@@ -50,7 +50,7 @@ _ENTROPY = Exercise(
             20,
             lambda logits: -logits.log_softmax(dim=-1).mean(dim=-1),
             "You averaged −log π(v) as if every word were equally likely: rare words count most.",
-            "Who says the words over which the mean is taken?",
+            "Which policy says the words over which the mean is taken?",
         ),
         Mistake(
             "0 · log 0",
@@ -103,7 +103,7 @@ _BONUS = Exercise(
             "padding counted",
             8,
             lambda logits, mask, beta: -beta * entropy(logits).mean(),
-            "You averaged over the padding too. That pays for being varied where nobody speaks.",
+            "You averaged over the padding too. That pays for entropy where nobody speaks.",
             "Which positions did the policy choose a word at?",
         ),
         Mistake(
@@ -135,8 +135,8 @@ _SAMPLED = Choice(
     section=f"{_NOTEBOOK}: Loss − β·H",
     minutes=3,
     answer="b",
-    reason="Its mean is H, so it is a fair number to watch. As a reward it stands before ∇log π, "
-    "and the mean of that product is ∇H. As a loss its mean gradient is 0.",
+    reason="Its mean is H, so it is a good number to log. As a reward it multiplies ∇log π, and "
+    "the mean of that product is ∇H. As a loss its mean gradient is 0.",
     mistakes=(
         Mistake(
             "as a loss",
@@ -190,7 +190,7 @@ _OPTIMUM = Exercise(
             "β with the wrong sign",
             19,
             lambda ref, r, eta, beta: _tilt(eta / (eta - beta), ref, r, eta - beta),
-            "You used τ = η − β: a larger bonus makes the policy sharper, and even turns it round.",
+            "You used τ = η − β: a larger bonus makes the policy sharper, or even reverses it.",
             "−η·KL contains +η·H. What does +β·H add to it?",
         ),
         Mistake(
@@ -209,14 +209,14 @@ _ALONE = Choice(
     section=f"{_NOTEBOOK}: What is commonly said",
     minutes=3,
     answer="c",
-    reason="With η = 0 nothing in exp(r/β) knows which reviews people write. The optimum is "
-    "varied, and nearly all that there is to vary among is word salad.",
+    reason="With η = 0 the optimum exp(r/β) does not know which reviews people write. It is "
+    "varied, but nearly all responses among which it can vary are word salad.",
     mistakes=(
         Mistake(
             "varied and sensible",
             26,
             "a",
-            "β pays for variety, not for sense. Only π_SFT knows the grammar, and η = 0 mutes it.",
+            "β pays for variety, not for sense. Only π_SFT knows the grammar; η = 0 leaves it out.",
             "What share of all reviews is grammatical?",
         ),
         Mistake(

@@ -86,8 +86,8 @@ _RESPONSE_KL = Exercise(
             "padding counted",
             8,
             lambda logprobs, ref_logprobs, mask: k1(logprobs, ref_logprobs).sum(1),
-            "You added up the padding too. A model has an opinion on every position, but nobody "
-            "chose those tokens; your KL grows with the longest review of the batch.",
+            "You added up the padding too. A model gives a probability at every position, but "
+            "nobody chose those tokens. Your KL grows with the longest review of the batch.",
             "Add a column of padding: what must not change?",
         ),
         Mistake(
@@ -96,8 +96,8 @@ _RESPONSE_KL = Exercise(
             lambda logprobs, ref_logprobs, mask: (
                 masked_sum(k1(logprobs, ref_logprobs), mask, dim=1) / mask.sum(1)
             ),
-            "You divided by the length. log π(y) is a sum over tokens, and so is the KL; after "
-            "your division η holds a long review less than a short one.",
+            "You divided by the length. log π(y) is a sum over tokens, and so is the KL. After "
+            "your division η has less effect on a long review than on a short one.",
             "Write log π(y|x) with the product rule. Where would a 1/T come from?",
         ),
         Mistake(
@@ -112,7 +112,7 @@ _RESPONSE_KL = Exercise(
             "arguments swapped",
             1,
             lambda logprobs, ref_logprobs, mask: response_kl(ref_logprobs, logprobs, mask),
-            "Your sign is turned round: the mean over samples of π would be −KL(π ‖ π_ref), and "
+            "Your sign is wrong: the mean over samples of π would be −KL(π ‖ π_ref), and "
             "the penalty would pay for leaving.",
             "A token that π likes more than π_ref: should its k1 be positive?",
         ),
@@ -180,7 +180,7 @@ _INVERSE_RATIO = Exercise(
                 (-response_kl(logprobs, ref_logprobs, mask) / mask.sum(1)).exp().mean()
             ),
             "You divided d by the length. π_ref(y)/π(y) is a product over tokens, so its log is a "
-            "sum; of the root of that product nobody knows the mean.",
+            "sum. The mean of the root of that product is not 1.",
             "Which d gives π_ref(y)/π(y) of the whole review?",
         ),
     ),

@@ -101,8 +101,7 @@ _DISTINCT = Exercise(
             "across reviews",
             8,
             lambda responses, mask, n: _share_of_different(responses[mask].unfold(0, n, 1)),
-            "You strung all reviews together, so some n-grams begin in one review and end in the "
-            "next.",
+            "You joined all reviews, so some n-grams begin in one review and end in the next.",
             "In which dimension should the window slide?",
         ),
         Mistake(
@@ -124,8 +123,8 @@ _SPLIT = Choice(
     section=f"{_NOTEBOOK}: Luck",
     minutes=3,
     answer="b",
-    reason="Each run ends on one answer, and which one is luck: about half of the runs end on "
-    "either. The mean over runs stays one half, and no single run does.",
+    reason="Each run ends on one answer, and chance decides which: about half of the runs end on "
+    "each. The mean over runs stays one half, but no single run does.",
     mistakes=(
         Mistake(
             "nothing moves",
@@ -146,7 +145,7 @@ _SPLIT = Choice(
             "pushed back to the middle",
             26,
             "d",
-            "Something must pull to the middle for that. With β = 0 nothing does.",
+            "Something would have to pull to the middle. With β = 0 nothing does.",
             "Which term of the update knows that one half is special?",
         ),
     ),
@@ -157,7 +156,7 @@ _SMALLEST = Choice(
     section=f"{_NOTEBOOK}: How much β holds two answers",
     minutes=8,
     answer="c",
-    reason="At lr/(2·batch) = 0.0625 noise and pull are even, and about a third of the runs are "
+    reason="At lr/(2·batch) = 0.0625 noise and pull are equal, and about a third of the runs are "
     "collapsed; at twice that it is fewer than one in ten.",
     mistakes=(
         Mistake(
@@ -171,14 +170,14 @@ _SMALLEST = Choice(
             "at the border",
             26,
             "b",
-            "That is where noise and pull are even: still far more than one run in five collapses.",
+            "There noise and pull are equal: still far more than one run in five collapses.",
             "Run race with this β and count.",
         ),
         Mistake(
             "more than needed",
             26,
             "d",
-            "This β holds them, but a smaller one on the list does too.",
+            "This β is enough, but a smaller one on the list is, too.",
             "Try the β before it.",
         ),
     ),
@@ -211,7 +210,7 @@ _LATE = Choice(
             "it is in the optimum",
             26,
             "d",
-            "It is, and the optimum says where training would end, not when.",
+            "Yes, but the optimum says where training would end, not when.",
             "How long did the table say it takes from 1e−9?",
         ),
     ),

@@ -114,8 +114,7 @@ _CLIPPED = Exercise(
             lambda logprobs, old_logprobs, advantages, mask, clip: masked_mean(
                 _parts(logprobs, old_logprobs, advantages, clip)[0], mask
             ),
-            "You never clip. Nothing tells a token that it has gone far enough on the strength of "
-            "one rollout.",
+            "You never clip. Nothing stops a token that has moved far enough for one rollout.",
             "What must the loss do beyond ratio 1.2 if the advantage is positive?",
         ),
         Mistake(
@@ -185,8 +184,8 @@ _TARGETS = Exercise(
                 ).masked_fill(~mask, 0.0),
                 _estimate(rewards, values, mask, lam)[1],
             ),
-            "Your mean and standard deviation count the zeros of the padding. A batch with one "
-            "long response would give all the others other advantages.",
+            "Your mean and standard deviation count the zeros of the padding. One long response "
+            "would change the advantages of all others in the batch.",
             "Over which tokens is the mean taken?",
         ),
         Mistake(
@@ -205,7 +204,7 @@ _TARGETS = Exercise(
             ),
             "You whiten the returns too. The critic is asked for a number with mean 0 in every "
             "batch, however good the responses are.",
-            "What should V say when all scores rise by 5?",
+            "What should V predict when all scores rise by 5?",
         ),
     ),
 )
@@ -236,7 +235,7 @@ _LOSS_ZERO = Choice(
             "converged",
             27,
             "d",
-            "The loss is 0 at the first step of every rollout, of the first as of the last one.",
+            "The loss is 0 at the first step of every rollout, even of the very first one.",
             "What was the loss before any training?",
         ),
     ),
@@ -312,7 +311,7 @@ _UPDATE = Exercise(
             22,
             "to reference",
             "Your ratio is π/π_ref. PPO's trust region is around π_old, the policy that sampled; "
-            "π_ref belongs into the rewards only.",
+            "π_ref belongs in the rewards only.",
             "Which ratio is 1 at the first of the epochs?",
         ),
         _mistake(
@@ -336,14 +335,14 @@ _UPDATE = Exercise(
             22,
             "clip forgotten",
             "Your loop does not use `clip`: policy_loss takes 0.2 if you do not say otherwise.",
-            "Which of the arguments of ppo_update does no line of yours mention?",
+            "Which argument of ppo_update do you never use?",
         ),
         _mistake(
             "reference forgotten",
             18,
             "no reference",
             "η has no effect in your loop: log π is compared with itself, so the penalty is 0.",
-            "Which two policies stand in the penalty?",
+            "Which two policies does the penalty compare?",
         ),
         _mistake(
             "whitened with the padding",

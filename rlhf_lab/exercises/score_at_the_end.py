@@ -72,9 +72,9 @@ _LOGPROBS = Exercise(
             "no shift",
             6,
             lambda logits, tokens, n: _scored(logits[:, n:], tokens[:, n:]),
-            "You score each token with the logits of its own position. Those have already read "
-            "the token: they are about the next one.",
-            "At which position does the model stand when it chooses the first word?",
+            "You score each token with the logits of its own position. There the model has already "
+            "read the token, so its logits are for the next one.",
+            "Which token has the model read last when it chooses the first word?",
         ),
         Mistake(
             "shifted twice",
@@ -127,24 +127,24 @@ _TERMINAL = Exercise(
             "last column",
             9,
             lambda scores, mask: _at(scores, torch.ones_like(mask), 0),
-            "Your score stands in the last column, which for a short review is padding. The mask "
-            "removes it later, and the review is paid nothing.",
+            "Your score is in the last column, which is padding if the review is short. The mask "
+            "removes it later, so that review gets no reward.",
             "Where does each review end?",
         ),
         Mistake(
             "one past the end",
             9,
             lambda scores, mask: _at(scores, mask, 1),
-            "Your score stands behind <eos>, on a token that nobody chose. Some libraries do this "
-            "on purpose, with a mask that is longer by one; with this mask it is lost.",
+            "Your score is behind <eos>, on a token that nobody chose. Some libraries do this on "
+            "purpose and make the mask longer by one; with this mask the score is lost.",
             "What is the index of the last of n tokens?",
         ),
         Mistake(
             "one too early",
             9,
             lambda scores, mask: _at(scores, mask, -1),
-            "Your score stands on the token before the last. Then the choice to stop is never "
-            "paid for.",
+            "Your score is on the token before the last one. Then the choice to stop gets no "
+            "reward.",
             "Is <eos> a token of the review?",
         ),
         Mistake(
@@ -159,7 +159,7 @@ _TERMINAL = Exercise(
             "spread evenly",
             11,
             lambda scores, mask: (scores / mask.sum(dim=1)).unsqueeze(1) * mask,
-            "You share the score out over the tokens. The sum is right, but the first words are "
+            "You divide the score among the tokens. The sum is right, but the first words are "
             "paid before anybody can know what the review will say.",
             "When is the score known?",
         ),
@@ -188,15 +188,15 @@ _RETURNS = Exercise(
             11,
             lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0),
             "You give each token its own reward, so with a score at the end the earlier tokens "
-            "get nothing. But they decided which review it became.",
+            "get nothing. But they decided what the review became.",
             "What does a return add up?",
         ),
         Mistake(
             "summed from the front",
             11,
             lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0).cumsum(1) * mask,
-            "You add up what was paid before. A token cannot change the past; it is answerable "
-            "for what comes after it.",
+            "You add up the rewards before each token. A token cannot change the past; it is "
+            "responsible for what comes after it.",
             "In which direction does the sum run?",
         ),
         Mistake(
@@ -223,8 +223,8 @@ _LENGTH = Choice(
     section="01_a_score_at_the_end: λ, and a critic that knows nothing",
     minutes=3,
     answer="b",
-    reason="With a critic that says 0, the token t of T is given λ^(T−t) times the score. <eos> is "
-    "always last, so it is paid in full, and any word that goes on is not.",
+    reason="With a critic that predicts 0, token t of T gets λ^(T−t) times the score. <eos> is "
+    "always the last token, so it gets the full score; a word that goes on gets less.",
     mistakes=(
         Mistake(
             "the reward model",
@@ -246,7 +246,7 @@ _LENGTH = Choice(
             11,
             "d",
             "With γ = 1 the return of every token holds the whole score, and even with λ < 1 a "
-            "part of it arrives. Nothing arriving would change nothing, not shorten.",
+            "part of it arrives. If no score arrived, the reviews would not change at all.",
             "Which tokens does λ^(T−t) favour?",
         ),
     ),

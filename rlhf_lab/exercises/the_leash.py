@@ -82,8 +82,8 @@ _TOTAL = Exercise(
             "multiplied by the mask",
             8,
             _with_penalty(lambda ratios, mask: (ratios * mask).sum(dim=1)),
-            "You multiplied by the mask. What stands in the padding may be infinite, and ∞ · 0 is "
-            "NaN: one such token spoils the reward.",
+            "You multiplied by the mask. Log-probabilities in the padding may be infinite, and "
+            "∞ · 0 is NaN: one such token spoils the reward.",
             "Which function of torch replaces numbers instead of multiplying them?",
         ),
         Mistake(
@@ -91,15 +91,15 @@ _TOTAL = Exercise(
             3,
             _with_penalty(lambda ratios, mask: _kept(ratios.abs(), mask).sum(dim=1)),
             "You made negative log-ratios positive. A token that π says less often than π_ref "
-            "has a negative one, and earns a bonus.",
+            "has a negative log-ratio and earns a bonus.",
             "Does log π(y) − log π_ref(y) have to be positive?",
         ),
         Mistake(
             "one KL for all",
             13,
             _with_penalty(lambda r, mask: _kept(r, mask).sum(dim=1).mean().expand(len(r))),
-            "Every response pays the same. A price that does not depend on what was said "
-            "holds nobody back.",
+            "Every response pays the same penalty. A penalty that does not depend on the response "
+            "cannot keep the policy near π_ref.",
             "Which response left π_ref, and which did not?",
         ),
     ),
@@ -133,7 +133,7 @@ _KL = Exercise(
             lambda lp, ref: (ref.exp() * (lp - ref)).sum(dim=-1),
             "The log-ratio is right, the weights are not: under π_ref its mean is "
             "−KL(π_ref ‖ π), which is negative.",
-            "A KL can never be negative. Who writes the samples?",
+            "A KL can never be negative. Which policy writes the samples?",
         ),
         Mistake(
             "minus",
@@ -303,7 +303,7 @@ _REGRET = Exercise(
             "turned round",
             2,
             lambda lp, ref, r, eta: -regret(lp, ref, r, eta),
-            "You have J(π) − J*, which is never positive. Regret is what is missing.",
+            "You have J(π) − J*, which is never positive. The regret is never negative.",
             "Which of the two is larger?",
         ),
     ),
@@ -367,8 +367,8 @@ _BUDGET = Exercise(
             "budget left out",
             18,
             lambda ref, scores, etas, budget: min(etas),
-            "Your η is always the smallest. It scores highest, but its optimum is farther from "
-            "π_ref than the budget allows.",
+            "Your function always returns the smallest η. Its optimum scores highest, but it is "
+            "farther from π_ref than the budget allows.",
             "Which argument have you not used?",
         ),
     ),

@@ -61,8 +61,8 @@ _MEASURE = Exercise(
             "plain average",
             12,
             _measured_by(lambda logprobs, _: torch.full_like(logprobs, 1 / len(logprobs))),
-            "Every response counts the same. A mean over all responses that exist says nothing "
-            "about those that π says.",
+            "All responses have the same weight. The mean over everything that could be said "
+            "tells nothing about what π says.",
             "How often does π say each of them?",
         ),
         Mistake(
@@ -114,16 +114,16 @@ _PEAK = Exercise(
             "peak of the score",
             27,
             _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ scores),
-            "Your η is always the smallest. E[score] only ever rises as η falls; and so does "
-            "E[gold], if `optimum` is given the gold scores.",
-            "Which score does the policy chase, and which judge can say that things got worse?",
+            "Your function always returns the smallest η. E[score] always rises as η falls, and so "
+            "does E[gold] if `optimum` gets the gold scores.",
+            "Which score does the policy maximise, and which one can show that things got worse?",
         ),
         Mistake(
             "gold taken from π_ref",
             22,
             _peak_of(lambda policy, ref, scores, golds, eta: ref.exp() @ golds),
-            "Your E[gold] is the same for every η: it is that of π_ref, which does not move.",
-            "Which policy do you read at each η?",
+            "Your E[gold] is that of π_ref, which does not move: it is the same for every η.",
+            "Which policy should you measure at each η?",
         ),
         Mistake(
             "η multiplied",
@@ -160,8 +160,8 @@ _BON = Exercise(
             "the bound taken for the value",
             26,
             lambda ref_logprobs, scores, n: best_of_n_kl_bound(n),
-            "log n − (n − 1)/n is an upper bound. It grows for ever; the KL itself stops once "
-            "best-of-n says the same thing every time.",
+            "log n − (n − 1)/n is an upper bound. It grows without limit, but the KL stops growing "
+            "once best-of-n says the same thing every time.",
             "Your function never looks at π_ref. Can that be?",
         ),
         Mistake(
@@ -179,7 +179,7 @@ _BON = Exercise(
             1,
             _best_of_n_kl_swapped,
             "You took the mean under π_ref: that is KL(π_ref ‖ π_bon), the other direction.",
-            "Which of the two policies speaks here?",
+            "Which of the two policies writes the samples?",
         ),
     ),
 )
@@ -189,8 +189,8 @@ _HACKING = Choice(
     section="03_too_much_of_a_good_reward: What is commonly said",
     minutes=2,
     answer="c",
-    reason="η decides how far the optimum goes, not what is said there. Only the gold score can "
-    "tell, and for a real model that means people reading samples.",
+    reason="η decides how far the optimum moves, not what it says there. Only the gold score can "
+    "tell, and for a real model this means that people must read samples.",
     mistakes=(
         Mistake(
             "a penalty is a guarantee",
