@@ -43,7 +43,7 @@ def test_two_correct_solutions_pass(exercise):
 
 
 def in_float32(output):
-    """What comes of writing the right numbers into `torch.zeros(n)`."""
+    """The output of a student who writes the right numbers into `torch.zeros(n)`."""
     if isinstance(output, torch.Tensor):
         return output.float() if output.is_floating_point() else output
     if isinstance(output, tuple | list):

@@ -21,12 +21,12 @@ def tagged(notebook):
 
 
 def exercise_name(cell):
-    """Of the function or variable that an exercise cell defines."""
+    """Name of the function or variable that an exercise cell defines."""
     return re.search(r"^(?:def )?(\w+)(?:\(| = )", cell.source, re.M)[1]
 
 
 def solve(cell):
-    """Replace a stub by another correct solution than the package's own."""
+    """Replace a stub by a correct solution that is not the package's own."""
     exercise = EXERCISES[exercise_name(cell)]
     if isinstance(exercise, Choice):
         cell.source = f'{exercise.name} = "{exercise.answer}"'

@@ -1,4 +1,4 @@
-"""What pictures and tables show is the number that belongs there, by made-up numbers.
+"""Pictures and tables show the right numbers in the right places, tested with made-up numbers.
 
 No two numbers are alike, so that a mark at another's place is seen.
 """
