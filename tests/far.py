@@ -58,9 +58,8 @@ class Far(torch.Tensor):
 def call(operation: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Do an operation on the CPU, if a GPU would accept its arguments."""
     tensors = [x for x in _pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    near = [
-        x for x in tensors if x.dim() and not isinstance(x, Far)
-    ]  # a single number of the CPU is allowed
+    # A single number may be on the CPU.
+    near = [x for x in tensors if x.dim() and not isinstance(x, Far)]
     if near and len(near) < len(tensors) and operation not in (COPY, MOVE):
         raise RuntimeError(f"{operation} of a far tensor and one on the CPU, {near[0].shape}")
     if kwargs.get("generator") is not None:

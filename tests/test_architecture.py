@@ -85,6 +85,7 @@ LONG = {
 """Modules that may be longer, each with its reason."""
 LONG_FOLDERS = {
     "exercises": "one module for each notebook, and most of it is text for students",
+    "lessons": "one module for the experiments and figures of each notebook",
     "ui": "one module for each widget, with its layout and its words",
 }
 """Folders without a limit: their modules are split by subject. The limit for functions holds."""

@@ -27,7 +27,7 @@ class Mistake(NamedTuple):
     """A wrong solution that students really write, and the message for it."""
 
     name: str
-    """Unique in its exercise, such as "directions swapped"."""
+    """A name that is unique in its exercise, such as "directions swapped"."""
     row: int
     """Its number in docs/mistakes.md."""
     wrong: Any

@@ -51,7 +51,7 @@ def clean_run(settings: Settings) -> list[Record]:
 
 @functools.cache
 def exhibit_run(letter: str) -> list[Record]:
-    """An exhibit's run; about a quarter of a second, then kept."""
+    """The run of an exhibit; takes about a quarter of a second once."""
     return run(EXHIBITS[letter].steps, EXHIBITS[letter].settings)
 
 
