@@ -77,8 +77,10 @@ def test_check_stops_at_the_first_red_and_passes_its_code_on(commands):
 def test_check_changes_nothing_and_format_does(commands):
     course.main(["check"])
     assert ["-m", "ruff", "format", "--check"] in commands
+    assert ["tools/counts.py", "--check"] in commands
     assert not any("--fix" in argv for argv in commands)
     course.main(["format"])
+    assert ["tools/counts.py"] in commands
     assert ["-m", "ruff", "check", "--fix"] in commands
 
 

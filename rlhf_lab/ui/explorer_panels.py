@@ -28,7 +28,7 @@ _HEIGHT, _BOTTOM, _TOP = 3.8, 0.58, 0.36  # inches
 
 
 class ExplorerPanel(Protocol):
-    """One picture of a `ExplorerState`."""
+    """One picture of an `ExplorerState`."""
 
     left: float
     """Inches for labels on the left."""

@@ -151,7 +151,7 @@ class Optima:
         p, (metrics, name) = self._solve(eta, beta)
         missed = 1 - p
         for part in missed.split(2**16):  # small enough for the cache, where it takes half the time
-            for _ in range(_SQUARINGS):  # (1 − p)^128 is seven squarings
+            for _ in range(_SQUARINGS):  # (1 − p)^DRAWS
                 part.mul_(part)
         best = self._contenders[p[self._contenders].argsort(descending=True, stable=True)[:ROWS]]
         best = best[p[best] > 0]
