@@ -9,12 +9,12 @@ from rlhf_lab.lessons.museum.invariants import reward_gap
 from rlhf_lab.lessons.museum.steps import loss_penalty, next_eta
 from rlhf_lab.masking import masked_mean, masked_sum, terminal_reward
 
-_READ = "10_bug_museum: Read the dashboards"
+_DASHBOARD_SECTION = "10_bug_museum: Read the dashboards"
 
 _DASHBOARDS = (
     Choice(
         name="exhibit_a",
-        section=_READ,
+        section=_DASHBOARD_SECTION,
         minutes=3,
         answer="b",
         reason="The reference moves along: each rollout is compared with the policy before the "
@@ -48,7 +48,7 @@ _DASHBOARDS = (
     ),
     Choice(
         name="exhibit_b",
-        section=_READ,
+        section=_DASHBOARD_SECTION,
         minutes=3,
         answer="c",
         reason="The sign is wrong: the trainer pays η for every nat of distance, and logs the "
@@ -81,7 +81,7 @@ _DASHBOARDS = (
     ),
     Choice(
         name="exhibit_c",
-        section=_READ,
+        section=_DASHBOARD_SECTION,
         minutes=3,
         answer="d",
         reason="The ratio is taken to π_ref: once a token has left the band around π_SFT, the "
@@ -116,7 +116,7 @@ _DASHBOARDS = (
     ),
     Choice(
         name="exhibit_k",
-        section=_READ,
+        section=_DASHBOARD_SECTION,
         minutes=3,
         answer="a",
         reason="Padding counts: every response is 4 tokens long by definition, and log-ratios of "
@@ -149,7 +149,7 @@ _DASHBOARDS = (
     ),
     Choice(
         name="exhibit_n",
-        section=_READ,
+        section=_DASHBOARD_SECTION,
         minutes=3,
         answer="c",
         reason="Nats per token against a target per response: it settles at 4 tokens × 1.5 nats. "
