@@ -32,8 +32,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   test          test the package, the examples in its docstrings and the notebooks (pytest)
   browser-test  click through the notebooks in a real browser, which is installed if need be
   doctor        say what is right and what is wrong with this set-up
-  format        format and tidy the code and the notebooks (ruff)
-  check         check format, style and types; change nothing (ruff, mypy)
+  format        format and tidy code and notebooks (ruff), update counts in README and docs
+  check         check format, style, counts and types; change nothing (ruff, mypy)
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
   bench WORD    time something else: world, cockpit, notebooks, ensemble, growth or where
   run           run all notebooks and keep their outputs, to be committed
@@ -132,6 +132,7 @@ BROWSER = Environment(
 )
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+COUNTS = "tools/counts.py"
 TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
 NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
@@ -144,8 +145,13 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
     "browser-test": [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
-    "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],
-    "check": [["-m", "ruff", "format", "--check"], ["-m", "ruff", "check"], ["-m", "mypy"]],
+    "format": [["-m", "ruff", "format"], [COUNTS], ["-m", "ruff", "check", "--fix"]],
+    "check": [
+        ["-m", "ruff", "format", "--check"],
+        ["-m", "ruff", "check"],
+        [COUNTS, "--check"],
+        ["-m", "mypy"],
+    ],
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],

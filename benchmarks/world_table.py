@@ -1,4 +1,4 @@
-"""What review world shows: PPO's end points and the exact optimum, in two tables.
+"""Print the exact optimum of review world, and where PPO ends.
 
 python benchmarks/world_table.py            about two minutes on one core
 """

@@ -1,29 +1,15 @@
 """course.py keeps its word: commands, arguments, exit codes, and what the tools get to see."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
 import signal
 import sys
-import types
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(path: str) -> types.ModuleType:
-    """A file of Python as a module, wherever it lies."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-course = load("course.py")
+from scripts import ROOT, course
 
 
 def test_course_py_parses_on_python_3_6_and_needs_no_package():
@@ -91,8 +77,10 @@ def test_check_stops_at_the_first_red_and_passes_its_code_on(commands):
 def test_check_changes_nothing_and_format_does(commands):
     course.main(["check"])
     assert ["-m", "ruff", "format", "--check"] in commands
+    assert ["tools/counts.py", "--check"] in commands
     assert not any("--fix" in argv for argv in commands)
     course.main(["format"])
+    assert ["tools/counts.py"] in commands
     assert ["-m", "ruff", "check", "--fix"] in commands
 
 

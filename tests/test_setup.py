@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from test_course import ROOT, course, load
+from scripts import ROOT, course, load
 from traitlets.config import PyFileConfigLoader
 
 import rlhf_lab

@@ -53,7 +53,7 @@ def test_without_a_guess_the_result_is_shown_and_nothing_written(choice, tmp_pat
     assert "did not commit" in choice.reveal("up").text.value
     assert choice.control.disabled
     choice.control.value = "down"
-    choice.button.click()  # as of a click that had waited behind a running cell
+    choice.button.click()  # a click may have waited behind a running cell
     assert "did not commit" in choice.text.value
     assert not (tmp_path / FILE).exists()
 
