@@ -28,7 +28,7 @@ from rlhf_lab.sampling import sample
 from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer, train
 from rlhf_lab.world import World, build_world, load_world
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # One thread is fastest at this size, and on a shared machine the only sane choice: on two busy
 # cores an iteration of PPO took 0.12 s with one thread and 7 s with two (OpenMP's barriers spin).

@@ -4,7 +4,9 @@ import ast
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +26,18 @@ def test_course_py_parses_on_python_3_6_and_needs_no_package():
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
     first_two = [type(node) for node in tree.body[1:3]]
     assert first_two == [ast.Import, ast.If], "the version check comes right after `import sys`"
+
+
+@pytest.mark.parametrize("old", ["2.7", "3.6", "3.8", "3.10"])
+def test_an_older_python_is_told_which_one_is_needed(old):
+    """Python 2 cannot parse the file, but it prints the line at which it stops."""
+    python = shutil.which(f"python{old}")
+    if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"no Python {old} here")
+    run = subprocess.run([python, ROOT / "course.py", "lab"], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "This course needs Python 3.11 to 3.14: python3 course.py lab" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["tets"], ["--lab"], ["-h", "lab"]])

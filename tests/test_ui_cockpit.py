@@ -164,7 +164,7 @@ def test_the_numbers_are_in_words_for_those_who_listen(cockpit):
 def test_panels_and_snapshots(world, panels):
     cockpit = Cockpit(world, SMALL, panels=panels)
     cockpit.run(1)
-    assert cockpit.snapshot("what it shows").alt == "what it shows"
+    assert cockpit.snapshot("what it shows").metadata == {"alt": "what it shows"}
     assert not cockpit.reviews
     with pytest.raises(ValueError, match="alt must say"):
         cockpit.snapshot(" ")
