@@ -272,7 +272,6 @@ _GAP = Exercise(
     ),
 )
 
-
 _PENALTY = Exercise(
     name="loss_penalty",
     section="10_bug_museum: Mend the line",

@@ -19,7 +19,6 @@ def _random(*shape: int) -> Tensor:
 
 _FORBIDDEN = torch.tensor([[0.3, -torch.inf, 1.2, -0.4], [0.0, 0.7, -1.1, 2.0]]).double()
 
-
 _ENTROPY = Exercise(
     name="token_entropy",
     section=f"{_NOTEBOOK}: Entropy",

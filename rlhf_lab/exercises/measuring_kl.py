@@ -20,7 +20,6 @@ _MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
 _BATCH = Case("three reviews of 4, 2 and 1 tokens", (_LOGPROBS, _REF, _MASK))
 _ONE = Case("one review of 2 tokens", (_LOGPROBS[1:2], _REF[1:2], _MASK[1:2]))
 
-
 _K3 = Exercise(
     name="k3",
     section="05_measuring_kl: Three ways to estimate one number",
@@ -73,7 +72,6 @@ _K3 = Exercise(
         ),
     ),
 )
-
 
 _RESPONSE_KL = Exercise(
     name="response_kl",
@@ -128,7 +126,6 @@ _RESPONSE_KL = Exercise(
         ),
     ),
 )
-
 
 _INVERSE_RATIO = Exercise(
     name="mean_inverse_ratio",

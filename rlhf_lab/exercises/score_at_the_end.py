@@ -11,7 +11,6 @@ _EOS, _PAD = 0, 9
 _PADDED = torch.tensor([[5, 3, 0, 9, 9], [4, 4, 4, 4, 4], [0, 9, 9, 9, 9]])
 _PAD_IS_EOS = torch.tensor([[5, 3, 0, 0, 0], [4, 4, 4, 4, 0]])
 
-
 _MASK = Exercise(
     name="response_mask",
     section="01_a_score_at_the_end: Which tokens count",
@@ -165,7 +164,6 @@ _TERMINAL = Exercise(
         ),
     ),
 )
-
 
 _SPARSE = terminal_reward(_SCORES, _LENGTHS_3_5_1)
 _DENSE = torch.tensor(

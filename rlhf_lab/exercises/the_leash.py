@@ -258,7 +258,6 @@ _OPTIMAL = Exercise(
     ),
 )
 
-
 _POLICIES = tuple((1.5 * _numbers(seed, 6)).log_softmax(dim=0) for seed in (6, 7))
 
 _REGRET = Exercise(
