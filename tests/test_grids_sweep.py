@@ -25,7 +25,7 @@ from rlhf_lab.grids.sweep import (
     run_one,
     sweep,
 )
-from rlhf_lab.report import compare
+from rlhf_lab.report import compare, metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.world import World
 
 GRID = grid([0.0, 0.3], [0.0], [0, 1])
@@ -214,6 +214,23 @@ def test_one_run_ends_where_a_trainer_ends():
     exact = [float(line.split()[-2]) for line in table[1:] if line[0] in "EKHr"]  # π's column
     assert outcome[1:6] == pytest.approx(exact, abs=0.0051)
     assert (outcome.distinct, outcome.top_share) == (stats.distinct, stats.top_share)
+
+
+def test_the_regret_is_that_of_the_eta_a_run_ended_with(file, threads):
+    """Alone and together; an adaptive η halves within three iterations here."""
+    shared = {"kl_target": 50.0, "horizon": 9.0, "batch_size": 8, "iterations": 3}
+    configs = grid([0.4], [0.05], [0, 1], **shared, dtype="float64")
+    world = load_world()
+    for outcome in sweep(configs, file, executor=threads, together=2):
+        trainer = Trainer(world, outcome.config)
+        for _ in range(3):
+            trainer.step()
+        assert trainer.eta < 0.6 * outcome.config.eta
+        trained = metrics(world, policy_logprobs(world, trainer.policy.float()))
+        best = metrics(world, optimum_logprobs(world, trainer.eta, 0.05))
+        gap = best.objective(trainer.eta, 0.05) - trained.objective(trainer.eta, 0.05)
+        assert outcome.regret == pytest.approx(gap, abs=1e-6)
+        assert run_one(outcome.config).regret == pytest.approx(gap, abs=1e-6)
 
 
 def test_groups_end_where_single_runs_end(file, threads):
