@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab._checks import require_coefficient
+from rlhf_lab._require import NotFinite
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
@@ -133,8 +134,8 @@ class Trainer:
             return stats
         except BaseException as error:
             self.load_state(before)
-            if isinstance(error, FloatingPointError):  # finite weights, but logits that overflow
-                raise self._non_finite("log π of a sampled token") from error
+            if isinstance(error, NotFinite):  # finite weights, but numbers that overflow
+                raise self._non_finite(error.what) from error
             raise
 
     def _update(self, rollout: Rollout) -> Tensor:
@@ -192,7 +193,7 @@ class Trainer:
         return NonFiniteError(
             f"iteration {self.iteration + 1}: {what} is not finite (η = {self.eta:g}, "
             f"β = {self.beta:g}, lr = {self.config.lr:g}); the last good iteration is kept. "
-            "Lower lr, or the scale of the scores"
+            f"{self.config.overflow_remedy(self.eta, self.beta)}"
         )
 
     def _stats(self, rollout: Rollout, losses: Tensor) -> StepStats:
