@@ -7,12 +7,14 @@ and again only when pyproject.toml, constraints.txt or the Python has changed.
 
 import sys
 
-# Another Python must get this sentence, not a traceback, and not pip's: the pinned torch is made
-# for these versions only. The rest of the file parses on 3.6.
+# Another Python must get these sentences, not a traceback, and not pip's: the pinned torch is made
+# for these versions only. The rest of the file parses on 3.6. Python 2 cannot parse it: it stops at
+# the first colon below that is new to it, and prints that line.
 if not (3, 11) <= sys.version_info < (3, 15):
+    needed: str = "This course needs Python 3.11 to 3.14: python3 course.py lab"
     sys.exit(
-        "This course needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + ".\n"
-        "Name another one: python3.14 course.py lab, on Windows py -3.14 course.py lab"
+        needed + "\nThis is Python " + sys.version.split()[0] + ". Name another one, such as "
+        "python3.14 course.py lab, on Windows py -3.14 course.py lab"
     )
 
 import hashlib
@@ -32,8 +34,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   test          test the package, the examples in its docstrings and the notebooks (pytest)
   browser-test  click through the notebooks in a real browser, which is installed if need be
   doctor        say what is right and what is wrong with this set-up
-  format        format and tidy the code and the notebooks (ruff)
-  check         check format, style and types; change nothing (ruff, mypy)
+  format        format and tidy code and notebooks (ruff), update counts in README and docs
+  check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
   bench WORD    time something else: world, cockpit, notebooks, ensemble, growth or where
   run           run all notebooks and keep their outputs, to be committed
@@ -132,7 +134,10 @@ BROWSER = Environment(
 )
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+COUNTS = "tools/counts.py"
 TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
+SCHEMA = ["-m", "check_jsonschema", "--builtin-schema"]  # with schemas that it brings, offline
+FORMS = [f".github/ISSUE_TEMPLATE/{name}.yml" for name in ("bug", "erratum")]
 NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
     "bench cockpit": [COURSE, BROWSER],
@@ -144,8 +149,16 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
     "browser-test": [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
-    "format": [["-m", "ruff", "format"], ["-m", "ruff", "check", "--fix"]],
-    "check": [["-m", "ruff", "format", "--check"], ["-m", "ruff", "check"], ["-m", "mypy"]],
+    "format": [["-m", "ruff", "format"], [COUNTS], ["-m", "ruff", "check", "--fix"]],
+    "check": [
+        ["-m", "ruff", "format", "--check"],
+        ["-m", "ruff", "check"],
+        [COUNTS, "--check"],
+        ["-m", "mypy"],
+        [*SCHEMA, "vendor.github-workflows", ".github/workflows/ci.yml"],
+        [*SCHEMA, "vendor.github-issue-forms", *FORMS],
+        [*SCHEMA, "vendor.citation-file-format", "CITATION.cff"],
+    ],
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],

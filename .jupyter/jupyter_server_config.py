@@ -6,22 +6,7 @@ sends slider messages to a second thread of the kernel otherwise, where they may
 figure that a cell is drawing, or arrive only once.
 """
 
-from typing import Any
-
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-
-
-class NoDelayConnection(ZMQChannelsWebsocketConnection):
-    """The usual link between browser and kernel, except that small messages leave at once.
-
-    jupyter_server lets the system collect them (Nagle's algorithm), and a browser that waits before
-    it acknowledges turns this into 40 ms per move of a slider.
-    """
-
-    def connect(self) -> Any:
-        self.websocket_handler.set_nodelay(True)
-        return super().connect()
-
-
 c = get_config()  # noqa: F821 (defined by Jupyter, which runs this file)
-c.ServerApp.kernel_websocket_connection_class = NoDelayConnection
+c.ServerApp.kernel_websocket_connection_class = "rlhf_lab_server.NoDelayConnection"
+# Else the server keeps every picture that a run sends to a page that was closed, without limit.
+c.MappingKernelManager.buffer_offline_messages = False

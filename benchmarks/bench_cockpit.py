@@ -1,9 +1,10 @@
 """Time the cockpit in a headless Chromium: `python3 course.py bench cockpit`.
 
-From the click on Start, with η = β = 0, until the page shows that the policy has collapsed: H(π)
-below log 2, fewer than two reviews' worth. Each row of the cockpit's table is waited for: the
-estimate from the last batch, which comes with every picture, and the exact number. Each run is
-fresh, with a seed of its own. Then the memory of the kernel, in a run of some 150 iterations more.
+It measures the time from the click on Start, with η = β = 0, until the page shows that the policy
+has collapsed: H(π) is below log 2, so exp H is below two reviews. It waits for both rows of the
+cockpit's table: the estimate from the last batch, which comes with every picture, and the exact
+number. Each run is fresh and has its own seed. At the end it measures the kernel's memory during
+150 iterations more.
 """
 
 import argparse
@@ -27,8 +28,8 @@ ROWS = ("last batch", "exact, after")
 SECONDS, MEGABYTES = 3.0, 700  # the aims
 NOTEBOOK = "/lab/workspaces/bench/tree/notebooks/cockpit.ipynb"
 
-# When a row of the table first showed, drawn, an entropy below log 2: seconds after the click, and
-# the iteration that the cockpit said it was at.
+# For each row of the table, when it first showed an entropy below log 2: the seconds after the
+# click, and the iteration that the cockpit showed at that time.
 COLLAPSED = """(cockpit, names) => {
   const numbers = cockpit.querySelector(".rlhf-numbers");
   const iteration = () =>
@@ -52,7 +53,7 @@ COLLAPSED = """(cockpit, names) => {
 
 @contextmanager
 def opened() -> Iterator[Notebook]:
-    """The cockpit's notebook in a JupyterLab of its own, run until the cockpit is there."""
+    """Open the cockpit's notebook in a JupyterLab of its own and run it until the cockpit shows."""
     with (
         tempfile.TemporaryDirectory() as folder,
         servers.lab(Path(folder)) as address,
@@ -85,7 +86,7 @@ def collapse(notebook: Notebook, cockpit: Cockpit, seed: int) -> list[tuple[floa
 
 
 def peak_megabytes(notebook: Notebook) -> float | None:
-    """The most memory that the kernel's process has had; None where the system does not tell."""
+    """Peak memory of the kernel's process; None if the system does not report it."""
     process = notebook.python("__import__('os').getpid()")
     status = Path(f"/proc/{process}/status")
     if not status.exists():
@@ -120,7 +121,7 @@ def main() -> None:
         if peak:
             print(f"peak memory of the kernel: {peak:.0f} MB   aim: at most {MEGABYTES}")
         else:
-            print("peak memory of the kernel: this system does not tell")
+            print("peak memory of the kernel: not reported by this system")
     print(f"{report.load()} at the end")
 
 

@@ -1,9 +1,9 @@
-"""Time E runs of review world together against one by one: `grids.ensemble`. One torch thread.
+"""Time E runs of review world, together (`grids.ensemble`) and one by one, on one torch thread.
 
     python3 course.py bench ensemble [--device cuda] [--batches 8,128] [--runs 8,64]
 
 Both do the same iterations on the same device, in turn: a round is one iteration of each. The
-ratio is taken round by round, so that a busy moment of the machine meets both.
+ratio is taken round by round, so that a busy moment of the machine affects both.
 """
 
 import argparse
@@ -21,7 +21,7 @@ WARM_UP = 3  # iterations that are not counted
 
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    work()  # ends by asking the device for numbers, so nothing is left under way
+    work()  # its last step reads numbers from the device, so all work is done then
     return time.perf_counter() - start
 
 

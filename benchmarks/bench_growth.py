@@ -1,7 +1,7 @@
 """How time and memory grow with each size: `python3 course.py bench growth`. One torch thread.
 
-Every line is a process of its own, because only a fresh one knows its peak memory. The first line
-of a table is the starting point; each of the others changes one size, tenfold, if it can.
+Every line is measured in a new process, because the peak memory of a process never falls. The
+first line of a table is the starting point; each other line changes one size.
 """
 
 import json
@@ -31,18 +31,18 @@ GROWN = {
     "layers": (20,),
 }
 LENGTHS = (3, 4, 5, 6)
-"""Of responses in 14 words, as in review world: 13 times as many with each further word."""
-PATIENCE = 20.0  # seconds that one line may repeat itself
+"""Lengths of responses in 14 words, as in review world; there are 13 times as many per word."""
+PATIENCE = 20.0  # seconds after which a measurement is not repeated
 
 
 def peak_mb() -> float:
-    """The most memory this process has held."""
+    """Peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Median of a few calls after one that warms up, or of that one if it was long enough."""
+    """Median time of a few calls; the first one warms up and only counts if it is the only one."""
     times: list[float] = []
     while len(times) < 3 or (sum(times) < PATIENCE / 4 and len(times) < 20):
         start = time.perf_counter()
@@ -80,7 +80,7 @@ def enumeration(length: int) -> list[float]:
 
 
 def alone(kind: str, **sizes: int) -> list[float]:
-    """What `ppo` or `enumeration` says in a new process."""
+    """The result of `ppo` or `enumeration` in a new process."""
     run = subprocess.run(
         [sys.executable, __file__, kind, json.dumps(sizes)], stdout=subprocess.PIPE, check=True
     )

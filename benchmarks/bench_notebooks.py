@@ -1,6 +1,6 @@
 """Time all notebooks, each in a fresh kernel, on one core: `python3 course.py bench notebooks`.
 
-They run one after the other, as `course.py run` runs them, but as copies: nothing is kept.
+They run one after the other as in `course.py run`, but they are copies: their outputs are not kept.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    where = "any core: this system cannot pin"
+    where = "any core, because this system cannot bind a process to one"
     if hasattr(os, "sched_setaffinity"):  # the kernels inherit it
         where = f"core {(core := min(os.sched_getaffinity(0)))}"
         os.sched_setaffinity(0, {core})

@@ -1,13 +1,13 @@
 """Time a PPO iteration of rlhf_lab beside three others: `python3 course.py bench`.
 
     TRL               PPOTrainer of TRL 0.11.4, sampling all responses in one batch
-    TRL, 4 at once    the same, sampling as it does unless told otherwise; not at S3
+    TRL, 4 at once    the same, sampling four at a time, which is its default; not at S3
     HF + plain PPO    `generate` of Hugging Face and an update in plain torch
     floor             the matrix products alone
 
 Every peer is a process with one torch thread (see common.py). The rounds are interleaved, so that
-a busy moment of the machine meets all of them; compare only within one run. "wall" is what you
-wait for; "cpu" leaves out the time in which other programs had the core.
+a busy moment of the machine affects all of them; compare only within one run. "wall" is the time
+that you wait; "cpu" leaves out the time in which other programs had the core.
 """
 
 import argparse
@@ -22,14 +22,14 @@ import report
 from common import EPOCHS, PROMPT, SETTINGS
 
 HERE = Path(__file__).resolve().parent
-AIMS = {  # their time over ours, at least
+AIMS = {  # the least value of their time divided by ours
     "TRL": {"S1": 2.5, "S2": 2.5, "S3": 2.0},
     "floor": dict.fromkeys(SETTINGS, 0.7),
 }
 
 
 class Peer:
-    """A worker process; it starts at once and works only while asked."""
+    """A worker process; it starts at once and works only when asked."""
 
     def __init__(self, name: str, python: str, script: str, *arguments: str) -> None:
         self.name, self.script = name, script
@@ -63,7 +63,7 @@ class Peer:
 
 
 def check_same_work(peers: list[Peer], setting: str) -> None:
-    """Refuse to compare what is not comparable."""
+    """Raise a RuntimeError if the peers do not do the same work."""
     batch = SETTINGS[setting].batch
     tokens = batch * SETTINGS[setting].response
     expected = {"responses": batch, "tokens": tokens, "gradients": EPOCHS}
@@ -80,11 +80,11 @@ def check_same_work(peers: list[Peer], setting: str) -> None:
 
 
 def start(setting: str, bench_python: str | None) -> list[Peer]:
-    """Ours first, the floor last."""
+    """Start all peers; ours comes first, the floor last."""
     wanted = [("rlhf_lab", sys.executable, "ours.py", setting)]
     if bench_python:
         wanted.append(("TRL", bench_python, "trl_classic.py", setting))
-        if setting != "S3":  # minutes
+        if setting != "S3":  # where it would take minutes
             wanted.append(("TRL, 4 at once", bench_python, "trl_classic.py", setting, "4"))
         wanted.append(("HF + plain PPO", bench_python, "hf_plain.py", setting))
     peers: list[Peer] = []

@@ -1,7 +1,7 @@
 """Where the time of a PPO iteration goes: `python3 course.py bench where`. One torch thread.
 
-PyTorch's profiler counts what each kind of operation takes for itself. It makes small operations
-look larger than they are, so shares matter here, not milliseconds.
+PyTorch's profiler measures each operation without the operations that it calls. It adds a little
+to every one, so small operations look slower than they are; read the shares, not the milliseconds.
 """
 
 import argparse
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def kind_of(operation: str) -> str:
-    """The kind that an operation, forward or backward, belongs to."""
+    """The kind of an operation, forward or backward."""
     name = operation.removeprefix("aten::").removesuffix("_data").removesuffix("_backward")
     return next((kind for kind, names in KINDS.items() if name in names), "everything else")
 

@@ -24,7 +24,7 @@ def seconds(work: Callable[[], object], n: int) -> list[float]:
 
 
 def fresh_tables(course: World) -> None:
-    """The tables of all prompts, nothing kept from before: what the first question costs."""
+    """Compute the tables of all prompts without any cache, as the first question does."""
     world._responses.cache_clear()
     twin = course.to(torch.device("cpu"), torch.float32)
     for prompt in EVERY:
@@ -32,14 +32,14 @@ def fresh_tables(course: World) -> None:
 
 
 def optima(course: World) -> None:
-    """One point (η, β) of the frontier: π* over all responses to all prompts."""
+    """Compute π* at one (η, β), over all responses to all prompts."""
     for prompt in EVERY:
         tables = course.tables(prompt)
         exact.optimum(tables.ref_logprobs, tables.scores, 0.3, 0.1)
 
 
 def import_seconds(module: str) -> float:
-    """Seconds that `import module` takes in a new Python, the interpreter's own start left out."""
+    """Seconds of `import module` in a new Python, without the start of the interpreter."""
     code = f"from time import perf_counter as t; a = t(); import {module}; print(t() - a)"
     return float(
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
@@ -47,7 +47,7 @@ def import_seconds(module: str) -> float:
 
 
 def row(name: str, times: list[float], aim: float | None = None) -> None:
-    """Times in ms, and the aim."""
+    """Print times in ms, and the aim if there is one."""
     wanted = f"   aim: at most {1e3 * aim:,g}" if aim else ""
     print(f"{name:45s}{report.spread([1e3 * s for s in times], '9,.1f')}{wanted}", flush=True)
 

@@ -1,9 +1,9 @@
-"""What the peers share: the settings, the prompts, the reward, and how they are asked.
+"""What the peers share: the settings, the prompts, the reward, and the protocol.
 
-A peer is a process of its own, `python ours.py S1`, so that TRL can live in another environment.
-It sets itself up, says in one JSON line what it does per iteration, and then reads numbers: for
-each n it performs n iterations and answers with the list of their seconds. While it waits for the
-next number it uses no CPU, so the rounds of all peers can be interleaved.
+A peer is a process of its own, `python ours.py S1`, because TRL needs another environment. It
+prints one JSON line with the work of one iteration, and then reads numbers: for each n it does n
+iterations and prints the list of their seconds. While it waits for the next number it uses no CPU,
+so the rounds of all peers can be interleaved.
 """
 
 import json
@@ -20,7 +20,7 @@ PROMPT, POSITIONS = 2, 64  # tokens
 
 
 class Setting(NamedTuple):
-    """Sizes of the random GPT-2, how many responses an iteration learns from, and how long."""
+    """Sizes of the random GPT-2, number and length of responses, and number of iterations."""
 
     vocab: int
     width: int
@@ -41,28 +41,28 @@ SETTINGS = {
 
 
 def random_prompts(setting: Setting) -> Tensor:
-    """Prompts for eight iterations, after which they come again, (8 B, P)."""
+    """Prompts for eight iterations, after which they are repeated, (8 B, P)."""
     generator = torch.Generator().manual_seed(SEED)
     return torch.randint(setting.vocab, (8 * setting.batch, PROMPT), generator=generator)
 
 
 def reward(responses: Tensor) -> Tensor:
-    """Share of even tokens: costs nothing, so that PPO itself is timed. (B, T) -> (B,)"""
+    """Share of even tokens; it is cheap, so the time is that of PPO itself. (B, T) -> (B,)"""
     return (responses % 2 == 0).float().mean(dim=1)
 
 
 def serve(make: Callable[[Setting], tuple[Callable[[], Sequence[Tensor]], list[Tensor]]]) -> None:
-    """Be a peer until stdin closes.
+    """Work as a peer until stdin closes.
 
     Args:
         make: builds everything; returns a function that performs one iteration and returns the
             responses, and the trained parameters.
     """
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not get between
+    out, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not mix with the answers
     torch.set_num_threads(1)
     setting = SETTINGS[sys.argv[1]]
     iterate, parameters = make(setting)
-    gradients: list[None] = []  # each of which is followed by a step of Adam
+    gradients: list[None] = []  # one entry per gradient; Adam makes a step after each
     hooks = [p.register_hook(lambda _: gradients.append(None)) for p in parameters]
     responses = iterate()
     for hook in hooks:
@@ -79,7 +79,7 @@ def serve(make: Callable[[Setting], tuple[Callable[[], Sequence[Tensor]], list[T
     print(json.dumps(facts), file=out, flush=True)
     for line in sys.stdin:
         wall, cpu = [], []
-        for _ in range(1 + int(line)):  # the first one finds the caches full of the other peers
+        for _ in range(1 + int(line)):  # the first finds other peers' data in the caches
             start = time.perf_counter(), time.process_time()
             iterate()
             wall.append(time.perf_counter() - start[0])

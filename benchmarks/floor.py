@@ -1,25 +1,27 @@
 """One peer: the matrix products of a PPO iteration and nothing else. Run by `bench_ppo.py`.
 
-Who computes the same thing with the same library cannot be faster, whatever else he saves. With
-D = width, d = D / heads, V = vocab, B = batch, P and T tokens of prompt and response, a pass over
-n new tokens of each sequence that look at s tokens is, in each layer and with R = B · n rows,
+No program that computes the same with the same library can be faster. Let D = width,
+d = D / heads, V = vocab, B = batch, and let P and T be the lengths of prompt and response. A pass
+adds n new tokens, which look at s tokens, to each sequence. With R = B · n rows each layer makes
 
     qkv     (R, D) @ (D, 3D)                        projection  (R, D) @ (D, D)
     scores  B·heads times (n, d) @ (d, s)           MLP         (R, D) @ (D, 4D)
     mix     B·heads times (n, s) @ (s, d)                       (R, 4D) @ (4D, D)
 
-with the bias added in the same call. Some of the new tokens predict a token of the response; the
-last layer does all but qkv for these only, and so do, in the end, the vocabulary (rows, D) @ (D, V)
-and the policy's value head (rows, D) @ (D, 1). An iteration is
+The bias is added in the same call. Only some of the new tokens predict a token of the response, so
+the last layer makes all products but qkv for these alone. They are followed by the products with
+the vocabulary, (rows, D) @ (D, V), and with the policy's value head, (rows, D) @ (D, 1). An
+iteration consists of
 
     sampling    the prompt, n = s = P, then T − 1 single tokens, n = 1, s = P + 1 .. P + T − 1
     reference   one pass, n = s = P + T − 1
     update      4 x that pass of the policy, and two more products backward for each of its own
 
-So each token that is sampled takes one row of the vocabulary: its log π is known from the draw.
-Not counted: norms, softmax, GELU, embeddings, gradients of biases, the draw, rewards, losses,
-Adam. Nor is the causal half of the attention left out. Inputs and outputs lie ready beforehand:
-at S3, new memory for the logits takes as long as the product, and who works in blocks is spared it.
+Each sampled token needs one row of the vocabulary's product, because the draw gives its log π.
+Norms, softmax, GELU, embeddings, gradients of biases, the draw, rewards, losses and Adam are not
+counted. Products that the causal mask makes useless are counted. All memory is allocated in
+advance: at S3, allocating the logits takes as long as their product, and a program that works in
+blocks need not do it.
 """
 
 from collections.abc import Callable
@@ -34,18 +36,18 @@ Call = Callable[[], Tensor]
 
 @cache
 def memory(*shape: int) -> Tensor:
-    """One place for all results of a shape, so that it is in the processor's cache more often."""
+    """One tensor for all results of a shape, so that it is in the processor's cache more often."""
     return torch.empty(shape)
 
 
 def into(product: Callable[..., Tensor], *factors: Tensor) -> Call:
-    """A call that writes the product of the last two factors into memory that is there."""
+    """A call that writes the product of the last two factors into allocated memory."""
     shape = *factors[-2].shape[:-1], factors[-1].shape[-1]
     return partial(product, *factors, out=memory(*shape))
 
 
 def linear(rows: int, inner: int, columns: int, *, backward: bool) -> list[Call]:
-    """A linear layer with bias; backward, the gradients of its input and of its weight."""
+    """A linear layer with bias; with `backward` also the gradients of its input and weight."""
     x, weight, bias = torch.randn(rows, inner), torch.randn(inner, columns), torch.randn(columns)
     calls = [into(torch.addmm, bias, x, weight)]
     if backward:
@@ -55,7 +57,7 @@ def linear(rows: int, inner: int, columns: int, *, backward: bool) -> list[Call]
 
 
 def unembedding(rows: int, width: int, vocab: int, *, backward: bool) -> list[Call]:
-    """The same without bias, with a weight that is stored as the embedding that it is."""
+    """A linear layer without bias, whose weight is the transposed embedding."""
     x, embedding = torch.randn(rows, width), torch.randn(vocab, width)
     calls = [into(torch.mm, x, embedding.T)]
     if backward:
@@ -65,7 +67,7 @@ def unembedding(rows: int, width: int, vocab: int, *, backward: bool) -> list[Ca
 
 
 def batched(count: int, rows: int, inner: int, columns: int, *, backward: bool) -> list[Call]:
-    """`count` products of two activations; backward, the gradients of both."""
+    """`count` products of two activations; with `backward` also the gradients of both."""
     a, b = torch.randn(count, rows, inner), torch.randn(count, inner, columns)
     calls = [into(torch.bmm, a, b)]
     if backward:

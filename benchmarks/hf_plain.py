@@ -1,7 +1,8 @@
 """One peer: `generate` of Hugging Face and a PPO update in plain torch. Run by `bench_ppo.py`.
 
-What a careful engineer writes who needs no framework: no dropout, no `<eos>` to look for, sampling
-with a cache, logits of the response only, Adam's fused kernel. It imports nothing of rlhf_lab.
+A careful engineer would write it like this without a framework: no dropout, no search for `<eos>`,
+sampling with a cache, logits of the response only, Adam's fused kernel. It imports nothing of
+rlhf_lab.
 """
 
 import os
@@ -65,14 +66,14 @@ class PlainPPO:
         )
 
     def judge(self, model: GPT2LMHeadModel, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """log π of the response's tokens, (B, T), and the states they are drawn from."""
+        """log π of the response's tokens, (B, T), and the hidden states that predict them."""
         hidden = model.transformer(tokens[:, :-1], use_cache=False)[0][:, PROMPT - 1 :]
         logits, targets = model.lm_head(hidden), tokens[:, PROMPT:]
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return -losses.view_as(targets), hidden
 
     def update(self, tokens: Tensor, scores: Tensor) -> None:
-        """A few epochs on one batch."""
+        """Train for a few epochs on one batch."""
         with torch.no_grad():
             old, hidden = self.judge(self.policy, tokens)
             old_values = self.value_head(hidden).squeeze(-1)

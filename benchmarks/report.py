@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def spread(values: Sequence[float], form: str = "7.1f") -> str:
-    """Median, and the quartiles of many values or the range of few."""
+    """The median, with quartiles if there are at least 8 values, otherwise with the range."""
     if len(values) < 8:
         name, low, high = "range", min(values), max(values)
     else:
@@ -15,12 +15,12 @@ def spread(values: Sequence[float], form: str = "7.1f") -> str:
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
-    """The ratio of what was measured in turn, pair by pair: median and range."""
+    """Median and range of the ratios of values that were measured in pairs."""
     values = [a / b for a, b in zip(theirs, ours, strict=True)]
     return f"{statistics.median(values):.2f} ({min(values):.2f} – {max(values):.2f})"
 
 
 def load() -> str:
-    """How busy the machine is, where it tells."""
+    """Number of cores, and the load average if the system reports it."""
     average = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{os.cpu_count()} cores{average}"

@@ -1,8 +1,8 @@
 """One peer: the PPOTrainer of TRL 0.11.4, the last release that has it. Run by `bench_ppo.py`.
 
-It gets what makes it fastest: no dropout, an `<eos>` outside the vocabulary, so that nothing is
-masked or looked for, and all responses sampled in one batch. `trl_classic.py S1 4` samples four at
-a time instead, which is what TRL does unless told otherwise.
+It runs with its fastest settings: no dropout, an `<eos>` outside the vocabulary, so that nothing
+has to be masked or searched for, and all responses sampled in one batch. `trl_classic.py S1 4`
+samples four at a time instead, as TRL does by default.
 """
 
 import os
@@ -44,7 +44,7 @@ from trl import (  # noqa: E402
 
 
 def word_tokenizer(vocab: int) -> PreTrainedTokenizerFast:
-    """PPOTrainer insists on a tokenizer, of which it uses the padding token only."""
+    """A tokenizer, which PPOTrainer demands although it uses only the padding token."""
     words = {f"word{i}": i for i in range(vocab)} | {"<eos>": vocab}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<eos>"))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")

@@ -23,11 +23,12 @@ from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
 from rlhf_lab.ppo import gae, policy_loss, value_loss
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController, Rewards, compute_rewards
+from rlhf_lab.rollout import Task
 from rlhf_lab.sampling import sample
 from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer, train
 from rlhf_lab.world import World, build_world, load_world
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # One thread is fastest at this size, and on a shared machine the only sane choice: on two busy
 # cores an iteration of PPO took 0.12 s with one thread and 7 s with two (OpenMP's barriers spin).
@@ -46,6 +47,7 @@ __all__ = [
     "Rewards",
     "ScalarHead",
     "StepStats",
+    "Task",
     "Trainer",
     "World",
     "build_world",

@@ -1,12 +1,15 @@
-"""The command line: `python -m rlhf_lab train`, `… sweep` and `… doctor`."""
+"""The command line: `python -m rlhf_lab train`, `… sweep`, `… repair` and `… doctor`."""
 
 import argparse
 import contextlib
 import dataclasses
+import signal
 import sys
+import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -14,25 +17,52 @@ from rlhf_lab import report, runs
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.doctor import diagnose
 from rlhf_lab.doctor import report as doctor_report
-from rlhf_lab.grids.sweep import Failure, grid, read_outcomes, sweep
+from rlhf_lab.grids.results import read_outcomes
+from rlhf_lab.grids.sweep import Failure, grid, sweep
 from rlhf_lab.trainer import NonFiniteError, Trainer
-from rlhf_lab.world import load_world
+from rlhf_lab.world import World, load_world
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 1 if it failed, 2 for bad input, 130 for Ctrl-C."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    with _noticed_interrupts() as pressed:
+        try:
+            arguments = _parser().parse_args(argv)
+            return int(arguments.command(arguments))
+        except KeyboardInterrupt:  # before or after training, where nothing can be lost
+            return 130
+        except NonFiniteError as error:
+            return _complain(error, 1)
+        except (ValueError, OSError, RuntimeError, MemoryError, OverflowError) as error:
+            # An interrupt inside torch may come out of it as an error of another kind.
+            return 130 if pressed else _complain(error, 2)
+
+
+@contextlib.contextmanager
+def _noticed_interrupts() -> Iterator[list[int]]:
+    """A list to which each Ctrl-C adds an entry, besides being raised as usual."""
+    pressed: list[int] = []
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, notice)
     try:
-        return int(arguments.command(arguments))
-    except (ValueError, OSError) as error:
-        print(f"rlhf_lab: {error}", file=sys.stderr)
-        return 2
-    except NonFiniteError as error:
-        print(f"rlhf_lab: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # before or after training, where nothing can be lost
-        return 130
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+def _complain(error: BaseException, status: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in text):
+        text = f"this machine has not enough memory for these sizes ({text[:80]}…)"
+    print(f"rlhf_lab: {text}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         "GPU, for small batches; equal up to rounding (default: %(default)s)",
     )  # fmt: skip
     _add_settings(many, but=("eta", "beta", "seed"))
+    repair = commands.add_parser(
+        "repair", help="take a damaged run back to its last whole checkpoint; deletes nothing"
+    )
+    repair.set_defaults(command=_repair)
+    repair.add_argument("folder", type=Path, metavar="FOLDER", help="of the run")
     doctor = commands.add_parser("doctor", help="check whether everything fits together")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -121,12 +156,30 @@ def _train(arguments: argparse.Namespace) -> int:
     else:
         config = PPOConfig(**given)
         name = f"eta{config.eta:g}_beta{config.beta:g}_seed{config.seed}"
-        trainer = Trainer(world, config)
-        folder = runs.create(arguments.out or Path("runs") / name, trainer)
+        folder = arguments.out or Path("runs") / name
+        trainer = _begun(folder, world, config)
     status = _watch(folder, trainer)
     print(f"\n{trainer.iteration} iterations in {folder}\n")
     print(report.compare(world, trainer.policy, trainer.eta, trainer.beta))
     return status
+
+
+def _begun(folder: Path, world: World, config: PPOConfig) -> Trainer:
+    """The trainer of a new run, or of one with these very settings that was broken off."""
+    if not (folder / "config.json").exists():
+        trainer = Trainer(world, config)
+        with contextlib.suppress(NonFiniteError):  # which the run itself will report
+            Trainer(world, config).step()  # settings that cannot work shall leave no folder behind
+        runs.create(folder, trainer)
+        return trainer
+    trainer = runs.resume(folder, world)
+    if trainer.config != config or trainer.iteration == config.iterations:
+        raise ValueError(
+            f"{folder} holds a run already; continue that one with `--resume {folder}`, or name "
+            "another folder with --out"
+        )
+    print(f"{folder} holds the beginning of this run: going on after iteration {trainer.iteration}")
+    return trainer
 
 
 def _watch(folder: Path, trainer: Trainer) -> int:
@@ -180,6 +233,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
             return 130
     print(f"{len(read_outcomes(arguments.out))} runs in {arguments.out}")
     return int(failures > 0)
+
+
+def _repair(arguments: argparse.Namespace) -> int:
+    print("\n".join(runs.repair(arguments.folder)))
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -67,7 +67,7 @@ class _Call:
     """What the arguments of one call have in common, as far as they have been checked."""
 
     def __init__(self) -> None:
-        self.sizes: dict[str, Any] = {"1": 1}
+        self.sizes: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.floats: dict[str, tuple[Tensor, str]] = {}
         self.numbers: dict[str, float] = {}
@@ -184,6 +184,7 @@ def _fits(axes: str) -> Check:
     names = axes.strip("(),").split(", ")
     spread = names.index("...") if "..." in names else None
     least = len(names) - (spread is not None)
+    fixed = {axis: int(axis) for axis in names if axis.isdigit()}
 
     def check(name: str, x: Any, call: _Call) -> None:
         if not isinstance(x, Tensor):
@@ -198,6 +199,7 @@ def _fits(axes: str) -> Check:
         if len(shape) != len(names):
             _unlike(name, x, axes, names, call)
         sizes = call.sizes
+        sizes.update(fixed)
         for axis, size in zip(names, shape, strict=True):
             if axis != "_" and sizes.setdefault(axis, size) != size:
                 _unlike(name, x, axes, names, call)

@@ -35,7 +35,14 @@ _MAY_BE = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
-    """Every setting of a run. η and β may be moved while it runs; the rest stays."""
+    """Every setting of a run. η and β may be moved while it runs; the rest stays.
+
+    Names are those of TRL 0.11.4 and lm-human-preferences where both agree: `cliprange`,
+    `cliprange_value`, `vf_coef`, `gamma`, `lam`, `horizon`. What TRL calls `target`, the KL that an
+    adaptive η steers to, is `kl_target`; `target_kl` means early stopping elsewhere, which is not
+    here. Gradients are not clipped and the learning rate does not fall, on purpose: a step of Adam
+    hardly grows with the gradient, and a run that has stopped moving should have arrived.
+    """
 
     eta: float = _setting(0.1, "η, weight of the KL penalty in the reward (elsewhere often β)")
     beta: float = _setting(0.0, "β, weight of the entropy bonus in the loss")

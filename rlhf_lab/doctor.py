@@ -196,6 +196,13 @@ def _lab_settings() -> list[Path]:
     ]
 
 
+def _for_notebooks(name: str, least: str) -> Verdict:
+    """A package that every notebook needs; where none of them is, nobody wants notebooks."""
+    some = any(_version(package) for package in ("ipykernel", "ipywidgets", "matplotlib"))
+    return _package(name, least, None if some else NO_NOTEBOOKS)
+
+
+NO_NOTEBOOKS: Verdict = ("note", "not installed; only the notebooks need it: rlhf-lab[lab]")
 NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
 NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
 CHECKS: dict[str, Callable[[], Verdict]] = {
@@ -205,10 +212,10 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "device": _device,
     "weights": _weights,
     "kernel": _kernel,
-    "ipykernel": partial(_package, "ipykernel", "6.17"),
-    "ipywidgets": partial(_package, "ipywidgets", "7.7"),
-    "matplotlib": partial(_package, "matplotlib", "3.8"),
-    "pillow": partial(_package, "pillow", "10.1"),
+    "ipykernel": partial(_for_notebooks, "ipykernel", "6.17"),
+    "ipywidgets": partial(_for_notebooks, "ipywidgets", "7.7"),
+    "matplotlib": partial(_for_notebooks, "matplotlib", "3.8"),
+    "pillow": partial(_for_notebooks, "pillow", "10.1"),
     "jupyterlab": partial(_package, "jupyterlab", "4.2", NO_LAB),
     "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,

@@ -19,12 +19,13 @@ from typing import Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlhf_lab._checks import require, takes
 from rlhf_lab._require import require_ids, require_room
+from rlhf_lab.files import write_whole
 from rlhf_lab.unembed import chosen_logprobs
 
 _SIZES = {
@@ -341,11 +342,9 @@ class GPT2(nn.Module):
             "attn_pdrop": 0.0,
             "resid_pdrop": 0.0,
         }
-        (directory / "config.json").write_text(
-            json.dumps(config, indent=2) + "\n", encoding="utf-8"
-        )
+        write_whole(directory / "config.json", json.dumps(config, indent=2).encode() + b"\n")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        write_whole(directory / "model.safetensors", save(tensors, metadata={"format": "pt"}))
 
     @classmethod
     @takes(directory=str | os.PathLike)

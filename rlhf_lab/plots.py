@@ -1,7 +1,7 @@
-"""Figures: one function each, drawing on given axes and returning the artists.
+"""Figures: each function draws on given axes and returns the artists.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; every line also has a style
-of its own. Nothing here touches pyplot's global state, so figures can be drawn from any thread.
+The colours are those of Okabe and Ito, which colour-blind readers can tell apart; every line has a
+style of its own, too. No function uses pyplot's global state, so any thread can draw figures.
 """
 
 import io
@@ -27,8 +27,8 @@ def new_figure(
     Args:
         width, height: in inches.
         columns: number of axes.
-        margins: as in `Figure.subplots_adjust`: the axes stay where they are whatever is drawn,
-            as a live figure needs. None fits them to their labels.
+        margins: as in `Figure.subplots_adjust`; then the axes never move, as a live figure needs.
+            None fits the axes to their labels.
     """
     figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
     FigureCanvasAgg(figure)
@@ -47,10 +47,19 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
+def number(x: float, digits: int = 2, *, sign: bool = False) -> str:
+    """A number for readers: with a real minus sign, without −0.00; a dash for NaN.
+
+    >>> number(-1.234), number(-0.001), number(1.25, 1, sign=True), number(float("nan"))
+    ('−1.23', '0.00', '+1.2', '–')
+    """
+    return "–" if x != x else f"{x:{'+' if sign else ''}z.{digits}f}".replace("-", "−")
+
+
 def score_and_gold(
     ax: Axes, x: Sequence[float], score: Sequence[float], gold: Sequence[float], xlabel: str
 ) -> list[Artist]:
-    """What the reward model says beside what a careful reader says."""
+    """The score of the reward model, and the gold score of a careful reader."""
     lines = ax.plot(x, score, color=BLUE, linestyle="-", label="reward model's score")
     lines += ax.plot(x, gold, color=RED, linestyle="--", label="gold score")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -60,7 +69,7 @@ def score_and_gold(
 
 
 def distinct(ax: Axes, x: Sequence[float], counts: Sequence[int], batch: int) -> list[Artist]:
-    """How many different responses a batch holds."""
+    """The number of different responses in a batch."""
     lines = ax.plot(x, counts, color=GREEN, linestyle="-")
     ax.set(xlabel="iteration", ylabel=f"different responses of {batch}", ylim=(0, None))
     return list(lines)
@@ -82,27 +91,27 @@ def top_responses(
         probabilities: under the policy.
         golds: their gold scores.
         ref_probabilities: under π_SFT, drawn as a mark on each bar.
-        rows: how many bars there is room for.
+        rows: number of bars for which there is room.
     """
     y = np.arange(len(texts))
     colours = [RED if gold < 0 else SKY for gold in golds]
     bars = ax.barh(y, probabilities, color=colours, edgecolor="white", height=0.7)
     for bar, gold in zip(bars, golds, strict=True):
         bar.set_hatch("///" if gold < 0 else "")
-    (ghost,) = ax.plot(
+    (reference,) = ax.plot(
         ref_probabilities, y, linestyle="none", marker="|", markersize=14, markeredgewidth=2,
         color=BLACK, label="under π_SFT",
     )  # fmt: skip
     for row, (p, gold) in enumerate(zip(probabilities, golds, strict=True)):
         share = f"{p:.0%}" if p >= 0.005 else "< 1%"
-        text = f"{share}   gold {gold:+.1f}".replace("-", "−")
+        text = f"{share}   gold {number(gold, 1, sign=True)}"
         ax.text(max(p, ref_probabilities[row]) + 0.02, row, text, va="center", fontsize=9)
     ax.set(xlim=(0, 1.4), xlabel="probability")
     ax.set_yticks(y, texts, fontsize=9)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_ylim(rows - 0.5, -0.5)
     ax.legend(frameon=False, loc="lower right", fontsize=9)
-    return [*bars, ghost]
+    return [*bars, reference]
 
 
 def region_map(
@@ -112,11 +121,11 @@ def region_map(
     regions: np.ndarray,
     names: Sequence[str],
 ) -> None:
-    """What the optimum is like at each (η, β), on logarithmic axes that have room for 0.
+    """The region of the optimum at each (η, β), on logarithmic axes with room for 0.
 
     Args:
-        ax: where to draw; `place` says where on it a pair lies.
-        etas, betas: the values of the grid, 0 first and then by equal factors.
+        ax: where to draw; `place` gives the coordinates of a pair on it.
+        etas, betas: the values of the grid: 0, then values with a constant ratio.
         regions: index into `names` for each pair, (len(betas), len(etas)).
         names: of the regions.
     """

@@ -1,45 +1,60 @@
 """A run on disk: written as it goes, resumable bit for bit, never pickled.
 
-config.json              format version, settings, fingerprint of π_SFT
-records.csv              one line per finished iteration
-checkpoint.safetensors   weights, Adam's moments, generator, η, β: enough to go on
-policy/                  the policy as a Hugging Face GPT-2 folder, at the end of each session
+config.json                      format version, settings, fingerprint of π_SFT
+records.csv                      one line per finished iteration
+checkpoint.safetensors           weights, Adam's moments, generator, η, β, and all of the above
+checkpoint.previous.safetensors  the one before it, for `repair`
+policy/                          the policy as a Hugging Face GPT-2 folder, at the end of a session
+
+A run is resumed only if it is whole: settings and checkpoint fit their checksums, and the records
+are those that the checkpoint knows. Reading changes no file, and one process at a time may write.
 """
 
-import csv
-import dataclasses
-import hashlib
-import json
+import contextlib
+import itertools
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-
+from rlhf_lab import run_files
 from rlhf_lab.config import PPOConfig
-from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.files import locked, write_whole
+from rlhf_lab.interrupts import Interrupts
 from rlhf_lab.rollout import Task
+from rlhf_lab.run_files import (
+    CHECKPOINT,
+    HEAD,
+    PREVIOUS,
+    RECORDS,
+    Checkpoint,
+    Head,
+    fingerprint,
+    read_records,
+)
 from rlhf_lab.trainer import StepStats, Trainer
 
-FORMAT = "1"
+__all__ = ["create", "fingerprint", "read_records", "repair", "resume", "run", "save", "save_as"]
+
+_BEGUN, _NEXT, _LOCK = ".begun", ".next", ".run.lock"
+"""A folder that is being made, a checkpoint that is being written, and who is writing."""
 
 
 def create(folder: str | Path, trainer: Trainer) -> Path:
-    """Start a run folder for a trainer.
+    """Start a run folder for a trainer; if that fails, the same call can be tried again.
 
     Raises:
         ValueError: the folder exists and is not empty.
+        OSError: it cannot be written.
     """
     folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a run already; continue that one, or name another folder")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is in use and holds no complete run; name another folder")
+    _require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save(folder, trainer)
-    _write_head(folder, trainer)  # last: a folder with a config.json is complete
+    with _writing(folder):
+        _require_free(folder)
+        (folder / _BEGUN).touch()  # from here on, what is in the folder is ours
+        _save(folder, trainer)
+        _write_head(folder, trainer)  # last: a folder with a config.json is complete
+        (folder / _BEGUN).unlink()
     return folder
 
 
@@ -54,47 +69,49 @@ def run(
     Args:
         folder: made by `create` or read by `resume`.
         trainer: of that folder.
-        save_every: iterations between checkpoints: what a power cut can cost.
+        save_every: iterations between checkpoints, ≥ 1: what a power cut can cost.
+
+    Raises:
+        ValueError: the folder holds another run, or this one went on without this trainer.
+        OSError: the folder cannot be written, or somebody else is writing it.
     """
+    if save_every < 1:
+        raise ValueError(f"save_every must be a whole number >= 1, got {save_every}")
     folder = Path(folder)
-    save(folder, trainer)  # a resumed run forgets what a crash left behind its checkpoint,
-    _write_head(folder, trainer)  # and remembers its new goal and device
-    try:
-        while trainer.iteration < trainer.config.iterations:
-            stats = trainer.step()
-            _append_records(folder, trainer.history[-1:])
-            if trainer.iteration % save_every == 0:
-                save(folder, trainer)
-            yield stats
-    finally:
-        save(folder, trainer)
-        trainer.policy.save_pretrained(folder / "policy")
+    with _writing(folder):
+        _require_beginning(folder, trainer)
+        _save(folder, trainer)  # a resumed run forgets what a crash left behind its checkpoint,
+        _write_head(folder, trainer)  # and remembers its new goal and device
+        try:
+            while trainer.iteration < trainer.config.iterations:
+                stats = trainer.step()
+                _append_records(folder, trainer.history[-1:])
+                if trainer.iteration % save_every == 0:
+                    _save(folder, trainer)
+                yield stats
+        finally:
+            with Interrupts():
+                _save(folder, trainer)
+                trainer.policy.save_pretrained(folder / "policy")
 
 
-def save(folder: Path, trainer: Trainer) -> None:
-    """Write all records and the checkpoint; each file is replaced whole or not at all."""
-    lines = [",".join(StepStats._fields), *(_line(stats) for stats in trainer.history)]
-    _replace(folder / "records.csv", ("\n".join(lines) + "\n").encode())
-    temporary = folder / "checkpoint.tmp"
-    state = {name: tensor.cpu() for name, tensor in trainer.state().items()}
-    save_file(state, temporary, metadata={"format": FORMAT})
-    os.replace(temporary, folder / "checkpoint.safetensors")
+def save(folder: str | Path, trainer: Trainer) -> None:
+    """Write all records and the checkpoint of a run that is not under way."""
+    with _writing(Path(folder)):
+        _save(Path(folder), trainer)
 
 
-def keep(folder: str | Path, trainer: Trainer) -> None:
-    """Write a run to a new folder, or bring the folder that holds its beginning up to date.
+def save_as(folder: str | Path, trainer: Trainer) -> None:
+    """Save a run into a new folder, or over an earlier save of the same run.
 
     Raises:
         ValueError: the folder holds something else, or a run that went further.
     """
     folder = Path(folder)
-    if (folder / "config.json").exists():
-        config, records = PPOConfig.from_dict(_read_head(folder)["config"]), read_records(folder)
-        if config != trainer.config or records != trainer.history[: len(records)]:
-            raise ValueError(
-                f"{folder} holds another run, or more of this one; name another folder"
-            )
-        save(folder, trainer)
+    if (folder / HEAD).exists():
+        with _writing(folder):
+            _require_beginning(folder, trainer)
+            _save(folder, trainer)
     else:
         create(folder, trainer)
     trainer.policy.save_pretrained(folder / "policy")
@@ -112,119 +129,133 @@ def resume(
         device: a new device; None keeps the old one.
 
     Raises:
-        ValueError: the folder is missing, half written, of another version, or of another world;
+        ValueError: the folder is missing, damaged, edited, of another version, or of another world;
             or more than `iterations` are finished already.
     """
     folder = Path(folder)
-    head = _read_head(folder)
+    head, checkpoint = _whole_run(folder)
     changes = {"iterations": iterations, "device": device}
-    settings = head["config"] | {k: v for k, v in changes.items() if v is not None}
+    settings = head.config | {k: v for k, v in changes.items() if v is not None}
     trainer = Trainer(task, PPOConfig.from_dict(settings))
-    if head["sft"] != fingerprint(trainer.task.sft):
+    if head.sft != fingerprint(trainer.task.sft):
         raise ValueError(f"{folder} was trained in another world: its π_SFT has other weights")
-    checkpoint = folder / "checkpoint.safetensors"
-    try:
-        with safe_open(checkpoint, framework="pt") as file:
-            version = (file.metadata() or {}).get("format")
-        _require_version(checkpoint, version)
-        state = load_file(checkpoint)
-        trainer.history = read_records(folder)
-        finished = int(state["progress"][0])
-        if len(trainer.history) < finished:
-            raise ValueError(
-                f"{folder / 'records.csv'} holds {len(trainer.history)} iterations but the "
-                f"checkpoint {finished}: lines are missing; restore the file or start a new run"
-            )
-        if iterations is not None and iterations < finished:
-            raise ValueError(
-                f"{folder} has {finished} iterations already; {iterations} would be counted from "
-                "its start, too"
-            )
-        trainer.load_state(state)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    finished = len(checkpoint.history)
+    if iterations is not None and iterations < finished:
         raise ValueError(
-            f"{checkpoint} is missing or broken ({error}); the run cannot be continued, "
-            f"but {folder / 'records.csv'} is still readable"
-        ) from error
+            f"{folder} has {finished} iterations already; {iterations} would be counted from its "
+            "start, too"
+        )
+    trainer.history = checkpoint.history
+    trainer.load_state(checkpoint.state)
     return trainer
 
 
-def read_records(folder: str | Path) -> list[StepStats]:
-    """The records of a run; a last line without its end, cut off in mid-write, is left out.
+def repair(folder: str | Path) -> list[str]:
+    """Take a damaged run back to its last whole checkpoint; returns what was done, in sentences.
+
+    Settings, records and checkpoint are written anew from it. What they replace stays beside them
+    under another name, `….damaged`: nothing is deleted.
 
     Raises:
-        ValueError: the file is missing, or its columns are not those of this version.
+        ValueError: there is no checkpoint, or none is whole.
     """
-    path = Path(folder) / "records.csv"
-    try:
-        text = path.read_text(encoding="utf-8")
-        header, *rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is missing or empty: {folder} is no complete run") from error
-    if tuple(header) != StepStats._fields:
-        raise ValueError(f"{path} has other columns than this version of rlhf_lab writes")
-    types = StepStats.__annotations__.values()
-    records = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            records.append(StepStats(*(t(x) for t, x in zip(types, row, strict=True))))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is broken: {error}") from error
-    return records
+    folder = Path(folder)
+    checkpoint, name = run_files.last_whole_checkpoint(folder)
+    head = checkpoint.head
+    with contextlib.suppress(ValueError):  # its goal and device may be newer
+        beside = run_files.read_head(folder)
+        head = beside if beside.same_run(head) else head
+    done = [f"{folder} is at iteration {len(checkpoint.history)}, which {name} holds"]
+    with _writing(folder):
+        for path, content in {
+            folder / RECORDS: run_files.pack_records(checkpoint.history),
+            folder / CHECKPOINT: (folder / name).read_bytes(),
+            folder / HEAD: run_files.pack_head(head),
+        }.items():
+            old = path.read_bytes() if path.exists() else None
+            if old == content:
+                continue
+            done.append(f"{path.name} was written anew")
+            if old is not None:
+                kept = _unused(path.with_name(f"{path.name}.damaged"))
+                write_whole(kept, old)
+                done[-1] += f"; the old one is {kept.name}"
+            write_whole(path, content)
+        (folder / _BEGUN).unlink(missing_ok=True)
+    return done
 
 
-def fingerprint(model: GPT2) -> str:
-    """SHA-256 of a model's weights in float32, to tell worlds apart."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _write_head(folder: Path, trainer: Trainer) -> None:
-    head = {
-        "format": FORMAT,
-        "sft": fingerprint(trainer.task.sft),
-        "config": dataclasses.asdict(trainer.config),
-    }
-    _replace(folder / "config.json", json.dumps(head, indent=2).encode() + b"\n")
-
-
-def _read_head(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _whole_run(folder: Path) -> tuple[Head, Checkpoint]:
+    """Settings and checkpoint of a run of which every part is whole and belongs to the others."""
     if not folder.exists():
         raise ValueError(f"{folder} is no complete run: there is no such folder")
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-        version = head["format"]
-        _require_version(path, version)
-        return {"sft": head["sft"], "config": dict(head["config"])}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder} is no complete run: config.json is missing or broken ({error}); "
-            "a run that was stopped while it was being created must be started again"
-        ) from error
+        head = run_files.read_head(folder)
+        # A crash between the two renames in `_save` leaves the previous one alone, and whole.
+        there = CHECKPOINT if (folder / CHECKPOINT).exists() else PREVIOUS
+        checkpoint = run_files.read_checkpoint(folder / there)
+        if not head.same_run(checkpoint.head):
+            raise ValueError(f"{folder / HEAD} is that of another run than {there}")
+        run_files.require_records(folder, checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{error}. {_what_can_be_saved(folder)}") from error
+    return head, checkpoint
 
 
-def _require_version(path: Path, version: object) -> None:
-    if version != FORMAT:
-        raise ValueError(
-            f"{path} has format {version!r}; this version of rlhf_lab reads {FORMAT!r}: "
-            "use the version that wrote it"
-        )
+def _what_can_be_saved(folder: Path) -> str:
+    try:
+        checkpoint, name = run_files.last_whole_checkpoint(folder)
+    except ValueError:
+        return "No checkpoint of it can be read, so the run cannot go on; start a new one"
+    return (
+        f"But {name} is whole: `python -m rlhf_lab repair {folder}` goes back to it, to iteration "
+        f"{len(checkpoint.history)}"
+    )
 
 
-def _line(stats: StepStats) -> str:
-    return ",".join(repr(value) for value in stats)  # repr keeps every bit of a float
+def _require_free(folder: Path) -> None:
+    """Raise unless the folder is new, empty, or was left by a `create` that did not get through."""
+    if (folder / HEAD).exists():
+        raise ValueError(f"{folder} holds a run already; continue that one, or name another folder")
+    if not folder.exists() or (folder / _BEGUN).exists():
+        return
+    if not folder.is_dir() or any(path.name != _LOCK for path in folder.iterdir()):
+        raise ValueError(f"{folder} is in use and holds no complete run; name another folder")
+
+
+def _require_beginning(folder: Path, trainer: Trainer) -> None:
+    """Raise unless the folder holds the run of this trainer, and nothing that it has not done."""
+    head, records = run_files.read_head(folder), read_records(folder)
+    with contextlib.suppress(ValueError):  # what a crash left behind the checkpoint does not count
+        records = records[: len(run_files.last_whole_checkpoint(folder)[0].history)]
+    if not head.same_run(Head.of(trainer)) or records != trainer.history[: len(records)]:
+        raise ValueError(f"{folder} holds another run, or more of this one; name another folder")
+
+
+def _writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The right to write into a folder, which one at a time can have."""
+    return locked(folder / "run", wait=0)
+
+
+def _save(folder: Path, trainer: Trainer) -> None:
+    checkpoint = Checkpoint.of(trainer)
+    write_whole(folder / RECORDS, run_files.pack_records(checkpoint.history))
+    write_whole(folder / _NEXT, run_files.pack_checkpoint(checkpoint))
+    with contextlib.suppress(FileNotFoundError):  # the first one has none before it
+        os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+    os.replace(folder / _NEXT, folder / CHECKPOINT)
+
+
+def _write_head(folder: Path, trainer: Trainer) -> None:
+    write_whole(folder / HEAD, run_files.pack_head(Head.of(trainer)))
 
 
 def _append_records(folder: Path, records: list[StepStats]) -> None:
-    with (folder / "records.csv").open("a", encoding="utf-8", newline="") as file:
-        file.writelines(_line(stats) + "\n" for stats in records)
+    with (folder / RECORDS).open("a", encoding="utf-8", newline="") as file:
+        file.writelines(run_files.line(stats) + "\n" for stats in records)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+def _unused(path: Path) -> Path:
+    """The path itself, or the first with a number behind it that is free."""
+    others = (path.with_name(f"{path.name}{n}") for n in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())

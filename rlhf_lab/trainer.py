@@ -14,9 +14,17 @@ from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
 from rlhf_lab.entropies import entropy_bonus
 from rlhf_lab.gpt2 import ScalarHead
+from rlhf_lab.interrupts import Interrupts
 from rlhf_lab.masking import masked_sum
 from rlhf_lab.ppo import policy_loss, value_loss
-from rlhf_lab.rollout import Rollout, Task, collect, prompts_in_turn, response_states
+from rlhf_lab.rollout import (
+    Rollout,
+    Task,
+    check_task,
+    collect,
+    prompts_in_turn,
+    response_states,
+)
 from rlhf_lab.unembed import pick
 
 
@@ -67,6 +75,7 @@ class Trainer:
     def __init__(self, task: Task, config: PPOConfig) -> None:
         self.config = config
         self.device, dtype = _usable_device(config.device), getattr(torch, config.dtype)
+        check_task(task)
         self.task = task.to(self.device, dtype)
         self.policy = copy.deepcopy(self.task.sft).requires_grad_(True)
         self.value_head = ScalarHead(self.policy.config.n_embd).to(self.device, dtype)
@@ -82,6 +91,8 @@ class Trainer:
         """One record per finished iteration."""
         self.rollout: Rollout | None = None
         """The responses that the last iteration learned from."""
+        self._goal: tuple[dict[str, Tensor], Rollout | None] | None = None
+        """State and rollout to go to before anything else, if an exception came in between."""
 
     @property
     def iteration(self) -> int:
@@ -112,31 +123,40 @@ class Trainer:
     def step(self) -> StepStats:
         """Run one iteration.
 
-        If it fails or is interrupted, the trainer is put back to where the last one ended.
+        If it fails or is interrupted, however often, the trainer is put back to where the last one
+        ended. An interrupt that comes after the last gradient step breaks off nothing any more: it
+        is raised when the iteration is complete.
 
         Raises:
             NonFiniteError: a loss or a weight is NaN or infinite.
         """
-        before = self.state()
-        try:
-            rollout = collect(
-                self.task, self.policy, self.value_head,
-                prompts_in_turn(self.task, self.iteration, self.config.batch_size),
-                eta=self.eta, config=self.config, generator=self.generator,
-            )  # fmt: skip
-            losses = self._update(rollout)
-            stats = self._stats(rollout, losses)
-            if self.config.kl_target is not None:
-                penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
-                self.controller.update(penalty, len(rollout.scores))
-            self.rollout = rollout
-            self.history.append(stats)
-            return stats
-        except BaseException as error:
-            self.load_state(before)
-            if isinstance(error, NotFinite):  # finite weights, but numbers that overflow
-                raise self._non_finite(error.what) from error
-            raise
+        with Interrupts() as interrupts:
+            gradients = torch.is_grad_enabled()
+            self._goal = self.state(), self.rollout  # until this iteration is complete
+            try:
+                with interrupts.allowed():
+                    rollout, stats = self._iterate()
+                self.history.append(stats)
+                if self.config.kl_target is not None:
+                    penalty = masked_sum(rollout.kls, rollout.mask).item() / len(rollout.scores)
+                    self.controller.update(penalty, len(rollout.scores))
+                self.rollout, self._goal = rollout, None
+                return stats
+            except BaseException as error:
+                torch.set_grad_enabled(gradients)  # it may have come when no_grad was ending
+                self._reach_goal()
+                if isinstance(error, NotFinite):  # finite weights, but numbers that overflow
+                    raise self._non_finite(error.what) from error
+                raise
+
+    def _iterate(self) -> tuple[Rollout, StepStats]:
+        """Experience and update, and the record of both."""
+        prompts, attention_mask = prompts_in_turn(self.task, self.iteration, self.config.batch_size)
+        rollout = collect(
+            self.task, self.policy, self.value_head, prompts, attention_mask=attention_mask,
+            eta=self.eta, config=self.config, generator=self.generator,
+        )  # fmt: skip
+        return rollout, self._stats(rollout, self._update(rollout))
 
     def _update(self, rollout: Rollout) -> Tensor:
         """A few epochs on one rollout; returns the mean of each part of the loss, (4,)."""
@@ -146,9 +166,7 @@ class Trainer:
             if config.minibatches > 1:
                 everyone = torch.randperm(config.batch_size, generator=self.generator)
             for rows in everyone.to(self.device).tensor_split(config.minibatches):
-                loss, part = self._loss(
-                    rollout if config.minibatches == 1 else Rollout(*(x[rows] for x in rollout))
-                )
+                loss, part = self._loss(rollout if config.minibatches == 1 else rollout.rows(rows))
                 loss.backward()
                 self.optimizer.step()
                 parts.append(part)
@@ -163,7 +181,9 @@ class Trainer:
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The loss of some rows: clipped policy loss + vf_coef · value loss − β·H."""
-        hidden = response_states(self.policy, rollout.tokens, self.task.response_length)
+        hidden = response_states(
+            self.policy, rollout.tokens, self.task.response_length, rollout.attention_mask
+        )
         if self.beta:  # the entropy asks about every token, log π about the chosen ones only
             logits = self.policy.logits(hidden)  # (B, T, V)
             logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
@@ -215,6 +235,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that changes, as tensors: weights, Adam, generator, η and β."""
+        self._reach_goal()
         tensors = {name: p.detach().clone() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
@@ -229,25 +250,61 @@ class Trainer:
         """Go back to a `state()` of a trainer with the same task and sizes.
 
         Raises:
-            ValueError: `history` is shorter than the state is old; set it first.
+            ValueError: this is no state of such a trainer, which is left as it was; or `history`
+                is shorter than the state is old; set it first.
         """
-        iteration, eta, beta = tensors["progress"].tolist()
+        self._require_state(tensors)
+        iteration = int(tensors["progress"][0])
         if len(self.history) < iteration:
             raise ValueError(
-                f"this state is {iteration:g} iterations old, but history has "
+                f"this state is {iteration} iterations old, but history has "
                 f"{len(self.history)}; set the history of the same run first"
             )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[name])
-                for key, value in self.optimizer.state[parameter].items():
-                    value.copy_(tensors[f"adam.{key}.{name}"])
+        with Interrupts():
+            self._goal = tensors, self.rollout if len(self.history) == iteration else None
+            self._reach_goal()
+
+    def _reach_goal(self) -> None:
+        """Take on the state that an iteration or `load_state` was to end in, if it did not.
+
+        To do it twice is to do it once, so if this is broken off as well, the next call ends it.
+        """
+        if self._goal is None:
+            return
+        tensors, rollout = self._goal
+        for name, parameter in self.parameters.items():
+            parameter.detach().copy_(tensors[name])
+            for key, value in self.optimizer.state[parameter].items():
+                value.copy_(tensors[f"adam.{key}.{name}"])
         self.optimizer.zero_grad()
         self.generator.set_state(tensors["generator"].cpu())
-        self.eta, self.beta = eta, beta
-        if len(self.history) > iteration:
-            self.rollout = None
+        iteration, self.eta, self.beta = tensors["progress"].tolist()
         del self.history[int(iteration) :]
+        self.rollout, self._goal = rollout, None
+
+    def _require_state(self, tensors: dict[str, Tensor]) -> None:
+        """Raise unless these could have come from `state()`: names, dtypes, shapes, progress."""
+        own = self.state()
+        if odd := sorted(own.keys() ^ tensors.keys()):
+            raise ValueError(
+                f"{odd[0]} is {'missing in' if odd[0] in own else 'no part of'} the state"
+            )
+        for name, mine in own.items():
+            theirs = tensors[name]
+            if (theirs.dtype, theirs.shape) != (mine.dtype, mine.shape):
+                raise ValueError(
+                    f"{name} must be {mine.dtype} of shape {tuple(mine.shape)}, got "
+                    f"{theirs.dtype} of shape {tuple(theirs.shape)}"
+                )
+        iteration, eta, beta = tensors["progress"].tolist()
+        if not (iteration >= 0 and float(iteration).is_integer()):
+            raise ValueError(f"a state must be a whole number of iterations old, got {iteration}")
+        require_coefficient("eta (η) of the state", eta)
+        require_coefficient("beta (β) of the state", beta)
+        try:
+            torch.Generator().set_state(tensors["generator"].cpu())
+        except RuntimeError as error:
+            raise ValueError(f"generator is no state of a torch.Generator ({error})") from error
 
 
 def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:
@@ -263,7 +320,7 @@ def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:
 def _usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a device without numbers, as "meta", fails here
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'device {name!r} cannot be used ({str(error).splitlines()[0]}); use "cpu", or "cuda" '

@@ -16,12 +16,13 @@ from typing import ClassVar, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlhf_lab import exact, language
 from rlhf_lab._checks import require, takes
 from rlhf_lab._require import require_device, require_ids
+from rlhf_lab.files import write_whole
 from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
 from rlhf_lab.pretrain import response_scores, train_reward_model, train_sft
 from rlhf_lab.sampling import Sample, sample
@@ -55,7 +56,7 @@ class WorldTables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class World:
-    """π_SFT and a reward model for review world; a `rlhf_lab.trainer.Task`.
+    """π_SFT and a reward model for review world; a `rlhf_lab.Task`.
 
     >>> world = load_world()
     >>> len(world.tables("food").scores)
@@ -180,7 +181,8 @@ class World:
         directory = Path(directory)
         self.sft.save_pretrained(directory / "sft")
         self.reward_trunk.save_pretrained(directory / "reward")
-        save_file(self.reward_head.state_dict(), directory / "reward_head.safetensors")
+        head = {name: t.detach().cpu() for name, t in self.reward_head.state_dict().items()}
+        write_whole(directory / "reward_head.safetensors", save(head))
 
 
 @takes(policy=GPT2, prompt="integers (P,)", depth="count 1..10000", result="finite")

@@ -1,4 +1,4 @@
-"""What the tests of the cockpit share: a small one, and how to wait for its thread."""
+"""What the tests of the cockpit share: a small cockpit, and functions that wait for its thread."""
 
 import threading
 import time

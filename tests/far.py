@@ -1,4 +1,4 @@
-"""A second device for machines that have none: "far", whose numbers the CPU computes.
+"""A second device, "far", for machines without one; the CPU computes its numbers.
 
 As on a GPU, an operation refuses tensors of both sides and random numbers from the other side's
 generator, and NumPy cannot look at a far tensor. What is told apart is *where* a tensor lives, not
@@ -20,7 +20,7 @@ COPY, MOVE = torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default
 FACTORIES = (
     torch.ops.aten.empty.memory_format,
     torch.ops.aten.empty_strided.default,
-    # Torch would make these empty first and let them grow, which a wrapped tensor cannot.
+    # Torch would start with an empty tensor and let it grow, which a wrapped tensor cannot do.
     torch.ops.aten.arange.default,
     torch.ops.aten.arange.start,
     torch.ops.aten.arange.start_step,
@@ -29,7 +29,7 @@ FACTORIES = (
 
 
 class Far(torch.Tensor):
-    """A tensor of the far device, around the one of the CPU that holds its numbers."""
+    """A tensor of the far device; it wraps the CPU tensor that holds its numbers."""
 
     @staticmethod
     def __new__(cls, near: torch.Tensor) -> "Far":
@@ -56,9 +56,10 @@ class Far(torch.Tensor):
 
 
 def call(operation: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Do an operation on the numbers, if a GPU would."""
+    """Do an operation on the CPU, if a GPU would accept its arguments."""
     tensors = [x for x in _pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    near = [x for x in tensors if x.dim() and not isinstance(x, Far)]  # one number may come along
+    # A single number may be on the CPU.
+    near = [x for x in tensors if x.dim() and not isinstance(x, Far)]
     if near and len(near) < len(tensors) and operation not in (COPY, MOVE):
         raise RuntimeError(f"{operation} of a far tensor and one on the CPU, {near[0].shape}")
     if kwargs.get("generator") is not None:

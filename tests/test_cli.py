@@ -1,5 +1,6 @@
 """The command line as a user meets it: a process, its output, its exit status."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +34,8 @@ def test_train_shows_sentences_and_compares_with_the_optimum(folder, capsys):
     assert "3/3" in said.err  # the progress bar
     assert len(runs.read_records(folder)) == 3
     assert sorted(p.name for p in folder.iterdir()) == [
+        ".run.lock",
+        "checkpoint.previous.safetensors",
         "checkpoint.safetensors",
         "config.json",
         "policy",
@@ -56,6 +59,8 @@ def test_resume_goes_on_and_may_steer(folder, capsys):
         (["--kl-mode", "k9"], "kl_mode must be one of"),
         (["--iterations", "0"], "iterations must be a whole number >= 1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--device", "meta"], "device 'meta' cannot be used"),
+        (["--batch-size", "1" + "0" * 14], "not enough memory for these sizes"),
         (["--resume", "nowhere"], "nowhere is no complete run"),
         (["--resume", "nowhere", "--lr", "1"], "--lr cannot change in mid-run"),
         (["--resume", "nowhere", "--out", "x"], "--out cannot change in mid-run"),
@@ -99,6 +104,65 @@ def test_a_run_folder_is_not_overwritten(folder, capsys):
     assert train("--iterations", 1, "--batch-size", 8, "--out", folder) == 2
     assert "holds a run already; continue that one" in capsys.readouterr().err
     assert (folder / "records.csv").read_bytes() == before
+
+
+def test_the_same_command_goes_on_with_a_run_that_was_broken_off(folder, capsys, monkeypatch):
+    command = ["--iterations", 3, "--batch-size", 8, "--out", folder]
+    monkeypatch.setattr(runs, "_append_records", fails := Fails(OSError(28, "No space left")))
+    assert train(*command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "rlhf_lab: [Errno 28] No space left"
+    assert fails.calls == 1
+    monkeypatch.undo()
+    assert train("--iterations", 3, "--batch-size", 8, "--lr", 1, "--out", folder) == 2
+    assert train(*command) == 0
+    assert "going on after iteration 1" in capsys.readouterr().out
+    assert [stats.iteration for stats in runs.read_records(folder)] == [1, 2, 3]
+
+
+class Fails:
+    def __init__(self, error):
+        self.error, self.calls = error, 0
+
+    def __call__(self, *_, **__):
+        self.calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out\nof order"), OverflowError(), MemoryError()])
+def test_any_failure_is_one_line(error, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_world", Fails(error))
+    assert train() == 2
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert said.err.startswith("rlhf_lab: ")
+
+
+def test_an_interrupt_that_torch_turned_into_another_error_is_still_one(monkeypatch, capsys):
+    def load():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("could not determine the shape of object type")
+
+    monkeypatch.setattr(cli, "load_world", load)
+    assert (train(), capsys.readouterr().err) == (130, "")
+
+
+def test_an_interrupt_while_arguments_are_parsed_is_no_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "_parser", Fails(KeyboardInterrupt()))
+    assert train() == 130
+
+
+def test_repair_takes_a_run_back_and_says_so(folder, capsys):
+    train("--iterations", 2, "--batch-size", 8, "--out", folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    assert train("--resume", folder) == 2
+    assert f"python -m rlhf_lab repair {folder}" in capsys.readouterr().err
+    assert cli.main(["repair", str(folder)]) == 0
+    assert "config.json was written anew; the old one is config.json.damaged" in (
+        capsys.readouterr().out
+    )
+    assert train("--resume", folder, "--iterations", 3) == 0
+    assert cli.main(["repair", str(folder / "nowhere")]) == 2
 
 
 def test_a_non_finite_loss_ends_with_1_and_the_last_good_state(folder, capsys):

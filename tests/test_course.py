@@ -1,29 +1,17 @@
 """course.py keeps its word: commands, arguments, exit codes, and what the tools get to see."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(path: str) -> types.ModuleType:
-    """A file of Python as a module, wherever it lies."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-course = load("course.py")
+from scripts import ROOT, course
 
 
 def test_course_py_parses_on_python_3_6_and_needs_no_package():
@@ -38,6 +26,18 @@ def test_course_py_parses_on_python_3_6_and_needs_no_package():
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
     first_two = [type(node) for node in tree.body[1:3]]
     assert first_two == [ast.Import, ast.If], "the version check comes right after `import sys`"
+
+
+@pytest.mark.parametrize("old", ["2.7", "3.6", "3.8", "3.10"])
+def test_an_older_python_is_told_which_one_is_needed(old):
+    """Python 2 cannot parse the file, but it prints the line at which it stops."""
+    python = shutil.which(f"python{old}")
+    if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"no Python {old} here")
+    run = subprocess.run([python, ROOT / "course.py", "lab"], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "This course needs Python 3.11 to 3.14: python3 course.py lab" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["tets"], ["--lab"], ["-h", "lab"]])
@@ -91,8 +91,10 @@ def test_check_stops_at_the_first_red_and_passes_its_code_on(commands):
 def test_check_changes_nothing_and_format_does(commands):
     course.main(["check"])
     assert ["-m", "ruff", "format", "--check"] in commands
+    assert ["tools/counts.py", "--check"] in commands
     assert not any("--fix" in argv for argv in commands)
     course.main(["format"])
+    assert ["tools/counts.py"] in commands
     assert ["-m", "ruff", "check", "--fix"] in commands
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_course import ROOT, course
+from scripts import ROOT, course
 
 
 @pytest.mark.parametrize(

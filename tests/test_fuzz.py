@@ -56,10 +56,14 @@ SECONDS = 20
 PACKAGE = Path(rlhf_lab.__file__).parent
 ELSEWHERE = {
     "doctor": "takes no data; test_doctor",
+    "files": "paths: test_files",
+    "grids.results": "files: test_grids_results",
     "grids.sweep": "files: test_grids_sweep",
     "grids.workers": "work and items of any kind: test_grids_sweep",
+    "interrupts": "takes no data: test_interrupts",
     "plots": "draws what the lessons compute",
     "rollout": "parts of Trainer.step",
+    "run_files": "files: test_runs",
     "runs": "files: test_runs",
     "trainer": "settings and tasks: test_trainer",
 }

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from golden import normal
-from test_exact import close, coefficients, random_language, random_tree, shapes
+from trees import close, coefficients, random_language, random_tree, shapes
 
 from rlhf_lab import exact, gradients, masking, ppo, rewards
 from rlhf_lab.entropies import entropy

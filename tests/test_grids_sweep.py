@@ -3,29 +3,32 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from outcomes import all_well, fake
 
 from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import ScalarHead
-from rlhf_lab.grids.sweep import Failure, Outcome, grid, read_outcomes, run_group, run_one, sweep
+from rlhf_lab.grids.sweep import (
+    Failure,
+    Outcome,
+    grid,
+    read_outcomes,
+    run_group,
+    run_one,
+    sweep,
+)
 from rlhf_lab.report import compare
 from rlhf_lab.world import World
 
 GRID = grid([0.0, 0.3], [0.0], [0, 1])
-
-
-def fake(config):
-    """Numbers that need no training, but every digit of a float."""
-    return Outcome(config, 1 / 3, config.eta / 7, -0.0, 1e-300, 2.5, config.seed, 0.1)
-
-
-def all_well(configs):
-    return [fake(config) for config in configs]
 
 
 def some_unlucky(configs):
@@ -128,6 +131,7 @@ def test_a_line_that_a_crash_cut_off_is_run_again(file, threads):
     text = file.read_text("utf-8")
     file.write_text(text[:-20], "utf-8")
     assert len(read_outcomes(file)) == 3
+    assert file.read_text("utf-8") == text[:-20]  # reading changes nothing
     assert len(list(sweep(GRID, file, executor=threads, run=all_well))) == 1
     assert len(read_outcomes(file)) == 4
 
@@ -140,6 +144,46 @@ def test_an_empty_file_is_a_fresh_start(file, threads):
         == len(read_outcomes(file))
         == 4
     )
+
+
+def sleeps(configs):
+    Path(os.environ["SWEEP_MARKER"], f"{os.getpid()}").touch()
+    time.sleep(600)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_when_the_sweep_is_killed(file, tmp_path):
+    code = (
+        "from test_grids_sweep import *\n"
+        "if __name__ == '__main__':\n"
+        f"    list(sweep(GRID, {str(file)!r}, run=sleeps))\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "SWEEP_MARKER": str(tmp_path), "PYTHONPATH": paths}
+    parent = subprocess.Popen([sys.executable, tmp_path / "script.py"], env=env)
+    try:
+        workers = wait_for(lambda: [p.name for p in tmp_path.iterdir() if p.name.isdigit()], 120)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not any(alive(worker) for worker in workers), 30)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return result
 
 
 @pytest.mark.parametrize("text", ["not,ours\n1,2\n", "\n"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from distributed import Client, LocalCluster
-from test_grids_sweep import all_well
+from outcomes import all_well
 
 from rlhf_lab.grids.sweep import Outcome, grid, read_outcomes, sweep
 

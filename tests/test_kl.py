@@ -7,9 +7,9 @@ import torch
 from golden import property_test, random_logprobs, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from test_exact import random_tree
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
+from trees import random_tree
 
 from rlhf_lab.exact import sequence_logprobs
 from rlhf_lab.gradients import kl_loss_gradient

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_exact import close, random_tree
+from trees import close, random_tree
 
 from rlhf_lab import exact, load_world, plots
 from rlhf_lab.kl import exact_kl

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_exact import random_tree
+from trees import random_tree
 
 from rlhf_lab import exact, load_world, plots
 from rlhf_lab.kl import k1, k3
@@ -19,7 +19,7 @@ def pair():
 
 
 def by_hand(policy, ref, estimator):
-    """One response after the other: its probability and the sum over its tokens."""
+    """For each response, in a loop: its probability and the sum over its tokens."""
     rows = []
     for tokens in exact.enumerate_responses(V, T).tolist():
         prefix, p, total = 0, 1.0, 0.0

@@ -1,4 +1,4 @@
-"""Notebook 07's file of runs: complete, of today's settings, still what training gives."""
+"""Notebook 07's file of runs is complete, has today's settings, and agrees with training."""
 
 import re
 from concurrent.futures import Future
@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from nbformat import read
 
 from rlhf_lab import load_world, plots
-from rlhf_lab.grids.sweep import Outcome, grid, read_outcomes, run_one, sweep
+from rlhf_lab.grids.sweep import Outcome, add_outcomes, grid, read_outcomes, run_one, sweep
 from rlhf_lab.lessons import phase_diagram as phase
 from rlhf_lab.lessons.phase_diagram import SHIPPED, Mark
 from rlhf_lab.report import average, metrics, optimum_logprobs
@@ -42,19 +42,19 @@ def fakes(configs):
 @pytest.fixture
 def shipped(tmp_path):
     file = tmp_path / "shipped.csv"
-    phase._write(file, [fake(config) for config in grid([0.1, 0.3], [0.0, 0.2], [0])])
+    add_outcomes(file, [fake(config) for config in grid([0.1, 0.3], [0.0, 0.2], [0])])
     return file
 
 
 def test_every_pair_is_there_with_the_settings_of_today():
-    """A change of any default makes these runs another course's: make the file anew."""
+    """If a default setting has changed, the file must be made again."""
     held = [outcome.config for outcome in read_outcomes(SHIPPED)]
     assert len(held) == 64
     assert set(held) == set(grid(ETAS, BETAS, [0], iterations=150)), NEW
 
 
 def test_the_file_is_what_its_numbers_say():
-    """Regret is exact and never negative; H is at least 0, and no run lies off the scores."""
+    """Regret is exact and never negative, H is at least 0, scores lie in their range."""
     world = load_world()
     top = max(world.tables(prompt).scores.max().item() for prompt in ("food", "staff"))
     for outcome in read_outcomes(SHIPPED):
@@ -72,7 +72,7 @@ disturbed by one part in 10^7, as by another processor's rounding, or float64 wa
 @pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.2, 0.5])
 def test_training_still_gives_what_the_file_says(eta):
-    """A whole run, at an η where training forgets rounding rather than amplify it."""
+    """A whole run, at an η where rounding errors shrink in training instead of growing."""
     (config,) = grid([eta], [0.05], [0], iterations=150)
     known = {outcome.config: outcome for outcome in read_outcomes(SHIPPED)}[config]
     outcome = run_one(config)
@@ -105,9 +105,9 @@ def test_newer_shipped_results_replace_older_ones(tmp_path, shipped):
     place = tmp_path / "mine.csv"
     mine = fake(*grid([7.0], [0.0], [0]))
     old = fake(*grid([0.3], [0.2], [0]))._replace(score=99.0)
-    phase._write(place, [old, mine])
+    add_outcomes(place, [old, mine])
     phase.own_results(place, shipped)
-    assert read_outcomes(place) == [*read_outcomes(shipped), mine]
+    assert set(read_outcomes(place)) == {*read_outcomes(shipped), mine}
 
 
 def test_what_is_complete_is_not_written_again(tmp_path, shipped):
@@ -134,7 +134,7 @@ def test_somebody_elses_file_is_left_alone(tmp_path, shipped):
 
 
 def test_the_map_of_the_average_is_the_map_of_the_averages():
-    """At 40 pairs, half of them where the prompts differ, against `report.metrics`."""
+    """Compared with `report.metrics` at 40 pairs; at half of them the prompts differ."""
     world = load_world()
     both = [optima(world, prompt) for prompt in ("food", "staff")]
     start = average(prompt.reference for prompt in both)

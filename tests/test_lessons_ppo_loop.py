@@ -1,4 +1,4 @@
-"""Notebook 09's own pieces, held against a direct computation."""
+"""Notebook 09's own pieces, compared with a direct computation."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_a_run_is_looked_at_exactly(world, run):
 
 
 def test_every_step_is_measured_from_the_policy_that_sampled_to_the_one_that_results(world, run):
-    """KL(π_old ‖ π), the mean over both prompts; the way before the first step is 0."""
+    """KL(π_old ‖ π), the mean over both prompts; before the first step it is 0."""
     trainer = Trainer(world, PPOConfig(eta=0.3, seed=0, dtype="float64", batch_size=16))
     expected, old = [], policy_logprobs(world, trainer.policy)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Values and credit by going through all responses one by one; what the figures say in words."""
+"""Values and credit, compared with a loop over all responses; the words of the figures."""
 
 import pytest
 import torch

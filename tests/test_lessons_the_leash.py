@@ -1,4 +1,4 @@
-"""What notebook 04 uses, against direct computation on small trees and small worlds."""
+"""Notebook 04's helpers, compared with direct computations on small trees and worlds."""
 
 import math
 
@@ -39,7 +39,7 @@ def optima(tree):
 
 
 def test_total_reward_of_responses_of_different_length():
-    """By hand: 2 − 0.5·(0.4 + 0.1) and −1 − 0.5·(−0.6); what lies off the mask has no say."""
+    """By hand: 2 − 0.5·(0.4 + 0.1) and −1 − 0.5·(−0.6); numbers off the mask do not count."""
     logprobs = torch.tensor([[-1.0, -0.5], [-2.0, -9.0]], dtype=torch.float64)
     ref = torch.tensor([[-1.4, -0.6], [-1.4, -1.0]], dtype=torch.float64)
     mask = torch.tensor([[True, True], [True, False]])
@@ -88,7 +88,7 @@ def test_natural_steps_follow_the_optimum_of_eta_1_over_t(tree):
 
 
 def test_an_ordinary_step_ascends_the_gradient(tree):
-    """Its direction against autograd through E[r], with the logits as leaves."""
+    """Its direction, compared with autograd through E[r], with the logits as leaves."""
     tables, score_tables, _, scores = tree
     logits = [table.clone().requires_grad_(True) for table in tables]
     joint = exact.sequence_logprobs([z.log_softmax(dim=1) for z in logits])

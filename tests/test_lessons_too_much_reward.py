@@ -54,7 +54,7 @@ def test_a_panel_shows_gold_and_the_pressures_asked_for(knobs):
 
 
 def test_the_turn_is_marked_where_no_curve_runs(knobs):
-    """Each η stands on the gold score: left of it before the peak, right of it behind."""
+    """The label of each η is beside the gold score: left before the peak, right behind it."""
     _, (ax,) = plots.new_figure(4, 3)
     path = knobs.paths["food"][0]
     lesson.draw_turn(ax, "food", path, marked=(1.0, 0.03))

@@ -1,17 +1,21 @@
 """The set-up: the lists of packages agree, and the page, the browser and .ci/run are as meant."""
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from test_course import ROOT, course, load
+from ruamel.yaml import YAML
+from scripts import ROOT, course, load
 from traitlets.config import PyFileConfigLoader
 
 import rlhf_lab
@@ -92,16 +96,93 @@ def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
     assert "browser" in PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
 
 
-def test_wheel_carries_the_lab_setting_and_the_type_marker():
-    shared = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
-    ((source, target),) = shared.items()
-    assert "commsOverSubshells" in (ROOT / source).read_text(encoding="utf-8")
-    assert target == "share/jupyter/lab/settings/overrides.d/rlhf_lab.json"
-    assert (ROOT / "rlhf_lab" / "py.typed").is_file()
+# What is published
 
 
-def test_version_is_the_same_in_both_places():
-    assert rlhf_lab.__version__ == PROJECT["version"]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ["-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+    subprocess.run([sys.executable, *build], cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    assert file.name == f"rlhf_lab-{rlhf_lab.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(file) as archive:
+        yield archive
+
+
+def test_wheel_holds_the_package_its_licences_and_jupyters_settings_and_no_more(wheel):
+    home = f"rlhf_lab-{rlhf_lab.__version__}"
+    data, info = f"{home}.data/data", f"{home}.dist-info"
+    extra = {
+        "rlhf_lab_server.py": "rlhf_lab_server.py",
+        f"{data}/share/jupyter/lab/settings/overrides.d/rlhf_lab.json":
+            ".jupyter/labconfig/default_setting_overrides.json",
+        f"{data}/etc/jupyter/jupyter_server_config.d/rlhf_lab.json":
+            ".jupyter/jupyter_server_config.d/rlhf_lab.json",
+        **{f"{info}/licenses/{name}": name for name in PROJECT["license-files"]},
+    }  # fmt: skip
+    for name, source in extra.items():
+        assert wheel.read(name) == (ROOT / source).read_bytes()
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "rlhf_lab").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"rlhf_lab/weights/sft/model.safetensors", "rlhf_lab/py.typed"} <= package
+    assert "rlhf_lab/lessons/phase_diagram.csv" in package
+    made = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD")}
+    assert set(wheel.namelist()) == package | set(extra) | made
+
+
+def test_metadata_says_who_made_it_and_who_may_use_it(wheel):
+    home = f"rlhf_lab-{rlhf_lab.__version__}.dist-info"
+    said = email.message_from_bytes(wheel.read(f"{home}/METADATA"))
+    assert said["Author"] == "rlhf_lab contributors"
+    assert said["License-Expression"] == "Apache-2.0 AND CC-BY-4.0"
+    assert said["Requires-Python"] == PROJECT["requires-python"]
+    pythons = [c.rpartition(" ")[2] for c in said.get_all("Classifier") if "Python :: 3" in c]
+    assert pythons == ["3.11", "3.12", "3.13", "3.14"]
+    assert said.get_payload().startswith("# rlhf_lab")
+
+
+def test_version_is_the_same_wherever_it_is_written():
+    assert "version" not in PROJECT, "pyproject.toml reads it from rlhf_lab/__init__.py"
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {rlhf_lab.__version__}\n" in citation
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest[1] == rlhf_lab.__version__
+
+
+# The files for GitHub
+
+
+def test_workflow_tries_every_python_and_calls_what_exists():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    jobs = YAML(typ="safe").load(workflow)["jobs"]
+    pythons = jobs["course"]["strategy"]["matrix"]["python"]
+    assert [p for p in pythons if p not in SpecifierSet(PROJECT["requires-python"])] == []
+    assert pythons == ["3.11", "3.12", "3.13", "3.14"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert commands.count(".ci/run") == 1
+    assert os.access(ROOT / ".ci" / "run", os.X_OK) or os.name == "nt"
+    (colab,) = re.findall(r"-c (\S+)", " ".join(commands))
+    assert (ROOT / colab).is_file()
+    extras = set(re.findall(r"\.\[([a-z,]+)\]", " ".join(commands)))
+    assert {e for group in extras for e in group.split(",")} <= set(
+        PROJECT["optional-dependencies"]
+    )
+
+
+def test_erratum_names_every_notebook():
+    form = YAML(typ="safe").load(ROOT / ".github" / "ISSUE_TEMPLATE" / "erratum.yml")
+    options = form["body"][0]["attributes"]["options"]
+    assert options[:-1] == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", [*course.FORMS, ".github/workflows/ci.yml"])
+def test_check_looks_at_every_file_for_github(file):
+    assert any(file in argv for argv in course.TASKS["check"])
+    assert file in {path.relative_to(ROOT).as_posix() for path in (ROOT / ".github").rglob("*.yml")}
 
 
 # The settings of the projected page
@@ -116,7 +197,8 @@ def test_the_projected_page_stays_on_this_machine_and_answers_at_once(voila):
     assert voila.Voila.ip == "127.0.0.1"
     assert voila.Voila.auto_token
     assert voila.Voila.tornado_settings == {"allow_remote_access": False}
-    assert voila.Voila.kernel_websocket_connection_class.__name__ == "NoDelayConnection"
+    assert voila.Voila.kernel_websocket_connection_class == "rlhf_lab_server.NoDelayConnection"
+    assert voila.MappingKernelManager.buffer_offline_messages is False
 
 
 def test_the_projected_page_ends_with_the_cockpit(voila):

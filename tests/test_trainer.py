@@ -1,6 +1,8 @@
 """The loop: its invariants at step 0, repeatability, steering, and what happens when it fails."""
 
 import dataclasses
+import itertools
+import sys
 
 import pytest
 import torch
@@ -302,3 +304,144 @@ def test_ppo_lands_near_the_exact_optimum(world):
             regrets.append(exact.regret(logprobs, ref_logprobs, scores, 0.3).item())
     print("\nregret at η = 0.3, seed by prompt:", [round(r, 3) for r in regrets])
     assert sum(regrets) / len(regrets) <= 0.1
+
+
+def reach_goal_broken_off(trainer, line):
+    """Let an interrupt break `_reach_goal` off before its n-th line, if it has that many."""
+    code, seen = type(trainer)._reach_goal.__code__, []
+
+    def trace(frame, event, _):
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            seen.append(frame.f_lineno)
+            if len(seen) == line:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        type(trainer)._reach_goal(trainer)
+    finally:
+        sys.settrace(before)
+
+
+def test_an_interrupt_of_the_way_back_is_made_good_by_the_next_call(world):
+    """The second of two in a row, at every line of it."""
+    trainer = Trainer(world, PPOConfig(batch_size=8))
+    trainer.step()
+    before, rollout, history = trainer.state(), trainer.rollout, list(trainer.history)
+    for line in itertools.count(1):
+        with torch.no_grad():
+            trainer.policy.transformer.wte.weight.mul_(1 + 1e-7 * line)
+        trainer._goal = before, rollout
+        try:
+            reach_goal_broken_off(trainer, line)
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+        assert same(before, trainer.state())
+        assert trainer.history == history
+        assert trainer.rollout is rollout
+        if not interrupted:
+            break
+    assert line > 20
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s.pop("generator"), "generator is missing in the state"),
+        (lambda s: s.update(more=torch.zeros(1)), "more is no part of the state"),
+        (lambda s: s.update({WEIGHT: torch.ones(1, 1)}), r"must be .* \(14, 32\), got .*\(1, 1\)"),
+        (lambda s: s.update({WEIGHT: torch.tensor(1.0)}), r"got torch.float32 of shape \(\)"),
+        (lambda s: s.update({WEIGHT: s[WEIGHT].half()}), "must be torch.float32 .*, got torch.fl"),
+        (lambda s: s.update(progress=s["progress"].long()), "progress must be torch.float64"),
+        (lambda s: s["progress"].copy_(torch.tensor([-2.0, 0, 0])), "whole number of .*, got -2"),
+        (lambda s: s["progress"].copy_(torch.tensor([0.5, 0, 0])), "whole number of .*, got 0.5"),
+        (
+            lambda s: s["progress"].copy_(torch.tensor([torch.inf, 0, 0])),
+            "whole number .* inf",
+        ),
+        (lambda s: s["progress"].copy_(torch.tensor([1, -1.0, 0])), "eta .* of the state must be"),
+        (lambda s: s["progress"].copy_(torch.tensor([1, 0, torch.nan])), "beta .* of the state"),
+        (lambda s: s["generator"].zero_(), "generator is no state of a torch.Generator"),
+    ],
+)
+def test_what_is_no_state_is_refused_and_changes_nothing(world, damage, message):
+    trainer = Trainer(world, PPOConfig(batch_size=8))
+    trainer.step()
+    before, damaged = trainer.state(), trainer.state()
+    damage(damaged)
+    with pytest.raises(ValueError, match=message):
+        trainer.load_state(damaged)
+    assert same(before, trainer.state())
+
+
+WEIGHT = "policy.transformer.wte.weight"
+
+
+class Counting:
+    """A task of one's own: say the token 5, and say it often. Some prompts are longer."""
+
+    eos_id, response_length = 0, 4
+
+    def __init__(self, prompts, attention_mask=None):
+        sizes = GPT2Config(vocab_size=8, n_positions=8, n_embd=16, n_layer=2, n_head=2)
+        self.sft = GPT2(sizes, torch.Generator().manual_seed(0))
+        self.prompts, self.attention_mask = torch.tensor(prompts), attention_mask
+
+    def score(self, prompts, responses):
+        return (responses == 5).sum(dim=1)  # integers, as a rule that counts gives
+
+    def to(self, device, dtype):
+        self.sft = self.sft.to(device, dtype)
+        return self
+
+
+def test_a_task_of_ones_own_is_learned():
+    records = list(train(Counting([[1], [2]]), PPOConfig(eta=0.05, iterations=30, lr=3e-3)))
+    assert records[-1].score > records[0].score + 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"minibatches": 3, "beta": 0.1}, {"kl_mode": "full"}])
+def test_prompts_that_are_padded_on_the_left_are_read_without_their_padding(settings):
+    """The same two prompts alone and beside each other, the short one behind padding."""
+    config = PPOConfig(eta=0.3, batch_size=12, dtype="float64", **settings)
+    alone = Trainer(Counting([[3]]), config)
+    padded = Trainer(Counting([[7, 7, 3]], torch.tensor([[0, 0, 1]])), config)
+    ignored = Trainer(Counting([[7, 7, 3]]), config)
+    for _ in range(3):
+        expected, got, other = alone.step(), padded.step(), ignored.step()
+        assert got == pytest.approx(expected, abs=1e-9)
+    assert other != pytest.approx(expected, abs=1e-3)
+    assert torch.equal(alone.rollout.responses, padded.rollout.responses)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: delattr(t, "prompts"), "the task has no 'prompts'; it needs sft, prompts"),
+        (lambda t: setattr(t, "sft", None), "task.sft must be a rlhf_lab.GPT2, got NoneType"),
+        (lambda t: setattr(t, "prompts", torch.tensor([1])), "task.prompts must have shape"),
+        (lambda t: setattr(t, "prompts", [[1]]), "task.prompts must be a torch.Tensor"),
+        (lambda t: setattr(t, "prompts", torch.ones(1, 1)), "must be integer token ids"),
+        (lambda t: setattr(t, "prompts", torch.tensor([[8]])), r"token id 8 .* 0\.\.7"),
+        (lambda t: setattr(t, "prompts", torch.zeros(0, 1).long()), "not empty"),
+        (lambda t: setattr(t, "response_length", 8), "whole number from 1 to 7.*; got 8"),
+        (lambda t: setattr(t, "response_length", 2.0), "whole number from 1 to 7.*; got 2.0"),
+        (lambda t: setattr(t, "eos_id", 8), r"task.eos_id must be .* 0\.\.7, or None; got 8"),
+        (lambda t: setattr(t, "attention_mask", torch.tensor([[0]])), "pad on the left"),
+        (lambda t: setattr(t, "attention_mask", torch.ones(2, 1)), "mask must have shape"),
+        (lambda t: setattr(t, "attention_mask", torch.tensor([[2]])), "may hold only 0 and 1"),
+        (lambda t: setattr(t, "score", lambda p, r: [1.0] * len(r)), "what task.score returns"),
+        (lambda t: setattr(t, "score", lambda p, r: torch.ones(len(r), 1)), "what task.score ret"),
+    ],
+)
+def test_a_task_is_checked_in_words(change, message):
+    task = Counting([[1]])
+    task.prompts = task.prompts.clone()
+    change(task)
+    with pytest.raises(ValueError, match=message):
+        Trainer(task, PPOConfig(batch_size=4)).step()

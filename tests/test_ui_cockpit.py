@@ -126,8 +126,8 @@ def test_reviews_are_grouped_and_counted(world, cockpit):
     cockpit.run(2)
     rollout = cockpit.trainer.rollout
     food = rollout.tokens[rollout.tokens[:, 0] == world.prompt("food")]
-    said = cockpit._engine.branch.said("food", most=6)
-    everything = cockpit._engine.branch.said("food", most=99)
+    said = cockpit._engine.branch.reviews("food", most=6)
+    everything = cockpit._engine.branch.reviews("food", most=99)
     assert sum(s.times for s in everything) == len(food)
     assert {s.text for s in everything} == {decode(tokens[1:]) for tokens in food}
     assert [s.times for s in said] == sorted((s.times for s in said), reverse=True)
@@ -164,7 +164,7 @@ def test_the_numbers_are_in_words_for_those_who_listen(cockpit):
 def test_panels_and_snapshots(world, panels):
     cockpit = Cockpit(world, SMALL, panels=panels)
     cockpit.run(1)
-    assert cockpit.snapshot("what it shows").alt == "what it shows"
+    assert cockpit.snapshot("what it shows").metadata == {"alt": "what it shows"}
     assert not cockpit.reviews
     with pytest.raises(ValueError, match="alt must say"):
         cockpit.snapshot(" ")

@@ -172,7 +172,7 @@ def test_ctrl_c_pauses(cockpit, monkeypatch):
 
     def interrupted(done):
         calls.append(done)
-        if len(calls) == 3:  # the two of the pause before, then the run itself
+        if len(calls) == 3:  # the pause before makes two calls, the run the third
             raise KeyboardInterrupt
         done.result(timeout=PATIENCE)
 
@@ -222,13 +222,13 @@ def test_save_and_load(world, cockpit, tmp_path):
     cockpit.run(1)
     cockpit.save(tmp_path / "run")
     cockpit.run(1)
-    cockpit.save(tmp_path / "run")  # brought up to date
+    cockpit.save(tmp_path / "run")  # saved again
     assert "Saved 4 iterations" in cockpit.status.value
     policy = GPT2.from_pretrained(tmp_path / "run" / "policy")
     assert torch.equal(policy.transformer.wte.weight, cockpit.trainer.policy.transformer.wte.weight)
     other = Cockpit(world, PPOConfig(seed=8, batch_size=16))
     other.controls.start.click()
-    other._engine.moved["eta"] = 2.0  # of the run that is left
+    other._engine.moved["eta"] = 2.0  # a move of the run that is replaced
     other.load(tmp_path / "run")
     assert not other.state.running
     assert other.trainer.history == cockpit.trainer.history

@@ -1,4 +1,4 @@
-"""The explorer without a browser: what it shows changes with the sliders and is what is true."""
+"""The explorer without a browser: what it shows follows the sliders and is right."""
 
 import io
 import re
@@ -27,7 +27,7 @@ def explorer(world):
 
 
 def number(explorer, name):
-    """What the words say of a quantity: "E[gold]" -> 1.82."""
+    """The number that the words give for a quantity: "E[gold]" -> 1.82."""
     text = re.search(re.escape(name) + "<b>([^ <]*)", explorer.words.value)[1]
     return float(text.replace("−", "-").replace(",", ""))
 
@@ -37,7 +37,7 @@ def shown(explorer):
 
 
 def marks(explorer):
-    """Where the marks are and what colour they have, in parts of the picture from its top left."""
+    """Places and colours of the marks; places are fractions of the picture, from its top left."""
     svg = explorer.marks.value
     width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
     found = re.findall(r'translate\((\S+) (\S+)\)" fill="\S+" stroke="(\S+)"', svg)
@@ -56,7 +56,7 @@ def test_a_slider_moves_the_marks_and_the_words_not_the_picture(explorer):
 
 @pytest.mark.parametrize(("eta", "beta"), [(0.3, 0.0), (0.05, 0.0), (0.01, 0.5), (10.0, 2.0)])
 def test_the_marks_lie_where_matplotlib_would_draw_them(world, eta, beta):
-    """The centre of what a mark paints is the centre of the pixels that it changes."""
+    """The centre of a mark is the centre of the pixels that change when matplotlib draws it."""
     explorer = Explorer(world, eta=eta, beta=beta)
     panels = ("frontier", "map")
     figure = optimum_figure(world, "food", eta, beta, panels=panels)
@@ -150,8 +150,8 @@ def test_another_policy_can_stand_beside(world):
     explorer = Explorer(world, policy=world.sft, policy_name="<PPO>")
     assert "&lt;PPO&gt;" in explorer.words.value
     sft = Explorer(world)
-    assert [said.ghost for said in explorer.state.responses] == pytest.approx(
-        [said.ghost for said in sft.state.responses]
+    assert [response.compared for response in explorer.state.responses] == pytest.approx(
+        [response.compared for response in sft.state.responses]
     )
 
 
@@ -169,7 +169,7 @@ def test_what_goes_wrong_is_shown(explorer, monkeypatch):
 
 
 def test_two_threads_take_turns_and_end_at_what_the_sliders_say(explorer, monkeypatch):
-    """Jupyter may hand the moves of two sliders to two threads."""
+    """Jupyter may run the callbacks of two sliders on two threads."""
     drawing, together = [], []
 
     def slowly(state):

@@ -8,6 +8,7 @@ from rlhf_lab.ui import show
 
 def test_a_figure_must_be_described():
     figure, _ = plots.new_figure(2, 1)
-    assert show(figure, "bars").alt == "bars"
+    _, metadata = show(figure, "bars")._repr_mimebundle_()
+    assert metadata["image/png"] == {"alt": "bars", "width": 220}
     with pytest.raises(ValueError, match="alt must say what the figure shows"):
         show(figure, " ")

@@ -26,7 +26,7 @@ def parts():
 
 
 def test_it_is_what_a_full_drawing_shows(parts):
-    """But for a few of 256 levels, because the palette has no more colours than that."""
+    """Colours may differ by a few of 256 levels, because the palette is small."""
     figure, _, line = parts
     full = pixels(plots.png(figure, dpi=100))
     live = LiveFigure(figure, [line], dpi=100)
@@ -58,7 +58,7 @@ def test_the_background_is_drawn_anew_only_when_asked(parts):
 
 
 def test_one_axes_is_drawn_anew_without_the_others():
-    """It leaves nothing of itself as it was, and what drawing everything would have shown."""
+    """Nothing of the old axes remains; the picture is the same as if everything were drawn."""
 
     def figure():
         figure, axes = plots.new_figure(6, 2, columns=2, margins={"left": 0.1, "wspace": 0.4})
@@ -80,7 +80,7 @@ def test_one_axes_is_drawn_anew_without_the_others():
      plots.PINK, "white"],
 )  # fmt: skip
 def test_the_courses_colours_are_exact_wherever_they_turn_up(parts, colour):
-    """Though none of them was in the background that the palette was made from."""
+    """Even if the background, which the palette is made from, has none of them."""
     figure, ax, line = parts
     (dot,) = ax.plot([0.5], [0.5], "s", color=colour, markersize=40)
     line.set_visible(False)

@@ -1,4 +1,4 @@
-"""The fast numbers behind the explorer are those of the exact module, everywhere."""
+"""The fast numbers behind the explorer equal those of the exact module everywhere."""
 
 import itertools
 
@@ -16,8 +16,8 @@ from rlhf_lab.ui.optima import (
     REGIONS,
     SCORES,
     Optima,
+    compared_policy,
     contenders,
-    ghost,
     landscape,
     optima,
     region,
@@ -61,7 +61,7 @@ def test_a_response_comes_with_what_is_true_of_it(world):
 
 
 def test_contenders_leave_out_nobody_who_could_win():
-    """Against every order that some (η, β) gives, with many equal scores."""
+    """The k most probable responses at some (η, β) are among them; many scores are equal."""
     generator = torch.Generator().manual_seed(0)
     ref = torch.randint(12, (400,), generator=generator).double()
     scores = torch.randint(12, (400,), generator=generator).double()
@@ -74,7 +74,7 @@ def test_contenders_leave_out_nobody_who_could_win():
 
 @pytest.mark.parametrize("prompt", ["food", "staff"])
 def test_the_map_agrees_with_its_points(world, prompt):
-    """It computes a fifth of them, so look where it did not."""
+    """Only a fifth of the map is computed, so check the rest, too."""
     source = optima(world, prompt)
     grid = source.regions()
     assert grid.shape == (len(BETA_POSITIONS), len(ETA_POSITIONS))
@@ -96,7 +96,7 @@ def test_the_landscape_has_all_four_places(world):
 
 
 def test_a_perfect_score_collapses_too(world):
-    """Without a leash even the gold score has one best response, and nothing else is said."""
+    """Without a leash even the optimum for the gold score says one single response."""
     point = landscape(world, "food", "gold")[0.01, 0.0]
     assert point.region == "collapse"
     assert point.metrics.gold == pytest.approx(2.8)
@@ -118,9 +118,9 @@ def test_tables_use_positions_of_the_sliders():
     assert list(ETA_POSITIONS) == sorted(set(ETA_POSITIONS))
 
 
-def test_a_ghost_is_an_exact_evaluation(world):
-    assert ghost(world, "food").metrics.kl == pytest.approx(0.0, abs=1e-12)
-    same = ghost(world, "food", world.sft, "a copy")
+def test_the_compared_policy_is_an_exact_evaluation(world):
+    assert compared_policy(world, "food").metrics.kl == pytest.approx(0.0, abs=1e-12)
+    same = compared_policy(world, "food", world.sft, "a copy")
     assert same.name == "a copy"
     assert torch.allclose(same.logprobs, world.tables("food").ref_logprobs)
 

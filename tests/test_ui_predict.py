@@ -1,10 +1,12 @@
 """Prediction boxes keep the first guess, survive a restart, and add up to a class."""
 
 import json
+import multiprocessing
 
 import pytest
 import torch
 
+from rlhf_lab import plots
 from rlhf_lab.ui.predict import FILE, Prediction, class_figure, read_guesses
 
 
@@ -51,7 +53,7 @@ def test_without_a_guess_the_result_is_shown_and_nothing_written(choice, tmp_pat
     assert "did not commit" in choice.reveal("up").text.value
     assert choice.control.disabled
     choice.control.value = "down"
-    choice.button.click()  # as of a click that had waited behind a running cell
+    choice.button.click()  # a click may have waited behind a running cell
     assert "did not commit" in choice.text.value
     assert not (tmp_path / FILE).exists()
 
@@ -131,3 +133,64 @@ def test_a_class_of_choices(tmp_path):
 def test_a_question_that_nobody_answered(tmp_path):
     with pytest.raises(ValueError, match="none of the 1 files holds a guess for 'x'"):
         class_figure("x", class_files(tmp_path, "c", ["up"], "up"))
+
+
+def commit_many(folder, first):
+    for n in range(first, first + 25):
+        Prediction(f"q{n}", "?", low=0, high=100, folder=folder).commit(n)
+
+
+@pytest.mark.slow
+def test_two_notebooks_that_commit_at_the_same_time_lose_no_guess(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    notebooks = [context.Process(target=commit_many, args=(tmp_path, first)) for first in (0, 25)]
+    for notebook in notebooks:
+        notebook.start()
+    for notebook in notebooks:
+        notebook.join()
+        assert notebook.exitcode == 0
+    assert read_guesses(tmp_path / FILE) == {f"q{n}": {"guess": n} for n in range(50)}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"guess": null}', '{"guess": [1]}', '{"guess": {}}', '"my guess"', '["guess"]', "1",
+        '{"guess": true}', '{"guess": NaN}', '{"guess": Infinity}', '{"guess": 1e400}',
+        '{"result": 1}', '{"guess": 1, "more": 2}', '{"guess": 1, "result": null}',
+        "[" * 100_000, '{"guess": "' + "x" * 2_000_000 + '"}', f'{{"guess": {"9" * 400}}}',
+    ],
+)  # fmt: skip
+def test_a_file_that_no_box_has_written_is_named_and_left_alone(tmp_path, entry):
+    file = tmp_path / FILE
+    file.write_text(f'{{"t_number": {entry}}}', "utf-8")
+    for use in (
+        lambda: read_guesses(file),
+        lambda: class_figure("t_number", [file]),
+        lambda: Prediction("t_number", "How many?", low=0, high=10, folder=tmp_path),
+    ):
+        with pytest.raises(ValueError, match=r"predictions\.json holds no predictions"):
+            use()
+    assert file.read_text("utf-8") == f'{{"t_number": {entry}}}'
+
+
+@pytest.mark.parametrize(
+    "answer", [r"$\frac{$", "\ud800", "<script>", "x" * 9_999, r"$\sqrt{2}$" * 50, "", "\n" * 99]
+)
+def test_no_answer_of_a_student_can_spoil_the_figure(tmp_path, answer):
+    answers = [answer, "up", "up"]
+    plots.png(class_figure("c", class_files(tmp_path, "c", answers, answer)))
+
+
+def test_the_result_of_one_student_is_not_the_truth(tmp_path):
+    files = class_files(tmp_path, "n", [1, 2, 9], 5)
+    lie = json.loads(files[0].read_text()) | {"n": {"guess": 1, "result": 999}}
+    files[0].write_text(json.dumps(lie))
+    (ax,) = class_figure("n", files).axes
+    assert "it is 5" in ax.get_title()
+
+
+def test_a_word_among_numbers_is_counted_and_not_drawn(tmp_path):
+    (ax,) = class_figure("n", class_files(tmp_path, "n", ["abc", 1, 2], 2)).axes
+    assert "3 guesses; it is 2; 1 of another kind not drawn" in ax.get_title()
+    assert sum(bar.get_height() for bar in ax.patches) == 2

@@ -1,4 +1,4 @@
-"""The cockpit's thread: one at most, every job in turn, nothing lost and nothing left behind."""
+"""The cockpit's thread: there is at most one, it does every job in turn and loses no error."""
 
 import threading
 
@@ -9,7 +9,7 @@ from rlhf_lab.ui.runner import Budget, Runner, wait
 
 
 class Log:
-    """Writes down what a runner does; `turn_ends` lets each turn last until it is set."""
+    """Records what a runner does; each turn lasts until `turn_ends` is set."""
 
     def __init__(self):
         self.lines, self.errors, self.threads = [], [], set()

@@ -1,4 +1,4 @@
-"""What pictures and tables show is the number that belongs there, by made-up numbers.
+"""Pictures and tables show the right numbers in the right places, tested with made-up numbers.
 
 No two numbers are alike, so that a mark at another's place is seen.
 """
@@ -12,16 +12,16 @@ from matplotlib.colors import to_hex
 from rlhf_lab import load_world, plots
 from rlhf_lab.report import Metrics
 from rlhf_lab.ui import cockpit_words, explorer_words
-from rlhf_lab.ui.branch import Said as Review
+from rlhf_lab.ui.branch import Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
 from rlhf_lab.ui.explorer_panels import Frontier, Map
 from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
     REGIONS,
-    Said,
-    State,
-    ghost,
+    ExplorerState,
+    Response,
+    compared_policy,
     optima,
 )
 
@@ -92,8 +92,8 @@ def test_reviews_that_readers_dislike_look_so():
     ]  # fmt: skip
 
 
-RESPONSES = [Said("good .", 0.4, 0.1, 1.3, 0.7), Said("and and", 0.2, 0.05, 1.9, -2.0)]
-STATE = State("food", "reward model", 0.3, 0.02, OPTIMUM, "useful", 12.0, RESPONSES)
+RESPONSES = [Response("good .", 0.4, 0.1, 1.3, 0.7), Response("and and", 0.2, 0.05, 1.9, -2.0)]
+STATE = ExplorerState("food", "reward model", 0.3, 0.02, OPTIMUM, "useful", 12.0, RESPONSES)
 
 
 def test_the_table_of_the_explorer():
@@ -125,7 +125,7 @@ def best(request):
 
 
 def test_the_frontier_of_the_explorer(ax, best):
-    frontier = Frontier(ax, best, ghost(load_world(), "food"))
+    frontier = Frontier(ax, best, compared_policy(load_world(), "food"))
     frontier.show(STATE)
     gap, score, gold = map(points, frontier.moving)
     x = OPTIMUM.kl**0.5
@@ -136,7 +136,7 @@ def test_the_frontier_of_the_explorer(ax, best):
 
 
 def test_the_map_of_the_explorer(ax, best):
-    regions = Map(ax, best, ghost(load_world(), "food"))
+    regions = Map(ax, best, compared_policy(load_world(), "food"))
     regions.show(STATE)
     place = plots.place(ETA_POSITIONS, 0.3), plots.place(BETA_POSITIONS, 0.02)
     assert [points(mark) for mark in regions.moving] == [[place]] * 2

@@ -32,18 +32,18 @@ _tried: set[str] = set()
 
 
 class Source(str):
-    """Source code that a notebook shows as it is, not as a quoted string."""
+    """Source code that a notebook shows without quotes."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def check(attempt: object, name: str | None = None) -> Verdict:
-    """Is it right, not done yet, or which mistake is it?
+    """Say whether an attempt is right, not done yet, or which mistake it makes.
 
     Args:
         attempt: the function you wrote, or your answer to a question.
-        name: of the exercise; a function's own name if left out.
+        name: name of the exercise; if left out, the name of the function.
 
     Raises:
         ValueError: there is no such exercise.
@@ -64,7 +64,7 @@ def check(attempt: object, name: str | None = None) -> Verdict:
 
 
 def solution(name: str) -> Source:
-    """The package's own source, once you have tried: `check` must have seen an attempt.
+    """The source of the package's own function, after `check` has seen an attempt of yours.
 
     Raises:
         ValueError: there is no such exercise.

@@ -1,14 +1,186 @@
-"""Exercises of notebook 10: name the bug, mend the line, write the invariant that catches it."""
+"""Exercises of notebook 10: name the bug, write the invariant that catches it, mend the line."""
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises.bug_museum_choices import CHOICES
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.kl import k1, k2, k3
 from rlhf_lab.lessons.museum.invariants import reward_gap
 from rlhf_lab.lessons.museum.steps import loss_penalty, next_eta
 from rlhf_lab.masking import masked_mean, masked_sum, terminal_reward
+
+_DASHBOARD_SECTION = "10_bug_museum: Read the dashboards"
+
+_DASHBOARDS = (
+    Choice(
+        name="exhibit_a",
+        section=_DASHBOARD_SECTION,
+        minutes=3,
+        answer="b",
+        reason="The reference moves along: each rollout is compared with the policy before the "
+        "last update, so log-ratio and penalty stay 0 while the policy goes anywhere it likes.",
+        mistakes=(
+            Mistake(
+                "ratio to the reference",
+                22,
+                "a",
+                "With the ratio taken to π_ref the clip would keep the policy near π_SFT: the "
+                "score could not rise above the clean run's, and here it does.",
+                "Which KL can be exactly 0 in every iteration?",
+            ),
+            Mistake(
+                "penalty forgotten",
+                18,
+                "c",
+                "A trainer without a penalty drifts like this one, but its log still measures the "
+                "distance from π_SFT, and that KL would rise for all to see.",
+                "What does the log compare the policy with?",
+            ),
+            Mistake(
+                "one place off",
+                6,
+                "d",
+                "Log-probs of the wrong token make the logged KL wrong, not 0. And a policy that "
+                "is credited for its neighbours' tokens does not learn this fast.",
+                "Which two policies agree on every token of every response?",
+            ),
+        ),
+    ),
+    Choice(
+        name="exhibit_b",
+        section=_DASHBOARD_SECTION,
+        minutes=3,
+        answer="c",
+        reason="The sign is wrong: the trainer pays η for every nat of distance, and logs the "
+        "distance as a negative number. A mean of −3 nats over 256 responses is no noise.",
+        mistakes=(
+            Mistake(
+                "just noise",
+                3,
+                "a",
+                "Single log-ratios may be negative, and so may the mean of a few. KL(π ‖ π_ref) "
+                "may not, and this mean ends below −3 nats, batch after batch.",
+                "How large is the noise of the clean run's curve?",
+            ),
+            Mistake(
+                "k3 in the reward",
+                17,
+                "b",
+                "k3 is never negative, so this curve could not go below 0.",
+                "Which of k1, k2 and k3 can have a negative mean?",
+            ),
+            Mistake(
+                "sampled warm",
+                4,
+                "d",
+                "Samples that are more random than π do lower the logged KL, but their entropy "
+                "rises above the clean run's. Here it falls to 0.",
+                "What is the policy being paid for here?",
+            ),
+        ),
+    ),
+    Choice(
+        name="exhibit_c",
+        section=_DASHBOARD_SECTION,
+        minutes=3,
+        answer="d",
+        reason="The ratio is taken to π_ref: once a token has left the band around π_SFT, the "
+        "clip stops its gradient for good, instead of for one rollout. A trust region became a "
+        "wall.",
+        mistakes=(
+            Mistake(
+                "learning rate",
+                22,
+                "a",
+                "A small step size gives the same path more slowly. This run starts at the clean "
+                "one's pace and then stands still.",
+                "Compare the first two iterations: does it start more slowly?",
+            ),
+            Mistake(
+                "eta too large",
+                25,
+                "b",
+                "A strong leash ends on the frontier: the best score for its KL, 0.7 for 0.3 "
+                "nats. This run ends at 0.5.",
+                "What else, besides a penalty, can hold a policy where it started?",
+            ),
+            Mistake(
+                "entropy bonus",
+                19,
+                "c",
+                "A bonus raises the entropy above π_SFT's 4 nats if it is strong enough to hold "
+                "the score down. This policy is still π_SFT in nearly all it says.",
+                "The clip should limit the distance from a policy. From which one?",
+            ),
+        ),
+    ),
+    Choice(
+        name="exhibit_k",
+        section=_DASHBOARD_SECTION,
+        minutes=3,
+        answer="a",
+        reason="Padding counts: every response is 4 tokens long by definition, and log-ratios of "
+        "the padding enter the KL, which is therefore not KL(π ‖ π_SFT).",
+        mistakes=(
+            Mistake(
+                "score on every token",
+                11,
+                "b",
+                "A score on every token makes responses long, too, but it takes the score far "
+                "above the clean run's. And its logged KL would be the true one.",
+                "Is the length of 4.00 something the policy does, or something the log counts?",
+            ),
+            Mistake(
+                "score in the last column",
+                9,
+                "c",
+                "A score in the last column makes the policy go on until that column. But then "
+                "the log would be right: solid and dashed KL would agree.",
+                "Why is the length 4 in the very first iteration?",
+            ),
+            Mistake(
+                "discount",
+                28,
+                "d",
+                "A discount makes a late score worth less, so responses get shorter, not longer.",
+                "Why is the length 4 in the very first iteration?",
+            ),
+        ),
+    ),
+    Choice(
+        name="exhibit_n",
+        section=_DASHBOARD_SECTION,
+        minutes=3,
+        answer="c",
+        reason="Nats per token against a target per response: it settles at 4 tokens × 1.5 nats. "
+        "Divide the logged KL by the length, and there is the target.",
+        mistakes=(
+            Mistake(
+                "wrong way",
+                25,
+                "a",
+                "A controller that steers the wrong way never comes to rest: η runs to 0 or away. "
+                "Here η falls while the KL is small and levels off when it is large enough.",
+                "At which KL does this η stop moving?",
+            ),
+            Mistake(
+                "no gradient",
+                14,
+                "b",
+                "A penalty without gradient would leave η without any effect, but η itself would "
+                "rise with a KL above the target. Here it falls.",
+                "What does the controller believe the KL to be?",
+            ),
+            Mistake(
+                "target too large",
+                12,
+                "d",
+                "Then the KL would settle near 3 nats. It settles near 6.",
+                "1.5 nats per what?",
+            ),
+        ),
+    ),
+)
 
 _MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
 _LOGPROBS = -torch.tensor(
@@ -36,23 +208,11 @@ def _gap_case(name: str, *extra: float) -> Case:
     return Case(name, (rewards, _SCORES, _LOG_RATIOS, _MASK, _ETA))
 
 
-def _reward_gap(
-    rewards: Tensor, scores: Tensor, log_ratios: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    largest = torch.tensor(0.0, dtype=rewards.dtype)
-    for row in range(len(scores)):
-        paid = rewards[row][mask[row].bool()].sum()
-        gap = paid - scores[row] + eta * log_ratios[row]
-        largest = torch.maximum(largest, gap.abs())
-    return largest
-
-
 _GAP = Exercise(
     name="reward_gap",
     section="10_bug_museum: What would have caught it",
     minutes=7,
     reference=reward_gap,
-    alternative=_reward_gap,
     cases=(
         _gap_case("a correct trainer's rewards", 0.0, 0.0, 0.0),
         _gap_case("a batch whose errors cancel", 0.8, -0.5, -0.3),
@@ -95,8 +255,8 @@ _GAP = Exercise(
             lambda rewards, scores, log_ratios, mask, eta: (
                 (rewards.sum(1) - scores + eta * log_ratios).abs().max()
             ),
-            "You add up the padding too. What stands there is never used, so a correct trainer "
-            "may fail your test.",
+            "You add up the padding too. Its numbers are never used, so a correct trainer may "
+            "fail your test.",
             "Which positions does the mask select?",
         ),
         Mistake(
@@ -112,18 +272,11 @@ _GAP = Exercise(
     ),
 )
 
-
-def _loss_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    d = (logprobs - ref_logprobs)[mask]
-    return (d * d).sum() / (2 * len(d))
-
-
 _PENALTY = Exercise(
     name="loss_penalty",
     section="10_bug_museum: Mend the line",
     minutes=6,
     reference=loss_penalty,
-    alternative=_loss_penalty,
     cases=(
         Case("three responses of different length", (_LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
         Case("a policy far from its reference", (2 * _LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
@@ -175,8 +328,8 @@ _PENALTY = Exercise(
             "sum instead of mean",
             12,
             lambda logprobs, ref_logprobs, mask: masked_sum(k2(logprobs, ref_logprobs), mask),
-            "You add up where the other losses average. Next to them your η grows with the batch "
-            "and with the length of its responses.",
+            "You sum where the other losses average. Compared with them your η grows with the "
+            "batch and with the length of its responses.",
             "What happens to the clipped loss when you double the batch?",
         ),
     ),
@@ -185,12 +338,6 @@ _PENALTY = Exercise(
 
 def _moved(eta: float, error: float) -> float:
     return eta * (1 + min(0.1, max(-0.1, error)))
-
-
-def _next_eta(eta: float, kls: Tensor, mask: Tensor, target: float) -> float:
-    rows = zip(kls, mask, strict=True)
-    per_response = sum(float(row[chosen].sum()) for row, chosen in rows) / len(kls)
-    return eta * (1 + min(0.1, max(-0.1, (per_response - target) / target)))
 
 
 def _eta_case(name: str, target: float) -> Case:
@@ -202,7 +349,6 @@ _STEER = Exercise(
     section="10_bug_museum: Mend the line",
     minutes=6,
     reference=next_eta,
-    alternative=_next_eta,
     cases=(
         _eta_case("a policy a little nearer than its target", 1.3),
         _eta_case("a policy a little further than its target", 1.2),
@@ -224,7 +370,7 @@ _STEER = Exercise(
             "nats per token",
             25,
             lambda eta, kls, mask, target: _moved(eta, masked_mean(kls, mask).item() / target - 1),
-            "You hold nats per token against a target in nats per response. The policy then "
+            "You compare nats per token with a target in nats per response. The policy then "
             "settles at length × target: this is exhibit N.",
             "The KL of a response is which sum of the KLs of its tokens?",
         ),
@@ -240,10 +386,10 @@ _STEER = Exercise(
             "padding included",
             8,
             lambda eta, kls, mask, target: _moved(eta, kls.sum().item() / len(kls) / target - 1),
-            "You add up the padding. Whatever stands there now steers η.",
+            "You add up the padding, too. Its numbers then steer η.",
             "Which positions does the mask select?",
         ),
     ),
 )
 
-EXERCISES: tuple[Exercise | Choice, ...] = (*CHOICES, _GAP, _PENALTY, _STEER)
+EXERCISES: tuple[Exercise | Choice, ...] = (*_DASHBOARDS, _GAP, _PENALTY, _STEER)

@@ -8,34 +8,35 @@ from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
 
-TOLERANCE = 1e-5  # what float32 keeps: `torch.zeros(n)` is where most attempts begin
+TOLERANCE = 1e-5  # for float32: most attempts start from `torch.zeros(n)`
 _SHOWN = 6  # rows of the table of differences
 
 
 class Verdict(NamedTuple):
-    """What `check` says; the notebook shows its text."""
+    """The answer of `check`; the notebook shows its text."""
 
     status: str
-    """"right", "not done yet", "mistake" (one that has a name) or "wrong" (one that has none)."""
+    """"right", "not done yet", "mistake" (a known one) or "wrong" (an unknown one)."""
     text: str
     mistake: str = ""
-    """Its name, if it has one."""
+    """Name of a known mistake."""
 
     def __repr__(self) -> str:
         return self.text
 
 
 class Observation(NamedTuple):
-    """All that an attempt did on one case."""
+    """Everything that an attempt did on one case."""
 
     numbers: tuple[Tensor, ...]
     """Its outputs, float64."""
     gradients: tuple[Tensor, ...] = ()
     error: str = ""
-    """The exception instead, "IndexError: …"."""
+    """The exception that it raised, such as "IndexError: …"."""
     unfinished: bool = False
+    """It returned None or left an ellipsis."""
     silent: bool = False
-    """Unfinished because it returned nothing at all."""
+    """It returned None."""
 
 
 def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
@@ -49,9 +50,9 @@ def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
             return Observation((), unfinished=True, silent=output is None)
         numbers = _numbers(output)
         gradients = _gradients(numbers, leaves)
-    except Exception as error:  # whatever a student's code may raise is an answer to report
-        said = f"{type(error).__name__}: {error}"
-        return Observation((), error=said, unfinished="ellipsis" in said)
+    except Exception as error:  # any exception of a student's code is a result to report
+        text = f"{type(error).__name__}: {error}"
+        return Observation((), error=text, unfinished="ellipsis" in text)
     return Observation(tuple(x.detach() for x in numbers), gradients)
 
 
@@ -81,7 +82,7 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
 
 
 def judge(question: Choice, answer: object) -> Verdict:
-    """The same for a question with several answers."""
+    """Compare an answer to a question with the right one, then with every mistake."""
     if answer is None or answer is ...:
         return Verdict("not done yet", f"Not done yet: answer {question.name} in the cell above.")
     letter = str(answer).strip().lower()
@@ -96,7 +97,7 @@ def judge(question: Choice, answer: object) -> Verdict:
 
 
 def agree(a: Observation, b: Observation) -> bool:
-    """Did two attempts do the same: the same numbers and gradients, or the same kind of error?"""
+    """Did two attempts give the same numbers and gradients, or the same kind of error?"""
     if a.error or b.error or a.unfinished or b.unfinished:
         return bool(a.error) and a.error.split(":")[0] == b.error.split(":")[0]
     return _close(a.numbers, b.numbers) and _close(a.gradients, b.gradients)
@@ -124,7 +125,7 @@ def _gradients(numbers: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Ten
     """The gradient of a fixed mixture of the outputs by each input; 0 where there is none."""
     if not inputs:
         return ()
-    # Weights that differ from number to number: a plain sum would hide errors that cancel.
+    # Each number has another weight, because a plain sum would hide errors that cancel.
     mixed = [
         (x * torch.arange(1, x.numel() + 1).view(x.shape).double().sin()).sum() for x in numbers
     ]
@@ -149,11 +150,11 @@ def _count(exercise: Exercise) -> str:
 
 
 def _difference(got: Observation, expected: Observation) -> str:
-    """Where an attempt first parts from the reference, in a sentence or a small table."""
+    """The difference between an attempt and the reference, as a sentence or a small table."""
     if got.error:
         return f"your function stopped with {got.error}"
     if expected.error:
-        return f"it should refuse this input with a {expected.error.split(':')[0]}"
+        return f"your function should refuse this input with a {expected.error.split(':')[0]}"
     shapes = [tuple(x.shape) for x in got.numbers], [tuple(x.shape) for x in expected.numbers]
     if shapes[0] != shapes[1]:
         return f"the shapes are {_list(shapes[0])}, expected {_list(shapes[1])}."

@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: the reward of every token, and the gradient that it leaves behind."""
+"""Exercises of notebook 06: the rewards, the KL as a loss, and the controller of η."""
 
 from typing import Any
 
@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rlhf_lab.exercises import loss_side
 from rlhf_lab.exercises.exercise import Attempt, Case, Exercise, Mistake
-from rlhf_lab.kl import k1, kl_penalty
+from rlhf_lab.kl import k1, k2, k3, kl_loss, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum
-from rlhf_lab.rewards import compute_rewards
+from rlhf_lab.rewards import AdaptiveKLController, compute_rewards
 
 _LOGPROBS = torch.tensor(
     [[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2], [-0.3, -0.1, -0.1, -0.1]],
@@ -35,13 +34,6 @@ def _all_modes(attempt: Attempt, *inputs: Tensor) -> Any:
     return None if any(x is None or x is ... for x in outputs) else outputs
 
 
-def _kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: str) -> Tensor:
-    d = logprob - ref_logprob
-    if mode == "full":
-        return torch.einsum("...v,...v->...", logprob.exp(), d)
-    return {"kl": d, "abs": torch.maximum(d, -d), "mse": d * d / 2}[mode]
-
-
 def _unless_full(wrong: Attempt) -> Attempt:
     """A mistake in mode "full" alone."""
     return lambda p, q, mode: wrong(p, q) if mode == "full" else kl_penalty(p, q, mode)
@@ -52,7 +44,6 @@ _KL_PENALTY = Exercise(
     section="06_compute_rewards: Four modes as numbers",
     minutes=8,
     reference=kl_penalty,
-    alternative=_kl_penalty,
     run=_all_modes,
     cases=(
         # No gradient by the input of "full": log-softmax once more is right, and changes it.
@@ -74,7 +65,7 @@ _KL_PENALTY = Exercise(
             _unless_full(lambda p, q: (q.exp() * (p - q)).sum(-1)),
             "Your weights are π_ref's. The mean of d under π_ref is −KL(π_ref ‖ π), the other "
             "direction with its sign turned.",
-            "Who says the tokens?",
+            "Which policy samples the tokens?",
         ),
         Mistake(
             "F.kl_div without log_target",
@@ -89,7 +80,7 @@ _KL_PENALTY = Exercise(
             12,
             _unless_full(lambda p, q: (p - q).mean(-1)),
             "You gave every word of the vocabulary the same weight. A word that π never says "
-            "would count as much as one it says all the time.",
+            "would count as much as one that it says all the time.",
             "With which weights is a mean under π formed?",
         ),
         Mistake(
@@ -103,8 +94,8 @@ _KL_PENALTY = Exercise(
             "negative numbers cut off",
             3,
             lambda p, q, mode: kl_penalty(p, q, mode).clamp(min=0),
-            'You cut mode "kl" at 0. Its negative values are what pulls a token back up that fell '
-            "below π_ref.",
+            'You cut mode "kl" at 0. Its negative values raise a token again whose probability '
+            "fell below that of π_ref.",
             "What is the mean of d if its negative half is missing?",
         ),
     ),
@@ -115,15 +106,6 @@ def _only_rewards(attempt: Attempt, *inputs: Any) -> Any:
     """The rewards alone, whether the attempt returns them or all that the package returns."""
     output = attempt(*inputs)
     return output[0] if isinstance(output, tuple) else output
-
-
-def _compute_rewards(
-    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    rewards = -eta * (logprobs - ref_logprobs).detach() * mask
-    for row, score in enumerate(scores):
-        rewards[row, mask[row].nonzero()[-1]] += score
-    return rewards
 
 
 def _place(scores: Tensor, mask: Tensor, shift: int = 0) -> Tensor:
@@ -146,7 +128,6 @@ _COMPUTE_REWARDS = Exercise(
     section="06_compute_rewards: What TRL does, line by line",
     minutes=12,
     reference=compute_rewards,
-    alternative=_compute_rewards,
     run=_only_rewards,
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),
@@ -181,20 +162,20 @@ _COMPUTE_REWARDS = Exercise(
         Mistake(
             "penalty with a plus", 2, _wrong(sign=1.0),
             "You add η·kl: the policy is paid for leaving π_ref, and the more so the larger η.",
-            "A token with d > 0 is said more often than π_ref says it. Should that cost or pay?",
+            "π says a token with d > 0 more often than π_ref does. Should the policy be paid?",
         ),
         Mistake(
             "not detached", 15,
             lambda s, p, q, mask, eta: -eta * (p - q) * mask + _place(s, mask),
             "Your values are right, but a gradient flows through the reward. PPO treats a reward "
-            "as a number and differentiates log π alone; yours adds a second gradient unasked.",
+            "as a number and differentiates log π alone; yours adds a second gradient.",
             "Compare rewards.requires_grad with what a reward from outside would have.",
         ),
         Mistake(
             "one KL for the whole batch", 13,
             _wrong(kls=lambda d, m: masked_mean(d, m) * m),
             "Each token gets the same penalty, whatever it is. A penalty that does not depend on "
-            "the action is a baseline: it cannot tell a word that left from one that stayed.",
+            "the action acts like a baseline: it does not keep the policy near π_ref.",
             "Whose log-ratio should a token pay for?",
         ),
         Mistake(
@@ -219,4 +200,167 @@ _COMPUTE_REWARDS = Exercise(
     ),
 )  # fmt: skip
 
-EXERCISES = (_COMPUTE_REWARDS, _KL_PENALTY, *loss_side.EXERCISES)
+
+def _per_review(estimator: Attempt) -> Attempt:
+    """A loss with another estimator than k2."""
+    return lambda p, q, mask: masked_sum(estimator(p, q), mask, dim=1).mean()
+
+
+_KL_LOSS = Exercise(
+    name="kl_loss",
+    section="06_compute_rewards: The missing half",
+    minutes=8,
+    reference=kl_loss,
+    cases=(
+        Case("two reviews of 4 and 2 tokens", (_LOGPROBS[:2], _REF[:2], _RIGHT[:2]), (0,)),
+        Case("one review of 4 tokens", (_LOGPROBS[:1], _REF[:1], _RIGHT[:1]), (0,)),
+    ),
+    mistakes=(
+        Mistake(
+            "k1 as a loss",
+            16,
+            _per_review(k1),
+            "Your loss has the right value and the wrong gradient: log π_ref is a constant and "
+            "drops out, and E[∇log π] = 0. On average nothing happens.",
+            "Exchange π_ref for another model: does the gradient of your loss change?",
+        ),
+        Mistake(
+            "the KL as a constant",
+            14,
+            lambda p, q, mask: kl_loss(p.detach(), q, mask),
+            "The number is right, but it has no gradient: a constant in the loss moves nothing, "
+            "whatever the log shows.",
+            "Where does the path from the loss back to log π end?",
+        ),
+        Mistake(
+            "k3 as a loss",
+            17,
+            _per_review(k3),
+            "Differentiated, k3 has the mean gradient of KL(π_ref ‖ π), the other direction.",
+            "Write the derivative by d of each candidate. Which one has the mean of d·∇log π?",
+        ),
+        Mistake(
+            "half forgotten",
+            17,
+            lambda p, q, mask: 2 * kl_loss(p, q, mask),
+            "Your loss is d², so its gradient is twice that of the KL, and η counts double.",
+            "What is the derivative of d² by d?",
+        ),
+        Mistake(
+            "padding counted",
+            8,
+            lambda p, q, mask: k2(p, q).sum(1).mean(),
+            "The padding pulls on the policy: tokens that nobody chose get a gradient.",
+            "Which positions does the mask select?",
+        ),
+        Mistake(
+            "mean over tokens",
+            12,
+            lambda p, q, mask: masked_mean(k2(p, q), mask),
+            "You averaged over tokens. The KL of a review is a sum; in a batch of longer reviews "
+            "the same η would pull less.",
+            "Sum over the tokens of a review, and then what?",
+        ),
+        Mistake(
+            "sign turned",
+            2,
+            lambda p, q, mask: -kl_loss(p, q, mask),
+            "A loss is minimised. With your sign the optimiser drives π away from π_ref.",
+            "Should the loss of a policy far from home be large or small?",
+        ),
+    ),
+)
+
+
+def _updated(
+    attempt: Attempt, eta: float, target: float, horizon: float, kls: tuple[float, ...], n: int
+) -> Any:
+    """η after several updates; None if the attempt leaves a stub's traces and nothing else."""
+    controller = AdaptiveKLController(eta, target, horizon)
+    values = []
+    for kl in kls:
+        returned = attempt(controller, kl, n)
+        values.append(controller.value)
+    untouched = all(value == eta for value in values)
+    return returned if untouched and (returned is None or returned is ...) else values
+
+
+def _moved(factor: Attempt) -> Attempt:
+    """A wrong update: η times a factor of kl, target, and n_steps / horizon."""
+
+    def update(self: Any, kl: float, n_steps: int) -> None:
+        self.value *= factor(kl, self.target, n_steps / self.horizon)
+
+    return update
+
+
+def _clip(x: float) -> float:
+    return min(max(x, -0.2), 0.2)
+
+
+def _added(self: Any, kl: float, n_steps: int) -> None:
+    self.value += _clip(kl / self.target - 1) * n_steps / self.horizon
+
+
+_CONTROLLER = Exercise(
+    name="controller_update",
+    section="06_compute_rewards: A controller for η",
+    minutes=6,
+    reference=AdaptiveKLController.update,
+    run=_updated,
+    cases=(
+        Case("KLs of 6.6, 12 and 6 nats", (0.2, 6.0, 10_000.0, (6.6, 12.0, 6.0), 256)),
+        Case("KLs of 0.95, 0.3 and −0.1 nats", (3.0, 1.0, 2000.0, (0.95, 0.3, -0.1), 128)),
+    ),
+    mistakes=(
+        Mistake(
+            "turned round",
+            25,
+            _moved(lambda kl, target, share: 1 - _clip(kl / target - 1) * share),
+            "Your controller loosens the leash when the policy is too far away. Then it goes "
+            "further, and η falls to 0.",
+            "The KL is twice its target: should η rise or fall?",
+        ),
+        Mistake(
+            "not clipped",
+            25,
+            _moved(lambda kl, target, share: 1 + (kl / target - 1) * share),
+            "You do not clip the error. One batch with a very wrong KL would move η as much as a "
+            "hundred ordinary batches.",
+            "What is the largest relative change per horizon?",
+        ),
+        Mistake(
+            "error in nats",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl - target) * share),
+            "Your error is a difference in nats, not a share of the target. The same controller "
+            "would react too much at a target of 20 nats and hardly at all at 0.05.",
+            "What is the error relative to?",
+        ),
+        Mistake(
+            "batch size left out",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl / target - 1)),
+            "You move by up to 20 % at every update. The formula spreads these 20 % over a "
+            "horizon of responses.",
+            "Which share of the horizon has this batch covered?",
+        ),
+        Mistake(
+            "added instead of multiplied",
+            25,
+            _added,
+            "You add to η. Then a small η doubles quickly, a large one hardly moves, and nothing "
+            "keeps η positive.",
+            "Which operation treats η = 0.01 and η = 10 alike?",
+        ),
+        Mistake(
+            "measured the other way round",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(target / kl - 1) * share),
+            "You divided the target by the KL. Above its target the KL now lowers η.",
+            "At KL = target both ratios are 1. Which of them grows with the KL?",
+        ),
+    ),
+)
+
+EXERCISES = (_COMPUTE_REWARDS, _KL_PENALTY, _KL_LOSS, _CONTROLLER)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from rlhf_lab import exact
 from rlhf_lab.entropies import entropy, entropy_bonus
-from rlhf_lab.exercises.entropy_bonus_choices import ALONE, SAMPLED
 from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
 
 _NOTEBOOK = "07_entropy_bonus"
@@ -20,19 +19,11 @@ def _random(*shape: int) -> Tensor:
 
 _FORBIDDEN = torch.tensor([[0.3, -torch.inf, 1.2, -0.4], [0.0, 0.7, -1.1, 2.0]]).double()
 
-
-def _token_entropy(logits: Tensor) -> Tensor:
-    p = torch.softmax(logits, dim=-1)
-    logp = torch.where(p > 0, p, 1.0).log()
-    return -torch.einsum("...v,...v->...", p, logp)
-
-
 _ENTROPY = Exercise(
     name="token_entropy",
     section=f"{_NOTEBOOK}: Entropy",
     minutes=6,
     reference=entropy,
-    alternative=_token_entropy,
     cases=(
         Case("three rows of logits", (_random(3, 5),), (0,)),
         Case("a batch (2, 3, V)", (_random(2, 3, 4),), (0,)),
@@ -58,7 +49,7 @@ _ENTROPY = Exercise(
             20,
             lambda logits: -logits.log_softmax(dim=-1).mean(dim=-1),
             "You averaged −log π(v) as if every word were equally likely: rare words count most.",
-            "Who says the words over which the mean is taken?",
+            "Which policy says the words over which the mean is taken?",
         ),
         Mistake(
             "0 · log 0",
@@ -79,11 +70,6 @@ _ENTROPY = Exercise(
 )
 
 
-def _bonus_loss(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
-    kept = logits[mask.bool()]
-    return -beta * torch.distributions.Categorical(logits=kept).entropy().mean()
-
-
 def _masked(lengths: tuple[int, ...], T: int, V: int) -> tuple[Tensor, Tensor]:
     """Logits with garbage behind each response, and the mask: (B, T, V), (B, T)."""
     mask = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
@@ -100,7 +86,6 @@ _BONUS = Exercise(
     section=f"{_NOTEBOOK}: Loss − β·H",
     minutes=8,
     reference=entropy_bonus,
-    alternative=_bonus_loss,
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
         Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.2), (0,)),
@@ -117,7 +102,7 @@ _BONUS = Exercise(
             "padding counted",
             8,
             lambda logits, mask, beta: -beta * entropy(logits).mean(),
-            "You averaged over the padding too. That pays for being varied where nobody speaks.",
+            "You averaged over the padding too. That pays for entropy where nobody speaks.",
             "Which positions did the policy choose a word at?",
         ),
         Mistake(
@@ -144,10 +129,30 @@ _BONUS = Exercise(
     ),
 )
 
-
-def _bonus_optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float) -> Tensor:
-    weights = eta * ref_logprobs + scores
-    return torch.log_softmax(weights / (eta + beta), dim=0)
+_SAMPLED = Choice(
+    name="sampled_entropy",
+    section=f"{_NOTEBOOK}: Loss − β·H",
+    minutes=3,
+    answer="b",
+    reason="Its mean is H, so it is a good number to log. As a reward it multiplies ∇log π, and "
+    "the mean of that product is ∇H. As a loss its mean gradient is 0.",
+    mistakes=(
+        Mistake(
+            "as a loss",
+            20,
+            "a",
+            "As a loss it pushes down whatever was sampled, and on average that is nothing.",
+            "Look at the three gradients above: which of them vanishes?",
+        ),
+        Mistake(
+            "for nothing",
+            20,
+            "c",
+            "The mean of −log π(a) over samples from π is H exactly: not biased, only noisy.",
+            "What is the mean of −log π(a) when a is drawn from π?",
+        ),
+    ),
+)
 
 
 def _only_logprobs(attempt: Attempt, *inputs: Any) -> Any:
@@ -166,7 +171,6 @@ _OPTIMUM = Exercise(
     section=f"{_NOTEBOOK}: Two knobs, one formula",
     minutes=8,
     reference=exact.optimum,
-    alternative=_bonus_optimum,
     cases=(
         Case("six responses, η 0.3 and β 0.2", (_REF, _SCORES, 0.3, 0.2), (1,)),
         Case("η 0.5 and β 1.5", (_REF, _SCORES, 0.5, 1.5), (1,)),
@@ -185,7 +189,7 @@ _OPTIMUM = Exercise(
             "β with the wrong sign",
             19,
             lambda ref, r, eta, beta: _tilt(eta / (eta - beta), ref, r, eta - beta),
-            "You used τ = η − β: a larger bonus makes the policy sharper, and even turns it round.",
+            "You used τ = η − β: a larger bonus makes the policy sharper, or even reverses it.",
             "−η·KL contains +η·H. What does +β·H add to it?",
         ),
         Mistake(
@@ -199,4 +203,36 @@ _OPTIMUM = Exercise(
     ),
 )
 
-EXERCISES: tuple[Exercise | Choice, ...] = (_ENTROPY, _BONUS, SAMPLED, _OPTIMUM, ALONE)
+_ALONE = Choice(
+    name="beta_alone",
+    section=f"{_NOTEBOOK}: What is commonly said",
+    minutes=3,
+    answer="c",
+    reason="With η = 0 the optimum exp(r/β) does not know which reviews people write. It is "
+    "varied, but nearly all responses among which it can vary are word salad.",
+    mistakes=(
+        Mistake(
+            "varied and sensible",
+            26,
+            "a",
+            "β pays for variety, not for sense. Only π_SFT knows the grammar; η = 0 leaves it out.",
+            "What share of all reviews is grammatical?",
+        ),
+        Mistake(
+            "home to π_SFT",
+            26,
+            "b",
+            "That is what η does. β·H pulls to the uniform policy over all that can be said.",
+            "Which term of J mentions π_SFT?",
+        ),
+        Mistake(
+            "still one sentence",
+            26,
+            "d",
+            "That is β near 0. With β = 0.5 the optimum has about twice the entropy of π_SFT.",
+            "Look at column H of the table for β alone.",
+        ),
+    ),
+)
+
+EXERCISES: tuple[Exercise | Choice, ...] = (_ENTROPY, _BONUS, _SAMPLED, _OPTIMUM, _ALONE)

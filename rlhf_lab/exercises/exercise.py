@@ -1,4 +1,4 @@
-"""What an exercise is made of: solutions, inputs to try them on, and the mistakes it knows."""
+"""The parts of an exercise: its solution, inputs to try it on, and the known mistakes."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,31 +10,32 @@ Attempt = Callable[..., Any]
 class Case(NamedTuple):
     """One input on which an attempt is compared with the reference.
 
-    A good case tells mistakes apart: rows of different length, garbage off the mask, |log-ratio| of
-    1 to 2 (near 0 the wrong formulas agree with the right one), float64.
+    A good case tells mistakes apart. Its rows have different lengths, there is garbage off the
+    mask, |log-ratio| is 1 to 2 (near 0 wrong formulas agree with the right one), and numbers are
+    float64.
     """
 
     name: str
-    """Completes "on …": "two reviews of different length"."""
+    """What the case is, after the word "on": "two reviews of different length"."""
     inputs: tuple[Any, ...]
     """The arguments, in order; every attempt gets a fresh copy."""
     gradient: tuple[int, ...] = ()
-    """Positions of the inputs by which the output is also differentiated."""
+    """Positions of the inputs whose gradients are compared, too."""
 
 
 class Mistake(NamedTuple):
-    """A wrong solution that students really write, and the answer they get."""
+    """A wrong solution that students really write, and the message for it."""
 
     name: str
-    """Unique in its exercise, such as "directions swapped"."""
+    """A name that is unique in its exercise, such as "directions swapped"."""
     row: int
     """Its number in docs/mistakes.md."""
     wrong: Any
-    """The wrong implementation itself; of a `Choice`, the wrong answer."""
+    """The wrong implementation; for a `Choice`, the wrong answer."""
     diagnosis: str
-    """What the attempt computes instead, and why that is not what was asked for."""
+    """What the attempt computes instead, and why that is wrong."""
     hint: str
-    """One question or pointer; never the solution."""
+    """A question or a pointer, never the solution."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +43,18 @@ class Exercise:
     """A function for the student to write."""
 
     name: str
-    """Of the function."""
+    """Name of the function."""
     section: str
-    """Where it is explained: "04_the_leash: The direction", notebook and heading."""
+    """Notebook and heading of the explanation: "04_the_leash: The direction"."""
     minutes: int
     reference: Attempt
     """The package's own function, shown by `solution`."""
-    alternative: Attempt
-    """A second correct solution, written differently with nothing but torch and its arguments."""
     cases: Sequence[Case]
     mistakes: Sequence[Mistake]
     run: Callable[..., Any] = lambda attempt, *inputs: attempt(*inputs)
-    """How an attempt is tried on a case's inputs, where calling it is not enough."""
+    """Runs an attempt on the inputs of a case, if a plain call is not enough."""
     helpers: Sequence[Callable[..., Any]] = ()
-    """Functions of the package that hold the heart of the reference, shown below it."""
+    """Functions of the package that do the main work of the reference; shown below it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Exercises of notebook 05: estimating KL(π ‖ π_ref) from samples of π."""
 
 import torch
-from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.kl import k1, k3, mean_inverse_ratio, response_kl
@@ -21,18 +20,11 @@ _MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
 _BATCH = Case("three reviews of 4, 2 and 1 tokens", (_LOGPROBS, _REF, _MASK))
 _ONE = Case("one review of 2 tokens", (_LOGPROBS[1:2], _REF[1:2], _MASK[1:2]))
 
-
-def _k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
-    ratio = (ref_logprob - logprob).exp()
-    return ratio - 1 - ratio.log()
-
-
 _K3 = Exercise(
     name="k3",
     section="05_measuring_kl: Three ways to estimate one number",
     minutes=5,
     reference=k3,
-    alternative=_k3,
     cases=(
         Case("twelve tokens with |d| up to 2.9", (_LOGPROBS, _REF), (0,)),
         Case("a token that π likes less than π_ref", (_LOGPROBS[0, :1], _REF[0, :1]), (0,)),
@@ -81,26 +73,19 @@ _K3 = Exercise(
     ),
 )
 
-
-def _response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    rows = zip(logprobs, ref_logprobs, mask.bool(), strict=True)
-    return torch.stack([(p[m] - q[m]).sum() for p, q, m in rows])
-
-
 _RESPONSE_KL = Exercise(
     name="response_kl",
     section="05_measuring_kl: Sum or mean",
     minutes=8,
     reference=response_kl,
-    alternative=_response_kl,
     cases=(_BATCH, _ONE),
     mistakes=(
         Mistake(
             "padding counted",
             8,
             lambda logprobs, ref_logprobs, mask: k1(logprobs, ref_logprobs).sum(1),
-            "You added up the padding too. A model has an opinion on every position, but nobody "
-            "chose those tokens; your KL grows with the longest review of the batch.",
+            "You added up the padding too. A model gives a probability at every position, but "
+            "nobody chose those tokens. Your KL grows with the longest review of the batch.",
             "Add a column of padding: what must not change?",
         ),
         Mistake(
@@ -109,8 +94,8 @@ _RESPONSE_KL = Exercise(
             lambda logprobs, ref_logprobs, mask: (
                 masked_sum(k1(logprobs, ref_logprobs), mask, dim=1) / mask.sum(1)
             ),
-            "You divided by the length. log π(y) is a sum over tokens, and so is the KL; after "
-            "your division η holds a long review less than a short one.",
+            "You divided by the length. log π(y) is a sum over tokens, and so is the KL. After "
+            "your division η has less effect on a long review than on a short one.",
             "Write log π(y|x) with the product rule. Where would a 1/T come from?",
         ),
         Mistake(
@@ -125,7 +110,7 @@ _RESPONSE_KL = Exercise(
             "arguments swapped",
             1,
             lambda logprobs, ref_logprobs, mask: response_kl(ref_logprobs, logprobs, mask),
-            "Your sign is turned round: the mean over samples of π would be −KL(π ‖ π_ref), and "
+            "Your sign is wrong: the mean over samples of π would be −KL(π ‖ π_ref), and "
             "the penalty would pay for leaving.",
             "A token that π likes more than π_ref: should its k1 be positive?",
         ),
@@ -142,18 +127,11 @@ _RESPONSE_KL = Exercise(
     ),
 )
 
-
-def _mean_inverse_ratio(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    token_ratios = torch.where(mask.bool(), ref_logprobs.exp() / logprobs.exp(), 1.0)
-    return token_ratios.prod(dim=1).mean()
-
-
 _INVERSE_RATIO = Exercise(
     name="mean_inverse_ratio",
     section="05_measuring_kl: When a negative mean is a bug",
     minutes=7,
     reference=mean_inverse_ratio,
-    alternative=_mean_inverse_ratio,
     cases=(_BATCH, _ONE),
     mistakes=(
         Mistake(
@@ -199,7 +177,7 @@ _INVERSE_RATIO = Exercise(
                 (-response_kl(logprobs, ref_logprobs, mask) / mask.sum(1)).exp().mean()
             ),
             "You divided d by the length. π_ref(y)/π(y) is a product over tokens, so its log is a "
-            "sum; of the root of that product nobody knows the mean.",
+            "sum. The mean of the root of that product is not 1.",
             "Which d gives π_ref(y)/π(y) of the whole review?",
         ),
     ),

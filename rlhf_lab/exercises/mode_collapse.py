@@ -22,14 +22,6 @@ def _until_eos(responses: Tensor) -> Tensor:
 _A, _B = (_GARBAGE, _until_eos(_GARBAGE)), (_PAD_IS_EOS, _until_eos(_PAD_IS_EOS))
 
 
-def _top_share(responses: Tensor, mask: Tensor) -> float:
-    counts: dict[tuple[int, ...], int] = {}
-    for row, kept in zip(responses, mask.bool(), strict=True):
-        said = tuple(row[kept].tolist())
-        counts[said] = counts.get(said, 0) + 1
-    return max(counts.values()) / len(responses)
-
-
 def _top(tokens: Tensor) -> int:
     return int(tokens.unique(dim=0, return_counts=True)[1].max())
 
@@ -39,7 +31,6 @@ _SHARE = Exercise(
     section=f"{_NOTEBOOK}: Collapse in numbers",
     minutes=5,
     reference=top_share,
-    alternative=_top_share,
     cases=(
         Case("five reviews with garbage behind <eos>", _A),
         Case("four reviews padded with <eos>", _B),
@@ -64,20 +55,12 @@ _SHARE = Exercise(
         Mistake(
             "a count, not a share",
             12,
-            lambda responses, mask: _top_share(responses, mask) * len(responses),
+            lambda responses, mask: top_share(responses, mask) * len(responses),
             "You returned a count. It doubles with the batch, so no two batches can be compared.",
             "How many reviews are there?",
         ),
     ),
 )
-
-
-def _distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
-    ngrams = []
-    for row, kept in zip(responses, mask.bool(), strict=True):
-        said = row[kept].tolist()
-        ngrams += [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
-    return len(set(ngrams)) / len(ngrams)
 
 
 def _share_of_different(windows: Tensor) -> float:
@@ -89,7 +72,6 @@ _DISTINCT = Exercise(
     section=f"{_NOTEBOOK}: Collapse in numbers",
     minutes=8,
     reference=distinct_n,
-    alternative=_distinct_n,
     cases=(
         Case("five reviews with garbage behind <eos>, pairs", (*_A, 2)),
         Case("the same, single words", (*_A, 1)),
@@ -119,15 +101,14 @@ _DISTINCT = Exercise(
             "across reviews",
             8,
             lambda responses, mask, n: _share_of_different(responses[mask].unfold(0, n, 1)),
-            "You strung all reviews together, so some n-grams begin in one review and end in the "
-            "next.",
+            "You joined all reviews, so some n-grams begin in one review and end in the next.",
             "In which dimension should the window slide?",
         ),
         Mistake(
             "divided by reviews",
             12,
             lambda responses, mask, n: (
-                (_distinct_n(responses, mask, n) * int(mask.unfold(1, n, 1).all(-1).sum()))
+                (distinct_n(responses, mask, n) * int(mask.unfold(1, n, 1).all(-1).sum()))
                 / len(responses)
             ),
             "You divided by the number of reviews. Long reviews hold more n-grams than one, so "
@@ -142,8 +123,8 @@ _SPLIT = Choice(
     section=f"{_NOTEBOOK}: Luck",
     minutes=3,
     answer="b",
-    reason="Each run ends on one answer, and which one is luck: about half of the runs end on "
-    "either. The mean over runs stays one half, and no single run does.",
+    reason="Each run ends on one answer, and chance decides which: about half of the runs end on "
+    "each. The mean over runs stays one half, but no single run does.",
     mistakes=(
         Mistake(
             "nothing moves",
@@ -164,7 +145,7 @@ _SPLIT = Choice(
             "pushed back to the middle",
             26,
             "d",
-            "Something must pull to the middle for that. With β = 0 nothing does.",
+            "Something would have to pull to the middle. With β = 0 nothing does.",
             "Which term of the update knows that one half is special?",
         ),
     ),
@@ -175,7 +156,7 @@ _SMALLEST = Choice(
     section=f"{_NOTEBOOK}: How much β holds two answers",
     minutes=8,
     answer="c",
-    reason="At lr/(2·batch) = 0.0625 noise and pull are even, and about a third of the runs are "
+    reason="At lr/(2·batch) = 0.0625 noise and pull are equal, and about a third of the runs are "
     "collapsed; at twice that it is fewer than one in ten.",
     mistakes=(
         Mistake(
@@ -189,14 +170,14 @@ _SMALLEST = Choice(
             "at the border",
             26,
             "b",
-            "That is where noise and pull are even: still far more than one run in five collapses.",
+            "There noise and pull are equal: still far more than one run in five collapses.",
             "Run race with this β and count.",
         ),
         Mistake(
             "more than needed",
             26,
             "d",
-            "This β holds them, but a smaller one on the list does too.",
+            "This β is enough, but a smaller one on the list is, too.",
             "Try the β before it.",
         ),
     ),
@@ -229,7 +210,7 @@ _LATE = Choice(
             "it is in the optimum",
             26,
             "d",
-            "It is, and the optimum says where training would end, not when.",
+            "Yes, but the optimum says where training would end, not when.",
             "How long did the table say it takes from 1e−9?",
         ),
     ),

@@ -1,14 +1,45 @@
-"""Exercises of notebook 09: the clipped loss, the critic's target, and the loop itself."""
+"""Exercises of notebook 09: the clipped loss, the critic's target, and one whole iteration."""
 
 import torch
 from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Attempt, Case, Choice, Exercise, Mistake
-from rlhf_lab.exercises.ppo_loop_choices import DROPOUT, LOSS_ZERO
-from rlhf_lab.exercises.ppo_loop_update import UPDATE
-from rlhf_lab.lessons.ppo_loop import advantages_and_returns
+from rlhf_lab.lessons.ppo_loop import advantages_and_returns, ppo_update, word_logprobs
 from rlhf_lab.masking import masked_mean, masked_whiten
-from rlhf_lab.ppo import gae, policy_loss, policy_terms
+from rlhf_lab.ppo import gae, policy_loss, policy_terms, returns_to_go
+from rlhf_lab.rewards import compute_rewards
+
+_DROPOUT = Choice(
+    name="dropout_ratio",
+    section="09_the_ppo_loop: What holds before the first step",
+    minutes=2,
+    answer="b",
+    reason="The same weights answer differently each time: the ratio compares two random "
+    "sub-networks, and the clip acts on noise before anything was learned.",
+    mistakes=(
+        Mistake(
+            "the policy has learned",
+            5,
+            "a",
+            "No gradient step has been taken: the weights are those that sampled.",
+            "How many steps lie between the two forward passes?",
+        ),
+        Mistake(
+            "rounding",
+            5,
+            "c",
+            "Rounding moves a ratio by 1e-6 in float32, not by several per cent.",
+            "How large is the deviation that was printed?",
+        ),
+        Mistake(
+            "the reference has moved",
+            22,
+            "d",
+            "π_ref does not occur in PPO's ratio at all: that is π/π_old. And it is frozen.",
+            "Which two policies does the ratio compare?",
+        ),
+    ),
+)
 
 _MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
 _OLD = -torch.tensor(
@@ -36,16 +67,6 @@ def _loss_alone(attempt: Attempt, *inputs: object) -> object:
     return attempt(*inputs)
 
 
-def _clipped_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip: float
-) -> Tensor:
-    ratio = torch.exp(logprobs - old_logprobs)
-    beyond = ((advantages > 0) & (ratio > 1 + clip)) | ((advantages < 0) & (ratio < 1 - clip))
-    edge = 1 + clip * advantages.sign()
-    gain = torch.where(beyond, edge, ratio) * advantages
-    return -gain[mask.bool()].mean()
-
-
 def _parts(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float
 ) -> tuple[Tensor, Tensor]:
@@ -59,7 +80,6 @@ _CLIPPED = Exercise(
     minutes=8,
     reference=policy_loss,
     helpers=(policy_terms,),
-    alternative=_clipped_loss,
     run=_loss_alone,
     cases=(
         Case("tokens within and beyond the band", (_OLD + _MOVED, _OLD, _ADVANTAGES, _MASK, 0.2),
@@ -94,8 +114,7 @@ _CLIPPED = Exercise(
             lambda logprobs, old_logprobs, advantages, mask, clip: masked_mean(
                 _parts(logprobs, old_logprobs, advantages, clip)[0], mask
             ),
-            "You never clip. Nothing tells a token that it has gone far enough on the strength of "
-            "one rollout.",
+            "You never clip. Nothing stops a token that has moved far enough for one rollout.",
             "What must the loss do beyond ratio 1.2 if the advantage is positive?",
         ),
         Mistake(
@@ -130,22 +149,6 @@ _CLIPPED = Exercise(
 )  # fmt: skip
 
 
-def _advantages_and_returns(
-    rewards: Tensor, values: Tensor, mask: Tensor, lam: float = 0.95
-) -> tuple[Tensor, Tensor]:
-    m = mask.double()
-    advantages = torch.zeros_like(rewards)
-    ahead, value_ahead = torch.zeros(len(rewards)).double(), torch.zeros(len(rewards)).double()
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        delta = (rewards[:, t] - values[:, t]) * m[:, t] + value_ahead
-        ahead = delta + lam * ahead
-        advantages[:, t] = ahead * m[:, t]
-        value_ahead = values[:, t] * m[:, t]
-    chosen = advantages[mask.bool()]
-    whitened = (advantages - chosen.mean()) / (chosen.var() + 1e-8).sqrt() * m
-    return whitened, (advantages + values) * m
-
-
 def _estimate(rewards: Tensor, values: Tensor, mask: Tensor, lam: float) -> tuple[Tensor, Tensor]:
     estimate = gae(rewards, values, mask, gamma=1.0, lam=lam)
     return estimate.advantages, estimate.returns
@@ -156,7 +159,6 @@ _TARGETS = Exercise(
     section="09_the_ppo_loop: What the critic learns",
     minutes=6,
     reference=advantages_and_returns,
-    alternative=_advantages_and_returns,
     cases=(
         Case("three responses of different length", (_REWARDS, _VALUES, _MASK, 0.95)),
         Case("λ = 1 and a critic that knows nothing", (_REWARDS, 0 * _VALUES, _MASK, 1.0)),
@@ -182,8 +184,8 @@ _TARGETS = Exercise(
                 ).masked_fill(~mask, 0.0),
                 _estimate(rewards, values, mask, lam)[1],
             ),
-            "Your mean and standard deviation count the zeros of the padding. A batch with one "
-            "long response would give all the others other advantages.",
+            "Your mean and standard deviation count the zeros of the padding. One long response "
+            "would change the advantages of all others in the batch.",
             "Over which tokens is the mean taken?",
         ),
         Mistake(
@@ -202,9 +204,161 @@ _TARGETS = Exercise(
             ),
             "You whiten the returns too. The critic is asked for a number with mean 0 in every "
             "batch, however good the responses are.",
-            "What should V say when all scores rise by 5?",
+            "What should V predict when all scores rise by 5?",
         ),
     ),
 )
 
-EXERCISES: tuple[Exercise | Choice, ...] = (DROPOUT, _CLIPPED, _TARGETS, LOSS_ZERO, UPDATE)
+_LOSS_ZERO = Choice(
+    name="loss_zero",
+    section="09_the_ppo_loop: What the loss does not tell",
+    minutes=2,
+    answer="c",
+    reason="Ratio 1 times advantages of mean 0 is 0, whatever the policy is worth; each token's "
+    "gradient is its own advantage, and those are not 0.",
+    mistakes=(
+        Mistake(
+            "nothing is learned",
+            27,
+            "a",
+            "A step follows the gradient, not the loss. The cell above printed both.",
+            "Two numbers add up to 0: are they 0?",
+        ),
+        Mistake(
+            "advantages are zero",
+            27,
+            "b",
+            "Their mean is 0, by whitening. If all were 0 the gradient would be 0 too.",
+            "What does whitening set to 0: the advantages or their mean?",
+        ),
+        Mistake(
+            "converged",
+            27,
+            "d",
+            "The loss is 0 at the first step of every rollout, even of the very first one.",
+            "What was the loss before any training?",
+        ),
+    ),
+)
+
+_POLICY = torch.tensor(
+    [[0.3, -0.8, 1.1, 0.2], [1.4, 0.0, -0.6, 0.5], [-0.9, 0.7, 0.4, 1.2]], dtype=torch.float64
+)
+_REF = torch.tensor(
+    [[1.2, 0.5, -0.4, 0.1], [-0.3, 0.9, 0.8, -0.7], [0.6, -1.0, 1.5, 0.0]], dtype=torch.float64
+)
+_RESPONSES = torch.tensor([[2, 0, 3], [1, 3, 1], [0, 0, 0], [3, 2, 0], [2, 1, 2], [2, 3, 3]])
+_CHOSEN = torch.tensor(
+    [[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]], dtype=torch.bool
+)
+_SCORES = torch.tensor([1.3, -0.4, -1.1, 0.8, 0.2, -0.9], dtype=torch.float64)
+
+
+def _case(name: str, eta: float, clip: float, lr: float, epochs: int) -> Case:
+    inputs = (_POLICY, _REF, _RESPONSES, _CHOSEN, _SCORES, eta, clip, lr, epochs)
+    return Case(name, inputs)
+
+
+def _variant(
+    policy: Tensor,
+    ref: Tensor,
+    responses: Tensor,
+    mask: Tensor,
+    scores: Tensor,
+    eta: float,
+    clip: float,
+    lr: float,
+    epochs: int,
+    *,
+    bug: str,
+) -> Tensor:
+    """`ppo_update` with one of the mistakes below."""
+    old, ref_logprobs = (word_logprobs(x, responses) for x in (policy, ref))
+    held = old if bug == "no reference" else ref_logprobs
+    rewards = compute_rewards(scores, old, held, mask, eta).rewards
+    counted = torch.ones_like(mask) if bug == "padding" else mask
+    advantages = masked_whiten(returns_to_go(rewards, mask), counted)
+    for _ in range(epochs):
+        policy = policy.detach().requires_grad_(True)
+        logprobs = word_logprobs(policy, responses)
+        anchor = {"to reference": ref_logprobs, "old moves": logprobs.detach()}.get(bug, old)
+        if bug == "same graph":
+            anchor = logprobs
+        band = 0.2 if bug == "clip forgotten" else clip
+        loss = policy_loss(logprobs, anchor, advantages, mask, clip=band).loss
+        step = lr * torch.autograd.grad(loss, policy)[0]
+        policy = policy + step if bug == "ascends" else policy - step
+    return policy.detach()
+
+
+def _mistake(name: str, row: int, bug: str, diagnosis: str, hint: str) -> Mistake:
+    return Mistake(name, row, lambda *inputs: _variant(*inputs, bug=bug), diagnosis, hint)
+
+
+_UPDATE = Exercise(
+    name="ppo_update",
+    section="09_the_ppo_loop: Your own loop",
+    minutes=15,
+    reference=ppo_update,
+    cases=(
+        _case("one gradient step", 0.3, 0.2, 0.5, 1),
+        _case("four large steps, so that a wider clip acts", 0.3, 0.5, 4.0, 4),
+        _case("a strong leash", 2.0, 0.2, 1.0, 3),
+    ),
+    mistakes=(
+        _mistake(
+            "ratio to the reference",
+            22,
+            "to reference",
+            "Your ratio is π/π_ref. PPO's trust region is around π_old, the policy that sampled; "
+            "π_ref belongs in the rewards only.",
+            "Which ratio is 1 at the first of the epochs?",
+        ),
+        _mistake(
+            "old moves along",
+            22,
+            "old moves",
+            "You compute old_logprobs anew in every epoch. The ratio is then always 1, and the "
+            "clip can never act.",
+            "Which of the log-probs stay fixed while the policy moves?",
+        ),
+        _mistake(
+            "ratio of a tensor to itself",
+            22,
+            "same graph",
+            "Your old_logprobs carry the same gradient as the new ones. The two cancel, and the "
+            "policy does not move at all.",
+            "What is the derivative of exp(x − x)?",
+        ),
+        _mistake(
+            "clip forgotten",
+            22,
+            "clip forgotten",
+            "Your loop does not use `clip`: policy_loss takes 0.2 if you do not say otherwise.",
+            "Which argument of ppo_update do you never use?",
+        ),
+        _mistake(
+            "reference forgotten",
+            18,
+            "no reference",
+            "η has no effect in your loop: log π is compared with itself, so the penalty is 0.",
+            "Which two policies does the penalty compare?",
+        ),
+        _mistake(
+            "whitened with the padding",
+            24,
+            "padding",
+            "Your advantages are whitened over the padding too.",
+            "Which mask does masked_whiten need?",
+        ),
+        _mistake(
+            "ascends the loss",
+            27,
+            "ascends",
+            "You add the gradient of the loss. policy_loss is to be minimised.",
+            "Is policy_loss large or small when things go well?",
+        ),
+    ),
+)
+
+EXERCISES: tuple[Exercise | Choice, ...] = (_DROPOUT, _CLIPPED, _TARGETS, _LOSS_ZERO, _UPDATE)

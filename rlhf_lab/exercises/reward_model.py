@@ -7,12 +7,6 @@ from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.masking import last_index, last_token
 from rlhf_lab.pretrain import bradley_terry_loss, standardise
 
-
-def _bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-    probability = chosen.exp() / (chosen.exp() + rejected.exp())
-    return -probability.log().sum() / len(chosen)
-
-
 _CHOSEN = torch.tensor([1.5, -0.5, 2.0], dtype=torch.float64)
 _REJECTED = torch.tensor([-0.5, 1.0, 0.75], dtype=torch.float64)
 
@@ -21,7 +15,6 @@ _LOSS = Exercise(
     section="02_the_reward_models_scalar: From preferences to a number",
     minutes=6,
     reference=bradley_terry_loss,
-    alternative=_bradley_terry_loss,
     cases=(
         Case("three pairs", (_CHOSEN, _REJECTED), (0, 1)),
         Case("one pair", (_CHOSEN[1:2], _REJECTED[1:2]), (0, 1)),
@@ -39,42 +32,35 @@ _LOSS = Exercise(
             "sigmoid of the sum",
             2,
             lambda chosen, rejected: bradley_terry_loss(chosen, -rejected),
-            "You add the two scores. Raising both would lower your loss, and yet it would not "
-            "change who wins.",
+            "You add the two scores. Raising both would lower your loss, although it does not "
+            "change which review wins.",
             "Add 5 to both scores: what should happen to the loss?",
         ),
         Mistake(
             "no logarithm",
             27,
             lambda chosen, rejected: -torch.sigmoid(chosen - rejected).mean(),
-            "You maximise the probability and not its logarithm. A pair that is badly wrong has "
-            "almost no gradient then, although the loss looks tame.",
+            "You maximise the probability and not its logarithm. Then a pair that is badly wrong "
+            "has almost no gradient.",
             "What is the slope of σ far to the left?",
         ),
         Mistake(
             "sum over pairs",
             12,
             lambda chosen, rejected: bradley_terry_loss(chosen, rejected) * len(chosen),
-            "You add the pairs up. Twice the batch would be twice the step.",
+            "You sum over the pairs. With a batch twice as large the step would be twice as large.",
             "What is the loss of two equal pairs?",
         ),
         Mistake(
             "half the gradient",
             14,
             lambda chosen, rejected: bradley_terry_loss(chosen, rejected.detach()),
-            "The value is right, but the rejected score is a constant in it. Half of what a "
-            "comparison says is lost.",
+            "The value is right, but the rejected score is a constant in it. Half of the gradient "
+            "is lost.",
             "Which scores does the reward model produce?",
         ),
     ),
 )
-
-
-def _standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
-    p = torch.exp(logprobs)
-    mean = (p * scores).sum()
-    variance = (p * scores**2).sum() - mean**2
-    return (scores - mean) / variance**0.5
 
 
 def _unweighted(scores: Tensor, logprobs: Tensor) -> Tensor:
@@ -89,7 +75,6 @@ _UNIT = Exercise(
     section="02_the_reward_models_scalar: A zero and a unit",
     minutes=6,
     reference=standardise,
-    alternative=_standardise,
     cases=(
         Case("four responses", (_SCORES, _SAID)),
         Case("four responses in other units", (10 * _SCORES + 3, _SAID)),
@@ -99,8 +84,8 @@ _UNIT = Exercise(
             "every response counts the same",
             24,
             _unweighted,
-            "You average over all responses alike. Most of them are never said, so they would "
-            "decide what 0 means.",
+            "You give all responses the same weight. The policy never says most of them, and yet "
+            "they would decide where 0 is.",
             "Over whose reviews should the mean be 0?",
         ),
         Mistake(
@@ -119,8 +104,8 @@ _UNIT = Exercise(
                 standardise(scores, logprobs)
                 / (logprobs.exp() @ (scores - logprobs.exp() @ scores) ** 2).sqrt()
             ),
-            "You divide by the variance. Scores in other units then give another answer, and the "
-            "unit was to be forgotten.",
+            "You divide by the variance. Scores in other units then give another result, but "
+            "standardising should remove the unit.",
             "What are the units of a variance?",
         ),
     ),
@@ -159,10 +144,6 @@ _SHIFT = Choice(
 )
 
 
-def _last_token(x: Tensor, mask: Tensor) -> Tensor:
-    return torch.stack([row[chosen][-1] for row, chosen in zip(x, mask, strict=True)])
-
-
 def _read(x: Tensor, mask: Tensor, offset: int) -> Tensor:
     index = (mask.sum(dim=1, keepdim=True) - 1 + offset).clamp(0, mask.shape[1] - 1)
     return x.gather(1, index).squeeze(1)
@@ -179,7 +160,6 @@ _READ = Exercise(
     section="02_the_reward_models_scalar: Where the number is read",
     minutes=5,
     reference=last_token,
-    alternative=_last_token,
     helpers=(last_index,),
     cases=(
         Case("three reviews of different length", (_AT_EACH, _MASK), (0,)),
@@ -198,7 +178,7 @@ _READ = Exercise(
             "one past the end",
             10,
             lambda x, mask: _read(x, mask, 1),
-            "You read one position behind <eos>: padding, wherever there is any.",
+            "You read one position behind <eos>, which is padding if there is any.",
             "What is the index of the last of n tokens?",
         ),
         Mistake(
@@ -220,8 +200,8 @@ _READ = Exercise(
             "mean over tokens",
             10,
             lambda x, mask: (x * mask).sum(dim=1) / mask.sum(dim=1),
-            "You average over the tokens. A reward model that was trained at the last token says "
-            "nothing of meaning at the others.",
+            "You average over the tokens. A reward model that was trained at the last token gives "
+            "meaningless numbers at the others.",
             "Which of these numbers did the comparisons train?",
         ),
     ),

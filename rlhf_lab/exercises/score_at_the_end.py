@@ -1,32 +1,21 @@
-"""Exercises of notebook 01: tokens as actions; then the reward at the end, returns and credit."""
+"""Exercises of notebook 01: tokens as actions, the reward at the end, returns, credit."""
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises import credit
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
-from rlhf_lab.masking import response_mask
-from rlhf_lab.ppo import response_logprobs
+from rlhf_lab.masking import last_index, response_mask, terminal_reward
+from rlhf_lab.ppo import response_logprobs, returns_to_go
 
 _EOS, _PAD = 0, 9
 _PADDED = torch.tensor([[5, 3, 0, 9, 9], [4, 4, 4, 4, 4], [0, 9, 9, 9, 9]])
 _PAD_IS_EOS = torch.tensor([[5, 3, 0, 0, 0], [4, 4, 4, 4, 0]])
-
-
-def _response_mask(responses: Tensor, eos_id: int) -> Tensor:
-    mask = torch.zeros_like(responses, dtype=torch.bool)
-    for row, tokens in enumerate(responses.tolist()):
-        length = tokens.index(eos_id) + 1 if eos_id in tokens else len(tokens)
-        mask[row, :length] = True
-    return mask
-
 
 _MASK = Exercise(
     name="response_mask",
     section="01_a_score_at_the_end: Which tokens count",
     minutes=5,
     reference=response_mask,
-    alternative=_response_mask,
     cases=(
         Case("three reviews padded with 9", (_PADDED, _EOS)),
         Case("two reviews padded with <eos> itself", (_PAD_IS_EOS, _EOS)),
@@ -60,15 +49,6 @@ _MASK = Exercise(
 )
 
 
-def _response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
-    p = logits.exp() / logits.exp().sum(dim=2, keepdim=True)
-    columns = []
-    for position in range(prompt_length, tokens.shape[1]):
-        rows = torch.arange(len(tokens))
-        columns.append(p[rows, position - 1, tokens[:, position]].log())
-    return torch.stack(columns, dim=1)
-
-
 def _scored(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.log_softmax(dim=2).gather(2, tokens.unsqueeze(2)).squeeze(2)
 
@@ -82,7 +62,6 @@ _LOGPROBS = Exercise(
     section="01_a_score_at_the_end: Tokens are actions",
     minutes=8,
     reference=response_logprobs,
-    alternative=_response_logprobs,
     cases=(
         Case("two reviews of a prompt of 2 tokens", (_LOGITS, _TOKENS, 2), (0,)),
         Case("two reviews of a prompt of 3 tokens", (_LOGITS, _TOKENS, 3), (0,)),
@@ -92,9 +71,9 @@ _LOGPROBS = Exercise(
             "no shift",
             6,
             lambda logits, tokens, n: _scored(logits[:, n:], tokens[:, n:]),
-            "You score each token with the logits of its own position. Those have already read "
-            "the token: they are about the next one.",
-            "At which position does the model stand when it chooses the first word?",
+            "You score each token with the logits of its own position. There the model has already "
+            "read the token, so its logits are for the next one.",
+            "Which token has the model read last when it chooses the first word?",
         ),
         Mistake(
             "shifted twice",
@@ -122,4 +101,153 @@ _LOGPROBS = Exercise(
     ),
 )
 
-EXERCISES: tuple[Exercise | Choice, ...] = (_MASK, _LOGPROBS, *credit.EXERCISES)
+
+def _at(scores: Tensor, mask: Tensor, offset: int) -> Tensor:
+    index = (mask.sum(dim=1, keepdim=True) - 1 + offset).clamp(0, mask.shape[1] - 1)
+    return torch.zeros(mask.shape, dtype=scores.dtype).scatter(1, index, scores.unsqueeze(1))
+
+
+_SCORES = torch.tensor([1.5, -2.0, 0.75], dtype=torch.float64)
+_LENGTHS_3_5_1 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
+_LENGTHS_3_4 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()
+
+_TERMINAL = Exercise(
+    name="terminal_reward",
+    section="01_a_score_at_the_end: The score comes once",
+    minutes=5,
+    reference=terminal_reward,
+    helpers=(last_index,),
+    cases=(
+        Case("three reviews of different length", (_SCORES, _LENGTHS_3_5_1)),
+        Case("two reviews", (_SCORES[:2], _LENGTHS_3_4)),
+    ),
+    mistakes=(
+        Mistake(
+            "last column",
+            9,
+            lambda scores, mask: _at(scores, torch.ones_like(mask), 0),
+            "Your score is in the last column, which is padding if the review is short. The mask "
+            "removes it later, so that review gets no reward.",
+            "Where does each review end?",
+        ),
+        Mistake(
+            "one past the end",
+            9,
+            lambda scores, mask: _at(scores, mask, 1),
+            "Your score is behind <eos>, on a token that nobody chose. Some libraries do this on "
+            "purpose and make the mask longer by one; with this mask the score is lost.",
+            "What is the index of the last of n tokens?",
+        ),
+        Mistake(
+            "one too early",
+            9,
+            lambda scores, mask: _at(scores, mask, -1),
+            "Your score is on the token before the last one. Then the choice to stop gets no "
+            "reward.",
+            "Is <eos> a token of the review?",
+        ),
+        Mistake(
+            "on every token",
+            11,
+            lambda scores, mask: scores.unsqueeze(1) * mask,
+            "You pay the score on every token, so a review of five tokens earns five times its "
+            "score. Length would be worth more than quality.",
+            "What must the rewards of one review add up to?",
+        ),
+        Mistake(
+            "spread evenly",
+            11,
+            lambda scores, mask: (scores / mask.sum(dim=1)).unsqueeze(1) * mask,
+            "You divide the score among the tokens. The sum is right, but the first words are "
+            "paid before anybody can know what the review will say.",
+            "When is the score known?",
+        ),
+    ),
+)
+
+_SPARSE = terminal_reward(_SCORES, _LENGTHS_3_5_1)
+_DENSE = torch.tensor(
+    [[0.5, -1.0, 2.0, 99.0, 99.0], [1.0, 0.25, -0.5, 1.5, 3.0], [2.0, -9.0, 9.0, 9.0, 9.0]],
+    dtype=torch.float64,
+)
+
+_RETURNS = Exercise(
+    name="returns_to_go",
+    section="01_a_score_at_the_end: What each token gets",
+    minutes=6,
+    reference=returns_to_go,
+    cases=(
+        Case("a reward at the end and γ = 1", (_SPARSE, _LENGTHS_3_5_1, 1.0)),
+        Case("rewards on every token and γ = 0.5", (_DENSE, _LENGTHS_3_5_1, 0.5)),
+    ),
+    mistakes=(
+        Mistake(
+            "only its own reward",
+            11,
+            lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0),
+            "You give each token its own reward, so with a score at the end the earlier tokens "
+            "get nothing. But they decided what the review became.",
+            "What does a return add up?",
+        ),
+        Mistake(
+            "summed from the front",
+            11,
+            lambda rewards, mask, gamma: torch.where(mask, rewards, 0.0).cumsum(1) * mask,
+            "You add up the rewards before each token. A token cannot change the past; it is "
+            "responsible for what comes after it.",
+            "In which direction does the sum run?",
+        ),
+        Mistake(
+            "padding counted",
+            8,
+            lambda rewards, mask, gamma: returns_to_go(rewards, torch.ones_like(mask), gamma),
+            "Numbers in the padding reach your returns. With other padding the same review would "
+            "be worth something else.",
+            "Which rewards belong to the review?",
+        ),
+        Mistake(
+            "gamma left out",
+            28,
+            lambda rewards, mask, gamma: returns_to_go(rewards, mask, 1.0),
+            "You add up without γ. That is what RLHF does, but this function is asked for any γ: "
+            "you will need it to see that γ < 1 pays for brevity.",
+            "What is a reward two tokens ahead worth?",
+        ),
+    ),
+)
+
+_LENGTH = Choice(
+    name="shorter_reviews",
+    section="01_a_score_at_the_end: λ, and a critic that knows nothing",
+    minutes=3,
+    answer="b",
+    reason="With a critic that predicts 0, token t of T gets λ^(T−t) times the score. <eos> is "
+    "always the last token, so it gets the full score; a word that goes on gets less.",
+    mistakes=(
+        Mistake(
+            "the reward model",
+            28,
+            "a",
+            "The scores were the same for short and for long reviews: you measured it. A bias can "
+            "come from the algorithm alone.",
+            "Which run of section 6 had nothing to learn from its scores?",
+        ),
+        Mistake(
+            "gamma",
+            28,
+            "c",
+            "γ < 1 would shorten reviews, but it was 1.",
+            "Which other number below 1 is raised to a power along the review?",
+        ),
+        Mistake(
+            "nothing arrives",
+            11,
+            "d",
+            "With γ = 1 the return of every token holds the whole score, and even with λ < 1 a "
+            "part of it arrives. If no score arrived, the reviews would not change at all.",
+            "Which tokens does λ^(T−t) favour?",
+        ),
+    ),
+)
+
+EXERCISES: tuple[Exercise | Choice, ...] = (_MASK, _LOGPROBS, _TERMINAL, _RETURNS, _LENGTH)

@@ -1,14 +1,14 @@
-"""Exercises of notebook 04: rewards of whole responses, the direction of KL; then the optimum."""
+"""Exercises of notebook 04: the price of a response, the direction of KL, the optimum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from rlhf_lab.exact import evaluate, optimum, regret
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
-from rlhf_lab.exercises.the_leash_optimum import EXERCISES as OPTIMUM_EXERCISES
 from rlhf_lab.kl import exact_kl
-from rlhf_lab.lessons.the_leash import total_reward
+from rlhf_lab.lessons.the_leash import eta_for_budget, total_reward
 from rlhf_lab.masking import masked_sum
 
 
@@ -21,15 +21,6 @@ def _distributions(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
     """log π and log π_ref whose log-ratios are of size 1 to 2."""
     policy, ref = (1.5 * _numbers(seed, 2, *shape)).log_softmax(dim=-1)
     return policy, ref
-
-
-def _total_reward(
-    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
-) -> Tensor:
-    totals = []
-    for score, lp, ref, row in zip(scores, logprobs, ref_logprobs, mask, strict=True):
-        totals.append(score - eta * (lp[row].sum() - ref[row].sum()))
-    return torch.stack(totals)
 
 
 def _with_penalty(
@@ -59,7 +50,6 @@ _TOTAL = Exercise(
     section="04_the_leash: The price of one response",
     minutes=6,
     reference=total_reward,
-    alternative=_total_reward,
     helpers=(masked_sum,),
     cases=(
         Case("three responses of 4, 2 and 1 tokens, η = 0.3", (*_TOKENS, 0.3)),
@@ -92,8 +82,8 @@ _TOTAL = Exercise(
             "multiplied by the mask",
             8,
             _with_penalty(lambda ratios, mask: (ratios * mask).sum(dim=1)),
-            "You multiplied by the mask. What stands in the padding may be infinite, and ∞ · 0 is "
-            "NaN: one such token spoils the reward.",
+            "You multiplied by the mask. Log-probabilities in the padding may be infinite, and "
+            "∞ · 0 is NaN: one such token spoils the reward.",
             "Which function of torch replaces numbers instead of multiplying them?",
         ),
         Mistake(
@@ -101,24 +91,19 @@ _TOTAL = Exercise(
             3,
             _with_penalty(lambda ratios, mask: _kept(ratios.abs(), mask).sum(dim=1)),
             "You made negative log-ratios positive. A token that π says less often than π_ref "
-            "has a negative one, and earns a bonus.",
+            "has a negative log-ratio and earns a bonus.",
             "Does log π(y) − log π_ref(y) have to be positive?",
         ),
         Mistake(
             "one KL for all",
             13,
             _with_penalty(lambda r, mask: _kept(r, mask).sum(dim=1).mean().expand(len(r))),
-            "Every response pays the same. A price that does not depend on what was said "
-            "holds nobody back.",
+            "Every response pays the same penalty. A penalty that does not depend on the response "
+            "cannot keep the policy near π_ref.",
             "Which response left π_ref, and which did not?",
         ),
     ),
 )
-
-
-def _exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    p, q = torch.exp(logprobs), torch.exp(ref_logprobs)
-    return torch.sum(p * torch.log(p / q), -1)
 
 
 def _jeffreys(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -130,7 +115,6 @@ _KL = Exercise(
     section="04_the_leash: KL has a direction",
     minutes=5,
     reference=exact_kl,
-    alternative=_exact_kl,
     cases=(
         Case("one distribution over 4 tokens", _distributions(2, 4), (0,)),
         Case("a batch of 3 over 5 tokens", _distributions(3, 3, 5), (0,)),
@@ -149,7 +133,7 @@ _KL = Exercise(
             lambda lp, ref: (ref.exp() * (lp - ref)).sum(dim=-1),
             "The log-ratio is right, the weights are not: under π_ref its mean is "
             "−KL(π_ref ‖ π), which is negative.",
-            "A KL can never be negative. Who writes the samples?",
+            "A KL can never be negative. Which policy writes the samples?",
         ),
         Mistake(
             "minus",
@@ -208,4 +192,185 @@ _SAME = Choice(
     ),
 )
 
-EXERCISES = (_TOTAL, _KL, _SAME, *OPTIMUM_EXERCISES)
+
+def _from_logits(
+    logits: Callable[[Tensor, Tensor, float], Tensor],
+) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    """Normalised logits and η·log Z."""
+
+    def wrong(ref_logprobs: Tensor, scores: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+        z = logits(ref_logprobs, scores, eta)
+        return z.log_softmax(dim=0), eta * z.logsumexp(dim=0)
+
+    return wrong
+
+
+_REVIEWS = (_numbers(4, 5).log_softmax(dim=0), _numbers(5, 5))
+
+_OPTIMAL = Exercise(
+    name="optimal_policy",
+    section="04_the_leash: The best policy there is",
+    minutes=7,
+    reference=optimum,
+    cases=(
+        Case("five responses, η = 0.5", (*_REVIEWS, 0.5)),
+        Case("the same, η = 2", (*_REVIEWS, 2.0)),
+    ),
+    mistakes=(
+        Mistake(
+            "log Z missing",
+            13,
+            lambda ref, r, eta: (ref + r / eta, eta * (ref + r / eta).logsumexp(dim=0)),
+            "J* is right, but your π* lacks − log Z. It is the same number for every response, "
+            "so the odds are right, and yet the probabilities do not add up to 1.",
+            "What must Σ exp of your first result be?",
+        ),
+        Mistake(
+            "η multiplied",
+            23,
+            _from_logits(lambda ref, r, eta: ref + eta * r),
+            "You multiplied the score by η. A large η is a short leash: it has to make the score "
+            "count for less.",
+            "What should happen to π* as η grows?",
+        ),
+        Mistake(
+            "π_ref left out",
+            18,
+            _from_logits(lambda ref, r, eta: r / eta),
+            "Your π* does not know π_ref. Rare and common responses with the same score come out "
+            "equally likely.",
+            "For a very large η, what should π* be?",
+        ),
+        Mistake(
+            "minus",
+            2,
+            _from_logits(lambda ref, r, eta: ref - r / eta),
+            "Your π* prefers low scores.",
+            "Which response should gain, one with a high score or one with a low score?",
+        ),
+        Mistake(
+            "log Z for J*",
+            12,
+            lambda ref, r, eta: (optimum(ref, r, eta).logprobs, (ref + r / eta).logsumexp(dim=0)),
+            "π* is right. Your second result is log Z, in nats; J* is in units of score.",
+            "Which factor turns nats into score?",
+        ),
+    ),
+)
+
+_POLICIES = tuple((1.5 * _numbers(seed, 6)).log_softmax(dim=0) for seed in (6, 7))
+
+_REGRET = Exercise(
+    name="regret",
+    section="04_the_leash: What is left on the table",
+    minutes=6,
+    reference=regret,
+    cases=(
+        Case("six responses, η = 0.3", (*_POLICIES, _numbers(8, 6), 0.3)),
+        Case("the same, η = 2", (*_POLICIES, _numbers(8, 6), 2.0)),
+    ),
+    mistakes=(
+        Mistake(
+            "directions swapped",
+            1,
+            lambda lp, ref, r, eta: eta * exact_kl(optimum(ref, r, eta).logprobs, lp),
+            "You took η·KL(π* ‖ π): its mean is over what π* says. Regret is about what π says.",
+            "Whose samples does π earn its reward with?",
+        ),
+        Mistake(
+            "distance to π_ref",
+            22,
+            lambda lp, ref, r, eta: eta * exact_kl(lp, ref),
+            "That is η·KL(π ‖ π_ref), the penalty. A policy that never moved would have no regret.",
+            "Which policy has regret 0?",
+        ),
+        Mistake(
+            "penalty left out",
+            18,
+            lambda lp, ref, r, eta: optimum(ref, r, eta).value - lp.exp() @ r,
+            "You compared J* with E[r]. J(π) also pays for its KL.",
+            "What is J(π), in full?",
+        ),
+        Mistake(
+            "η left out",
+            12,
+            lambda lp, ref, r, eta: exact_kl(lp, optimum(ref, r, eta).logprobs),
+            "You have KL(π ‖ π*), in nats. The regret is in units of score.",
+            "Which factor turns nats into score?",
+        ),
+        Mistake(
+            "turned round",
+            2,
+            lambda lp, ref, r, eta: -regret(lp, ref, r, eta),
+            "You have J(π) − J*, which is never positive. The regret is never negative.",
+            "Which of the two is larger?",
+        ),
+    ),
+)
+
+
+def _within(
+    cost: Callable[[Tensor, Tensor, float], Tensor],
+) -> Callable[[Tensor, Tensor, Sequence[float], float], float]:
+    """The smallest η whose cost(log π*, log π_ref, η) is within the budget."""
+
+    def wrong(ref: Tensor, scores: Tensor, etas: Sequence[float], budget: float) -> float:
+        return min(
+            eta for eta in etas if cost(optimum(ref, scores, eta).logprobs, ref, eta) <= budget
+        )
+
+    return wrong
+
+
+def _largest(ref: Tensor, scores: Tensor, etas: Sequence[float], budget: float) -> float:
+    policies = {eta: optimum(ref, scores, eta).logprobs for eta in etas}
+    return max(e for e, p in policies.items() if evaluate(p, ref, scores, scores).kl <= budget)
+
+
+_ETAS = (5.0, 2.0, 1.0, 0.5, 0.3, 0.2, 0.1)
+
+_BUDGET = Exercise(
+    name="eta_for_budget",
+    section="04_the_leash: What a nat buys",
+    minutes=6,
+    reference=eta_for_budget,
+    cases=(
+        Case("five responses and a budget of 0.55 nats", (*_REVIEWS, _ETAS, 0.55)),
+        Case("the same list turned round and 1.4 nats", (*_REVIEWS, _ETAS[::-1], 1.4)),
+        Case("a list that ends at η = 0.3 and 0.35 nats", (*_REVIEWS, _ETAS[:5], 0.35)),
+    ),
+    mistakes=(
+        Mistake(
+            "the largest η",
+            25,
+            _largest,
+            "Your η keeps the budget, but so does a smaller one, and it scores higher.",
+            "A short leash or a long one: which spends more nats?",
+        ),
+        Mistake(
+            "directions swapped",
+            1,
+            _within(lambda policy, ref, eta: exact_kl(ref, policy)),
+            "You charged KL(π_ref ‖ π*). The budget is for KL(π* ‖ π_ref).",
+            "Which of the two policies is sampled from?",
+        ),
+        Mistake(
+            "the penalty for the KL",
+            23,
+            _within(lambda policy, ref, eta: eta * exact_kl(policy, ref)),
+            "You compared η·KL with the budget. The budget is in nats, the penalty in units of "
+            "score.",
+            "Does the budget mention η?",
+        ),
+        Mistake(
+            "budget left out",
+            18,
+            lambda ref, scores, etas, budget: min(etas),
+            "Your function always returns the smallest η. Its optimum scores highest, but it is "
+            "farther from π_ref than the budget allows.",
+            "Which argument have you not used?",
+        ),
+    ),
+)
+
+EXERCISES = (_TOTAL, _KL, _SAME, _OPTIMAL, _REGRET, _BUDGET)

@@ -19,18 +19,10 @@ def _policies(seed: int, responses: int) -> tuple[Tensor, Tensor, Tensor, Tensor
     return policy, ref, numbers[2], numbers[2] + numbers[3]
 
 
-def _measure(
-    logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    p = torch.exp(logprobs)
-    kl = torch.sum(p * (logprobs - ref_logprobs))
-    return torch.sum(p * scores), torch.sum(p * golds), kl, -torch.sum(p * logprobs)
-
-
 def _measured_by(
     weights: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
-    """`_measure` with other weights than π's."""
+    """`evaluate` with other weights than π's."""
 
     def wrong(
         logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
@@ -44,7 +36,7 @@ def _measured_by(
 def _kl_swapped(
     logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor
 ) -> tuple[Tensor, ...]:
-    score, gold, _, entropy = _measure(logprobs, ref_logprobs, scores, golds)
+    score, gold, _, entropy = evaluate(logprobs, ref_logprobs, scores, golds)
     return score, gold, ref_logprobs.exp() @ (ref_logprobs - logprobs), entropy
 
 
@@ -53,7 +45,6 @@ _MEASURE = Exercise(
     section="03_too_much_of_a_good_reward: Measure a policy without sampling",
     minutes=5,
     reference=evaluate,
-    alternative=_measure,
     cases=(
         Case("a policy over 4 responses", _policies(0, 4)),
         Case("a policy over 7 responses", _policies(1, 7)),
@@ -70,8 +61,8 @@ _MEASURE = Exercise(
             "plain average",
             12,
             _measured_by(lambda logprobs, _: torch.full_like(logprobs, 1 / len(logprobs))),
-            "Every response counts the same. A mean over all responses that exist says nothing "
-            "about those that π says.",
+            "All responses have the same weight. The mean over everything that could be said "
+            "tells nothing about what π says.",
             "How often does π say each of them?",
         ),
         Mistake(
@@ -84,16 +75,6 @@ _MEASURE = Exercise(
         ),
     ),
 )
-
-
-def _gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: list[float]) -> float:
-    best, best_gold = etas[0], -float("inf")
-    for eta in etas:
-        policy = torch.softmax(ref_logprobs + scores / eta, dim=0)
-        gold = torch.sum(policy * golds).item()
-        if gold > best_gold:
-            best, best_gold = eta, gold
-    return best
 
 
 def _peak_of(
@@ -124,7 +105,6 @@ _PEAK = Exercise(
     section="03_too_much_of_a_good_reward: More pressure",
     minutes=7,
     reference=gold_peak,
-    alternative=_gold_peak,
     cases=(
         Case("three reviews, one of them a trick", (*_PLANTED, _ETAS)),
         Case("the same with the list turned round", (*_PLANTED, _ETAS[::-1])),
@@ -134,16 +114,16 @@ _PEAK = Exercise(
             "peak of the score",
             27,
             _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ scores),
-            "Your η is always the smallest. E[score] only ever rises as η falls; and so does "
-            "E[gold], if `optimum` is given the gold scores.",
-            "Which score does the policy chase, and which judge can say that things got worse?",
+            "Your function always returns the smallest η. E[score] always rises as η falls, and so "
+            "does E[gold] if `optimum` gets the gold scores.",
+            "Which score does the policy maximise, and which one can show that things got worse?",
         ),
         Mistake(
             "gold taken from π_ref",
             22,
             _peak_of(lambda policy, ref, scores, golds, eta: ref.exp() @ golds),
-            "Your E[gold] is the same for every η: it is that of π_ref, which does not move.",
-            "Which policy do you read at each η?",
+            "Your E[gold] is that of π_ref, which does not move: it is the same for every η.",
+            "Which policy should you measure at each η?",
         ),
         Mistake(
             "η multiplied",
@@ -159,15 +139,6 @@ _PEAK = Exercise(
 )
 
 
-def _best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
-    p, kl = ref_logprobs.exp(), torch.zeros((), dtype=torch.float64)
-    for level in scores.unique():
-        mass = p[scores == level].sum()
-        wins = p[scores <= level].sum() ** n - p[scores < level].sum() ** n
-        kl = kl + wins * torch.log(wins / mass)
-    return kl
-
-
 def _best_of_n_kl_swapped(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     return ref_logprobs.exp() @ (ref_logprobs - best_of_n(ref_logprobs, scores, n))
 
@@ -180,7 +151,6 @@ _BON = Exercise(
     section="03_too_much_of_a_good_reward: Best-of-n",
     minutes=5,
     reference=best_of_n_kl,
-    alternative=_best_of_n_kl,
     cases=(
         Case("the best of 2 among 5 responses", (*_FEW, 2)),
         Case("the best of 16 where two share every score", (*_TIES, 16)),
@@ -190,8 +160,8 @@ _BON = Exercise(
             "the bound taken for the value",
             26,
             lambda ref_logprobs, scores, n: best_of_n_kl_bound(n),
-            "log n − (n − 1)/n is an upper bound. It grows for ever; the KL itself stops once "
-            "best-of-n says the same thing every time.",
+            "log n − (n − 1)/n is an upper bound. It grows without limit, but the KL stops growing "
+            "once best-of-n says the same thing every time.",
             "Your function never looks at π_ref. Can that be?",
         ),
         Mistake(
@@ -209,7 +179,7 @@ _BON = Exercise(
             1,
             _best_of_n_kl_swapped,
             "You took the mean under π_ref: that is KL(π_ref ‖ π_bon), the other direction.",
-            "Which of the two policies speaks here?",
+            "Which of the two policies writes the samples?",
         ),
     ),
 )
@@ -219,8 +189,8 @@ _HACKING = Choice(
     section="03_too_much_of_a_good_reward: What is commonly said",
     minutes=2,
     answer="c",
-    reason="η decides how far the optimum goes, not what is said there. Only the gold score can "
-    "tell, and for a real model that means people reading samples.",
+    reason="η decides how far the optimum moves, not what it says there. Only the gold score can "
+    "tell, and for a real model this means that people must read samples.",
     mistakes=(
         Mistake(
             "a penalty is a guarantee",

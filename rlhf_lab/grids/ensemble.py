@@ -28,7 +28,14 @@ from rlhf_lab.grids.stacked import StackedGPT2, stack_head
 from rlhf_lab.kl import kl_penalty
 from rlhf_lab.masking import masked_sum, terminal_reward
 from rlhf_lab.ppo import gae, policy_terms, value_terms
-from rlhf_lab.rollout import Rollout, Task, beside_reference, prompts_in_turn
+from rlhf_lab.rollout import (
+    Rollout,
+    Task,
+    attention_mask,
+    prompts_in_turn,
+    reference_logprobs,
+    score,
+)
 from rlhf_lab.sampling import Sample, decode
 from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer
 from rlhf_lab.unembed import pick
@@ -51,7 +58,8 @@ class Ensemble:
         configs: of the E runs; they may differ in η, β and seed.
 
     Raises:
-        ValueError: there are none, or they differ in another setting.
+        ValueError: there are none, they differ in another setting, or the task's prompts are
+            padded.
 
     >>> from rlhf_lab.world import load_world
     >>> runs = Ensemble(load_world(), [PPOConfig(eta=eta) for eta in (0.0, 0.3)])
@@ -64,6 +72,11 @@ class Ensemble:
         self.configs, self.config = list(configs), configs[0]
         first = Trainer(task, self.config)
         self.task, self.device = first.task, first.device
+        if attention_mask(task) is not None:
+            raise ValueError(
+                "prompts with padding cannot be trained together yet; train each run by a Trainer, "
+                "in a sweep with together=1"
+            )
         self.policies = StackedGPT2(first.policy, len(configs))
         self.value_heads = stack_head(first.value_head, len(configs))
         self.parameters = [*self.policies.parameters(), *self.value_heads.parameters()]
@@ -99,12 +112,12 @@ class Ensemble:
     def _collect(self) -> Rollout:
         """As `rlhf_lab.rollout.collect`, but with an η for each run's rows."""
         config, E, B = self.config, len(self.configs), self.config.batch_size
-        prompts = prompts_in_turn(self.task, self.iteration, B).repeat(E, 1)  # (E · B, P)
+        prompts = prompts_in_turn(self.task, self.iteration, B)[0].repeat(E, 1)  # (E · B, P)
         batch = self._sample(prompts)
         responses, mask, logprobs, hidden = batch
         tokens = torch.cat([prompts, responses], dim=1)
-        values, scores = self._values(hidden), self.task.score(prompts, responses)
-        ref_logprobs, pair = beside_reference(
+        values, scores = self._values(hidden), score(self.task, prompts, responses)
+        ref_logprobs, pair = reference_logprobs(
             self.task, self.policies.logits, tokens, batch, config.kl_mode
         )
         kls = unchecked(kl_penalty)(*pair, config.kl_mode).masked_fill(~mask, 0.0)
@@ -148,7 +161,7 @@ class Ensemble:
             return [rollout]
         orders = torch.stack([torch.randperm(B, generator=g) for g in self.generators])  # (E, B)
         rows = (orders + B * torch.arange(E).unsqueeze(1)).to(self.device).tensor_split(n, dim=1)
-        return [Rollout(*(x[part.flatten()] for x in rollout)) for part in rows]
+        return [rollout.rows(part.flatten()) for part in rows]
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """As `Trainer._loss` of each run, (E,), and its parts, (E, 4)."""

@@ -1,55 +1,24 @@
 """A grid of runs: in processes on this machine, in anybody's `Executor`, or as one batch on a GPU.
 
-Results are appended to a CSV file as they come. A sweep that was killed goes on where it stopped:
-what the file already holds is not run again.
+Results are added to a CSV file as they come. A sweep that was killed goes on where it stopped: what
+the file already holds is not run again. Several sweeps may add to one file at the same time.
 """
 
-import csv
-import dataclasses
 import functools
-import io
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.grids.ensemble import Ensemble, shared_settings
+from rlhf_lab.grids.results import Outcome, add_outcomes, read_outcomes
 from rlhf_lab.grids.workers import in_executor, in_processes
 from rlhf_lab.report import metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer
 from rlhf_lab.world import World, load_world
-
-
-class Outcome(NamedTuple):
-    """Where a run ended: exact numbers of the policy, averaged over prompts, and its last batch."""
-
-    config: PPOConfig
-    score: float
-    gold: float
-    kl: float
-    entropy: float
-    regret: float
-    """J* − J(π) ≥ 0; where η = β = 0, J* is the highest score."""
-    distinct: int
-    top_share: float
-
-    @property
-    def row(self) -> dict[str, str]:
-        """As text, settings first; every float comes back from it bit for bit."""
-        values = dataclasses.asdict(self.config) | dict(
-            zip(self._fields[1:], self[1:], strict=True)
-        )
-        return {name: str(value) for name, value in values.items()}
-
-    @classmethod
-    def from_row(cls, row: dict[str, str]) -> Self:
-        """The inverse of `row`."""
-        values: dict[str, Any] = {name: _parse(text) for name, text in row.items()}
-        numbers = [values.pop(name) for name in cls._fields[1:]]
-        return cls(PPOConfig.from_dict(values), *numbers)
 
 
 class Failure(NamedTuple):
@@ -57,9 +26,6 @@ class Failure(NamedTuple):
 
     config: PPOConfig
     error: str
-
-
-COLUMNS = [*(field.name for field in dataclasses.fields(PPOConfig)), *Outcome._fields[1:]]
 
 
 def grid(
@@ -79,7 +45,7 @@ def grid(
 def run_group(
     configs: Sequence[PPOConfig], load: Callable[[], World] = load_world
 ) -> list[Outcome | Failure]:
-    """What a sweep asks of a worker: `run_one`, or for several settings `run_together`.
+    """Do one run alone, several as one batch; a sweep calls this in its workers.
 
     Args:
         configs: of the runs.
@@ -135,18 +101,19 @@ def sweep(
 ) -> Generator[Outcome | Failure, None, None]:
     """Run what `file` does not hold yet, and yield each run as it ends.
 
-    Whoever breaks off waits for the runs that are under way, and begins them again the next time.
-    A script needs `if __name__ == "__main__":` around its call, because processes import it.
+    If you stop iterating, the call waits for the runs that are under way and drops their results;
+    a later sweep does those runs again. In a script the call must stand under
+    `if __name__ == "__main__":`, because the processes import the script.
 
     Args:
         configs: of the runs; see `grid`.
-        file: a CSV file, appended to after each run.
+        file: a CSV file; each run adds its line as soon as it ends.
         executor: where to run them, such as `dask_client.get_executor()`. None starts one process
             per core, each with one torch thread, and replaces processes that are killed.
-        run: does a group of runs and gives the end of each; for another world
+        run: does a group of runs and returns an outcome or a failure for each; for another world
             `functools.partial(run_group, load=…)`. The workers must be able to import it.
-        together: so many runs are a group, trained as one batch: much faster on a GPU and for
-            small batches, and equal up to rounding.
+        together: the number of runs in a group, which is trained as one batch: much faster on a
+            GPU and for small batches, and equal up to rounding.
 
     Raises:
         ValueError: `file` is not a file of such results, or `together` is less than 1.
@@ -158,40 +125,14 @@ def sweep(
     done = {outcome.config for outcome in read_outcomes(file)}
     todo = [config for config in dict.fromkeys(configs) if config not in done]
     file.parent.mkdir(parents=True, exist_ok=True)
-    _append(file, [])
+    add_outcomes(file, [])
     groups = _groups(todo, together)
     pairs = in_executor(executor, run, groups) if executor else in_processes(run, groups)
     for group, results in pairs:
         if isinstance(results, Exception):
             results = [_failure(config, results) for config in group]
-        _append(file, [result for result in results if isinstance(result, Outcome)])
+        add_outcomes(file, [result for result in results if isinstance(result, Outcome)])
         yield from results
-
-
-def read_outcomes(file: str | Path) -> list[Outcome]:
-    """The results of a sweep so far; a last line that was cut off by a crash is removed.
-
-    Raises:
-        ValueError: it is not a file of such results.
-    """
-    file = Path(file)
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(io.StringIO(whole)))
-    try:
-        if whole and whole.splitlines()[0] != ",".join(COLUMNS):
-            raise ValueError("its first line names other columns")
-        outcomes = [Outcome.from_row(row) for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{file} does not hold results of this version's sweeps ({error}); "
-            "move it away, or name another file"
-        ) from error
-    if whole != text:
-        file.write_text(whole, encoding="utf-8")
-    return outcomes
 
 
 def _groups(todo: list[PPOConfig], size: int) -> list[tuple[PPOConfig, ...]]:
@@ -210,21 +151,3 @@ def _failure(config: PPOConfig, error: Exception) -> Failure:
 @functools.lru_cache(maxsize=1)
 def _once(load: Callable[[], World]) -> World:
     return load()
-
-
-def _append(file: Path, outcomes: list[Outcome]) -> None:
-    with file.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if stream.tell() == 0:
-            writer.writeheader()
-        writer.writerows(outcome.row for outcome in outcomes)
-
-
-def _parse(text: str) -> float | str | None:
-    """A value from its text: a number, None, or a word."""
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
-    return None if text == "None" else text

@@ -1,7 +1,9 @@
-"""Work for other processes, some of which may be killed: each item with its result or its error."""
+"""Work for other processes, some of which may be killed; every item gets a result or an error."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +16,10 @@ Result = TypeVar("Result")
 def in_executor(
     executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Result | Exception]]:
-    """Each item as its work ends; what has not begun is cancelled when the caller breaks off."""
+    """Each item with its result or error, as it ends.
+
+    If the caller stops iterating, work that has not begun is cancelled.
+    """
     futures = {executor.submit(work, item): item for item in items}
     try:
         for future in as_completed(futures):
@@ -32,8 +37,9 @@ def in_processes(
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """`in_executor` in processes of our own, one per core.
 
-    A process that is killed takes the whole pool with it, and nobody can tell whose work it was. So
-    what went down with it is tried alone until the one is found, and a new pool does the rest.
+    A killed process breaks the whole pool and every item that is under way, and does not tell which
+    item it was working on. Those items are tried one by one, each in a process of its own, until
+    the one that gets its process killed is found; a new pool does the rest.
     """
     while items:
         killed = []
@@ -61,11 +67,24 @@ def _one_by_one(
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fork would copy torch's locks.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)  # sys.exit would end this thread alone
 
 
 def _cores() -> int:
-    """How many this process may use: a class server gives a student fewer than it has."""
+    """The number that this process may use: a class server gives a student fewer than it has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

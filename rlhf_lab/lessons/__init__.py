@@ -1,1 +1,1 @@
-"""What single notebooks need: their experiments and figures, built from the package."""
+"""Experiments and figures of single notebooks, built from the package."""

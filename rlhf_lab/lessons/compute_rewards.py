@@ -51,7 +51,7 @@ def read(model: GPT2, tokens: Tensor, length: int) -> Tensor:
 
 
 def refusal(*args: Any) -> str:
-    """What `compute_rewards` objects to in these arguments, without the remedy; "" if nothing."""
+    """Why `compute_rewards` refuses these arguments, without the remedy; "" if it accepts them."""
     try:
         compute_rewards(*args)
     except ValueError as error:
@@ -72,7 +72,7 @@ class Flow(NamedTuple):
     measured: list[float]
     """One number before each step, and one at the end."""
     policy: list[Tensor]
-    """Where it came to rest, or ran out of steps."""
+    """The policy after the last step."""
 
 
 def flow(
@@ -91,12 +91,12 @@ def flow(
     Args:
         start: the first policy, T tables of log π.
         ref: π_ref.
-        mode: of the penalty.
-        measure: what to note down before each step.
+        mode: the mode of the penalty.
+        measure: the number to write down before each step.
         scores: r of each response as tables; None for r = 0.
         eta: η.
-        steps: how many.
-        lr: their size, on the logits.
+        steps: number of steps.
+        lr: size of a step on the logits.
     """
     logits, measured = [table.clone() for table in start], list[float]()
     for step in range(steps + 1):
@@ -126,20 +126,20 @@ def joined(tables: Tables) -> Tensor:
 
 
 class Aim(NamedTuple):
-    """A gradient beside the one that was wanted."""
+    """A gradient compared with the gradient that was wanted."""
 
     length: float
-    """1 is as long as the wanted one."""
+    """Its length divided by that of the wanted gradient."""
     cosine: float
-    """1 is its direction, −1 the opposite one, 0 across (or no length to speak of)."""
+    """Of the angle between the two: 1 same direction, −1 opposite; 0 also for a gradient of 0."""
 
 
 def aim(gradient: Tables, wanted: Tensor) -> Aim:
-    """How long a gradient is, and where it points, beside the wanted one.
+    """Compare the length and the direction of a gradient with the wanted one.
 
     Args:
         gradient: as tables.
-        wanted: all of its numbers in one vector, as from `joined`.
+        wanted: all numbers of the wanted gradient in one vector, as from `joined`.
     """
     g = joined(gradient)
     length = (g.norm() / wanted.norm()).item()
@@ -149,7 +149,7 @@ def aim(gradient: Tables, wanted: Tensor) -> Aim:
 def four_modes_figure(
     two: Mapping[str, Sequence[float]], short: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """The figure to remember: r = 0, four modes, who comes home?"""
+    """The figure to remember: r = 0, four modes; only one of them brings the policy home."""
     figure, (left, right) = plots.new_figure(9, 3.8, columns=2)
     for ax, runs in ((left, two), (right, short)):
         for mode, y in runs.items():
@@ -169,9 +169,9 @@ def reward_strip(ax: Axes, words: Sequence[str], shaped: Rewards, score: float) 
 
     Args:
         ax: where to draw.
-        words: of the review.
+        words: the words of the review.
         shaped: `compute_rewards` of this review alone, (1, T).
-        score: the reward model's.
+        score: the reward model's score of the review.
     """
     n = len(words)
     penalty = shaped.non_score_rewards[0, :n].tolist()
@@ -189,7 +189,7 @@ def strips_figure(
     strips: Mapping[str, tuple[Sequence[str], Rewards, float]], width: float = 9
 ) -> Figure:
     """`reward_strip` for one or several reviews or modes side by side."""
-    # Fixed margins: no layout engine, which would take half of the time and move the axes.
+    # With fixed margins there is no layout engine, which takes half of the time and moves axes.
     margins = {"left": 0.65 / width, "right": 0.99, "bottom": 0.1, "top": 0.9, "wspace": 0.25}
     figure, axes = plots.new_figure(width, 3.0, columns=len(strips), margins=margins)
     for ax, (title, strip) in zip(axes, strips.items(), strict=True):
@@ -205,10 +205,10 @@ def follow(
     """(η, KL) before each update of a controller whose policy is always at π*_η.
 
     Args:
-        controller: moved in place.
-        reviews: the world in which π* is found exactly.
-        scale: the scores are multiplied by it.
-        updates: how many.
+        controller: changed in place.
+        reviews: the world in which π* is computed exactly.
+        scale: factor for the scores.
+        updates: number of updates.
         batch: responses per update.
     """
     ref = exact.sequence_logprobs(reviews.ref)

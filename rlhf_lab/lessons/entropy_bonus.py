@@ -24,11 +24,11 @@ STYLES = (
 )
 """A colour and a line style for each curve of a figure."""
 STEP = 0.05
-"""Of time, in `two_answers`."""
+"""Length of a time step in `two_answers`."""
 
 
 class Run(NamedTuple):
-    """Where a short PPO run ended, the mean over both prompts, exact."""
+    """The end of a short PPO run: exact numbers, the mean over both prompts."""
 
     eta: float
     beta: float
@@ -43,7 +43,7 @@ def ppo_runs(world: World, plans: Mapping[tuple[float, float], int], seed: int =
     Args:
         world: from `load_world()`.
         plans: {(η, β): iterations}.
-        seed: of all runs.
+        seed: the seed of every run.
     """
     return [_run(world, pair, n, seed) for pair, n in plans.items()]
 
@@ -99,7 +99,7 @@ def two_answers(beta: float, gap: float, whitened: bool, steps: int = 2400) -> l
 
     dx/dt = gap/σ − β·x,  x = log π(better) − log π(worse),  σ = gap·√(π(better)·π(worse))
 
-    with σ = 1 in place of the spread if the advantages are left as they are. Both start equal.
+    with σ = 1 if the advantages are not whitened. Both answers are equally likely at first.
 
     Args:
         beta: β ≥ 0.
@@ -118,7 +118,7 @@ def two_answers(beta: float, gap: float, whitened: bool, steps: int = 2400) -> l
 
 
 def force_figure(beta: float, gap: float, advantages: str) -> tuple[Figure, str]:
-    """The push of the score and the pull of β on two answers, and where they lead; for `Knobs`.
+    """The push of the score and the pull of β on two answers, and the result; for `Knobs`.
 
     Args:
         beta: β, > 0.

@@ -19,30 +19,30 @@ ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
 _STYLES = {
     "k1": (plots.BLUE, "-", "o"), "k2": (plots.ORANGE, "--", "s"), "k3": (plots.RED, ":", "^"),
 }  # fmt: skip
-_LEFT, _RIGHT = -3.0, 8.0  # nats shown by `strips`; what lies outside is counted at the edge
+_LEFT, _RIGHT = -3.0, 8.0  # nats shown by `strips`; values outside are drawn at the edge
 
 
 class Spread(NamedTuple):
-    """What sampling would show if it never ended; in nats per response."""
+    """The exact mean and standard deviation of an estimator, in nats per response."""
 
     mean: float
     std: float
 
 
 def policy_at(tables: WorldTables, eta: float, beta: float = 0.0) -> list[Tensor]:
-    """The optimum for (η, β) token by token, T tables of log π: a policy as far away as we like."""
+    """The optimum for (η, β) as T tables of log π: a policy at a distance that we can choose."""
     V, T = tables.tree[0].shape[1], len(tables.tree)
     scores = exact.unflatten(tables.scores, V, T)
     return exact.soft_values(tables.tree, scores, eta, beta).logprobs
 
 
 def tempered(policy: Tables, temperature: float) -> list[Tensor]:
-    """What is really sampled from when a policy's logits are divided by a temperature."""
+    """The policy that one samples from if the logits are divided by a temperature."""
     return [(table / temperature).log_softmax(dim=1) for table in policy]
 
 
 def without_end(policy: Tables, n: int) -> list[Tensor]:
-    """What is really sampled from when `<eos>` is forbidden before n words are said."""
+    """The policy that one samples from if `<eos>` is forbidden before n words are said."""
     return [
         table.index_fill(1, torch.tensor(0), -torch.inf).log_softmax(dim=1) if t < n else table
         for t, table in enumerate(policy)
@@ -50,7 +50,7 @@ def without_end(policy: Tables, n: int) -> list[Tensor]:
 
 
 def along(policy: Tables, ref: Tables, estimator: Estimator) -> Tensor:
-    """The estimator of every token, added up along every response, (N,)."""
+    """For every response, the sum of the estimator over its tokens, (N,)."""
     return exact.sequence_logprobs(
         [estimator(log_p, log_ref) for log_p, log_ref in zip(policy, ref, strict=True)]
     )
@@ -116,7 +116,7 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
 
 
 def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
-    """One strip per estimator: each sample a dot, their mean with ± 2 standard errors.
+    """One strip per estimator: a dot for each sample, and the mean with ± 2 standard errors.
 
     Args:
         ax: where to draw.
@@ -174,7 +174,7 @@ def said(drawn: Draw) -> str:
 
 
 def sample_knob(tables: WorldTables) -> Callable[..., tuple[Figure, str]]:
-    """The drawing function of the knobs: η, n, temperature and the number of the batch in."""
+    """The drawing function of the knobs; it takes η, n, a temperature and the number of a batch."""
 
     def draw(eta: float, n: float, temperature: float, batch: float) -> tuple[Figure, str]:
         drawn = sampled(tables, eta, int(n), temperature, seed=int(batch))
@@ -185,7 +185,7 @@ def sample_knob(tables: WorldTables) -> Callable[..., tuple[Figure, str]]:
 
 def strips_figure(draws: Mapping[str, Draw]) -> Figure:
     """`strips` of one or several batches side by side, each with its title."""
-    # Fixed margins: no layout engine, which would take half of the time and move the axes.
+    # With fixed margins there is no layout engine, which takes half of the time and moves axes.
     margins = {"left": 0.05, "right": 0.99, "bottom": 0.17, "top": 0.9, "wspace": 0.15}
     figure, axes = plots.new_figure(9, 3.0, columns=len(draws), margins=margins)
     for ax, (title, drawn) in zip(axes, draws.items(), strict=True):

@@ -18,7 +18,7 @@ from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World
 
 SUBSTEPS = 200
-"""Of the integration between two times of `flow`."""
+"""Number of integration steps between two times of `flow`."""
 
 
 def flow(
@@ -26,7 +26,7 @@ def flow(
 ) -> dict[float, Tensor]:
     """Integrate dθ/dt = force(log π), π = softmax(θ), and return the logits θ at some times.
 
-    The steps grow with t (the midpoint rule in log(1 + t)), because ties part ever more slowly.
+    The steps grow with t (the midpoint rule in log(1 + t)), because ties break ever more slowly.
 
     Args:
         start: π at time 0, (K,); θ = log π there.
@@ -46,7 +46,7 @@ def flow(
 
 
 def fate_figure(paths: Tensor) -> Figure:
-    """Many runs with two equal answers, one per row, and where they end.
+    """Many runs with two equal answers, one run per row, and a histogram of their ends.
 
     Args:
         paths: π(A) over time, (steps, runs).
@@ -65,13 +65,13 @@ def fate_figure(paths: Tensor) -> Figure:
 
 
 def collapsed(paths: Tensor) -> float:
-    """Share of the runs that end with more than 0.9 on one of the two answers."""
+    """Share of the runs that end with a probability above 0.9 for one of the two answers."""
     last = paths[-1]
     return ((last > 0.9) | (last < 0.1)).double().mean().item()
 
 
 def fates_figure(several: dict[str, Tensor]) -> Figure:
-    """Where all runs end, side by side: {title: paths}."""
+    """Histograms of the ends of all runs, side by side: {title: paths}."""
     figure, axes = plots.new_figure(9, 2.6, columns=len(several))
     for ax, (title, paths) in zip(axes, several.items(), strict=True):
         ax.hist(paths[-1].numpy(), bins=20, range=(0, 1), color=plots.SKY, edgecolor="white")
@@ -85,12 +85,15 @@ def clipped_entropy(
 ) -> list[float]:
     """Mean entropy of PPO on rewards that mean nothing, before and after each iteration.
 
-    Sixteen answers, the k-th at first with probability ∝ 1/k. Each iteration draws 64, gives each
-    a random advantage ±1, and takes 8 epochs of step 2 on the clipped surrogate.
+    There are sixteen answers; at first the k-th has a probability ∝ 1/k. Each iteration draws 64
+    answers, gives each a random advantage ±1, and takes 8 steps of size 2 on the clipped surrogate.
 
     Args:
-        low, high: no push down below the ratio 1 − low, none up above 1 + high; inf does not clip.
-        iterations, runs, seed: how long, how many at once, and of which generator.
+        low: below the ratio 1 − low no answer is pushed down; inf does not clip.
+        high: above the ratio 1 + high no answer is pushed up; inf does not clip.
+        iterations: length of a run.
+        runs: number of independent runs.
+        seed: of the random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     start = 1 / torch.arange(1, 17, dtype=torch.float64)
@@ -115,13 +118,13 @@ def clipped_entropy(
 def wait(p: float, beta: float = 0.1, back: float = 0.1) -> float:
     """Time until the bonus alone brings an answer back from probability p, one of two answers.
 
-    dx/dt = −2·β·p·(1 − p)·x for its log-odds x. A way dx at this speed takes dx / (dx/dt), so the
-    time is the integral of 1 / (−2·β·p·(1 − p)·x) over x.
+    Its log-odds x obey dx/dt = −2·β·p·(1 − p)·x. A step dx takes the time dx / (dx/dt), so the
+    whole time is the integral of 1 / (−2·β·p·(1 − p)·x) over x.
 
     Args:
-        p: where it starts, below `back`.
+        p: probability at the start, below `back`.
         beta: β > 0.
-        back: where the clock stops, below ½.
+        back: probability at which the clock stops, below ½.
     """
     start, end = (math.log(q / (1 - q)) for q in (p, back))
     x = torch.linspace(start, end, 200_001, dtype=torch.float64)
@@ -130,7 +133,7 @@ def wait(p: float, beta: float = 0.1, back: float = 0.1) -> float:
 
 
 class Rescue(NamedTuple):
-    """One iteration of a run that starts from a collapsed policy; batch means."""
+    """Batch means of one iteration of a run that starts from a collapsed policy."""
 
     gold: float
     entropy: float
@@ -146,10 +149,10 @@ def rescue(
 
     Args:
         world: from `load_world()`.
-        policy: where to start; it is not changed.
-        eta, beta: from the first iteration on.
-        iterations: how many.
-        seed: of the run.
+        policy: the policy to start from; it is not changed.
+        eta, beta: η and β from the first iteration on.
+        iterations: number of iterations.
+        seed: the seed of the run.
     """
     trainer = Trainer(world, PPOConfig(eta=eta, beta=beta, seed=seed, dtype="float64"))
     trainer.policy.load_state_dict(policy.state_dict())

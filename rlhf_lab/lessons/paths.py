@@ -1,4 +1,4 @@
-"""Paths through policy space, each point exact: the optimum as η falls, and PPO as it trains."""
+"""Paths of policies, measured exactly: the optimum as η falls, and PPO while it trains."""
 
 import math
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ def point(tables: WorldTables, pressure: float, logprobs: Tensor) -> Point:
     """Measure one policy.
 
     Args:
-        tables: of the prompt.
-        pressure: where on its path the policy lies.
+        tables: the exact tables of the prompt.
+        pressure: η, n or iterations at this point of the path.
         logprobs: log π(y), (N,).
     """
     e = exact.evaluate(logprobs, *tables[1:])
@@ -52,13 +52,13 @@ def optimum_path(tables: WorldTables, etas: Sequence[float]) -> list[Point]:
 def training_path(
     trainer: Trainer, world: World, prompt: str, iterations: Sequence[int]
 ) -> list[Point]:
-    """Train on, and measure the policy exactly for one prompt after some of the iterations.
+    """Continue training, and measure the policy exactly for one prompt after some iterations.
 
     Args:
-        trainer: left at the last of `iterations`; it trains on all its prompts.
+        trainer: trains on all its prompts, up to the last of `iterations`.
         world: gives the exact tables.
-        prompt: the one to measure.
-        iterations: numbers of finished iterations, rising, none already passed.
+        prompt: the prompt for which the policy is measured.
+        iterations: after which iterations to measure; increasing, none before the present one.
     """
     points = []
     for n in iterations:

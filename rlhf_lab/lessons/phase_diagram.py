@@ -1,14 +1,13 @@
-"""Notebook 07: PPO's own runs on the map of η and β, from a file of results that ships along.
+"""Notebook 07: runs of PPO on the map of η and β, from a file of results in this folder.
 
-`phase_diagram.csv` beside this module holds 8 × 8 runs of 150 iterations, one seed. It is made, in
-minutes, by (all in one line, from the folder of the course, after removing the old file)
+`phase_diagram.csv` holds 8 × 8 runs of 150 iterations, all with one seed. To make it again, which
+takes minutes, delete the file and run in the folder of the course (all in one line)
 
     python -m rlhf_lab sweep --etas 0,0.02,0.05,0.1,0.2,0.5,1,3
     --betas 0,0.02,0.05,0.1,0.2,0.3,0.5,1 --iterations 150
     --out rlhf_lab/lessons/phase_diagram.csv
 """
 
-import csv
 import itertools
 import tempfile
 from collections import Counter
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from rlhf_lab import exact, language, plots
-from rlhf_lab.grids.sweep import COLUMNS, Outcome, read_outcomes
+from rlhf_lab.grids.results import add_outcomes, read_outcomes
 from rlhf_lab.report import Metrics, metrics
 from rlhf_lab.world import World
 
@@ -32,7 +31,7 @@ SHAPES = (("v", plots.RED), ("o", plots.GREEN), ("s", plots.BLACK), ("X", plots.
 FROM = 0.01
 """Where the figure's logarithmic axes begin."""
 BESIDE = 1.5
-"""Steps of the map between the runs of two seeds at the same pair."""
+"""Distance on the map, in grid steps, between the runs of two seeds at the same pair."""
 
 
 class Mark(NamedTuple):
@@ -41,46 +40,32 @@ class Mark(NamedTuple):
     eta: float
     beta: float
     ppo: str
-    """Name of the region that PPO's policy belongs to."""
+    """Name of the region of PPO's policy."""
     best: str
-    """And of the region that π* belongs to, at the same η and β."""
+    """Name of the region of π* at the same η and β."""
 
 
 def own_results(place: str | Path, shipped: Path = SHIPPED) -> Path:
-    """A results file of the student's own, with all that ships; what they added to it stays.
+    """The student's own file of results: all shipped runs, and the runs that the student added.
 
-    Runs that both files hold are taken from the shipped one, which may be newer. Where nobody may
-    write, the file lies in a temporary folder, and what is added is gone after a restart.
+    If both files hold a run, the shipped one is taken, because it may be newer. If the student may
+    not write to `place`, the file is made in a temporary folder; after a restart it is gone.
 
     Args:
-        place: of the student's file; made if need be.
-        shipped: results to start from; only read.
+        place: path of the student's file; it is made if it does not exist.
+        shipped: results to start from; this file is only read.
 
     Raises:
-        ValueError: `place` is there, but holds something else; it is left alone.
+        ValueError: `place` exists, but holds something else; it is not changed.
     """
-    file = Path(place)
+    file, outcomes = Path(place), read_outcomes(shipped)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a", encoding="utf-8").close()
+        add_outcomes(file, outcomes, over=True)
     except OSError:
         file = Path(tempfile.mkdtemp(prefix="rlhf_lab_")) / file.name
-    held, outcomes = read_outcomes(file), read_outcomes(shipped)
-    known = {outcome.config for outcome in outcomes}
-    outcomes += [outcome for outcome in held if outcome.config not in known]
-    if outcomes != held:
-        _write(file, outcomes)
+        add_outcomes(file, outcomes, over=True)
     return file
-
-
-def _write(file: Path, outcomes: Sequence[Outcome]) -> None:
-    """All or nothing: another notebook may be reading."""
-    new = file.with_suffix(".new")
-    with new.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(outcome.row for outcome in outcomes)
-    new.replace(file)
 
 
 def average_regions(
@@ -91,13 +76,13 @@ def average_regions(
 ) -> np.ndarray:
     """The map of the average over prompts, from a map for each prompt.
 
-    Where the prompts are of one kind, so is their average: the borders are limits on the numbers
-    that are averaged. Only where the maps differ must it be solved.
+    Where all prompts are in one region, their average is in it too, because the borders are limits
+    on the numbers that are averaged. Only where the maps differ, `region` is called.
 
     Args:
         etas, betas: values of the grid.
         maps: for each prompt, the index of the region at each pair, (len(betas), len(etas)).
-        region: that index for the average at (η, β).
+        region: computes that index for the average at (η, β).
     """
     regions = maps[0].copy()
     for row, column in np.argwhere(np.ptp(maps, axis=0) > 0):
@@ -106,7 +91,7 @@ def average_regions(
 
 
 def resting_point(world: World, eta: float, beta: float) -> Metrics:
-    """Where PPO's recipe rests, KL in the reward and entropy in the loss, averaged over prompts."""
+    """The fixed point of PPO with the KL in the reward and β·H in the loss, mean over prompts."""
     logprobs = {}
     for prompt in language.PROMPTS:
         tables = world.tables(prompt)
@@ -124,11 +109,11 @@ def phase_figure(
     names: Sequence[str],
     marks: Sequence[Mark],
 ) -> Figure:
-    """What π* is like at each (η, β), and what each of PPO's runs became.
+    """The region of π* at each (η, β), and the region that each run of PPO ended in.
 
     Args:
-        etas, betas, regions, names: the map, as in `plots.region_map`; drawn from `FROM` on.
-        marks: the runs; a second one at the same pair stands to the right of the first.
+        etas, betas, regions, names: the map, as in `plots.region_map`; it starts at `FROM`.
+        marks: the runs; a second run at the same pair is drawn to the right of the first.
     """
     figure, (ax,) = plots.new_figure(9, 5)
     rows, columns = ([0, *(k for k, x in enumerate(v) if x >= FROM)] for v in (betas, etas))
@@ -154,7 +139,7 @@ def phase_figure(
 
 
 def _between(names: Iterable[Text], rows: Sequence[float]) -> None:
-    """Move the names of the regions to the nearest middle between two rows that are far apart."""
+    """Move each region's name to the middle of the nearest wide gap between two rows of marks."""
     pairs = list(itertools.pairwise(rows))
     wide = 0.6 * max((above - below for below, above in pairs), default=0)
     gaps = [(below + above) / 2 for below, above in pairs if above - below > wide]

@@ -1,4 +1,4 @@
-"""Notebook 09: the pieces of the PPO loop put together, and where a run goes on the landscape."""
+"""Notebook 09: the pieces of the PPO loop put together, and a run's path on the landscape."""
 
 import copy
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from rlhf_lab.trainer import StepStats, Trainer
 from rlhf_lab.world import World
 
 FRONTIER = tuple(300 / 1.25**k for k in range(40))  # from η = 300, which is π_SFT, to 0.05
-"""The η of which `landscape_figure` draws the optima, from frozen to loose."""
+"""The values of η whose optima `landscape_figure` draws, from frozen to loose."""
 
 
 def advantages_and_returns(
     rewards: Tensor, values: Tensor, mask: Tensor, lam: float = 0.95
 ) -> Advantages:
-    """What the two losses learn from: whitened advantages, and returns that are **not** whitened.
+    """Whitened advantages for the policy, and returns for the critic that are **not** whitened.
 
     A = `gae`(rewards, values),  advantages = (A − mean) / std,  returns = A + values
 
@@ -43,7 +43,7 @@ def advantages_and_returns(
 
 
 def word_logprobs(policy: Tensor, responses: Tensor) -> Tensor:
-    """log π of some responses of a policy that chooses each word without looking at the others.
+    """log π of responses, for a policy that chooses each word without looking at the others.
 
     Args:
         policy: one row of logits per position, (T, V).
@@ -72,18 +72,18 @@ def ppo_update(
 ) -> Tensor:
     """One iteration of PPO on one rollout, for a policy of `word_logprobs`, without a critic.
 
-    What the rollout says stays as it was: π_old, the rewards and the advantages are computed
-    once. Only π moves, `epochs` times, by plain gradient descent on the clipped loss.
+    The rollout does not change: π_old, the rewards and the advantages are computed once. Only π
+    moves, `epochs` times, by plain gradient descent on the clipped loss.
 
     Args:
-        policy: logits of the policy that sampled, (T, V).
+        policy: logits of the policy that wrote the rollout, (T, V).
         ref: logits of π_ref, (T, V).
         responses, mask: the rollout, (B, T).
-        scores: of its responses, (B,).
+        scores: the scores of its responses, (B,).
         eta: η of the KL penalty in the reward.
         clip: half-width of the band around ratio 1.
         lr: step size.
-        epochs: gradient steps.
+        epochs: number of gradient steps.
 
     Returns:
         The new logits, (T, V), detached.
@@ -100,14 +100,14 @@ def ppo_update(
 
 
 class Run(NamedTuple):
-    """A training run and where it was, exactly, at some of its iterations."""
+    """A training run with exact measurements at some of its iterations."""
 
     eta: float
     history: list[StepStats]
     path: list[tuple[int, Metrics]]
     """(iteration, exact numbers after it); the first is π_SFT."""
     best: Metrics
-    """Of the optimum at this η."""
+    """Exact numbers of the optimum at this η."""
     moved: Sequence[float] = ()
     """KL(π_old ‖ π) of each iteration, from before its first gradient step to after its last."""
 
@@ -119,13 +119,13 @@ class Run(NamedTuple):
 def exact_run(
     world: World, trainer: Trainer, at: Sequence[int], *, every_step: bool = False
 ) -> Run:
-    """Train from π_SFT to the last iteration of `at`, and look exactly at each of them.
+    """Train from π_SFT to the last iteration of `at`, and measure the policy at each of them.
 
     Args:
         world: the world of the trainer.
-        trainer: fresh.
-        at: iterations, increasing.
-        every_step: also measure how far each iteration moves the policy; takes longer.
+        trainer: a fresh one.
+        at: iterations at which to measure, increasing.
+        every_step: also measure how far each iteration moves the policy, which takes longer.
     """
     eta, old = trainer.eta, {word: world.tables(word).ref_logprobs for word in PROMPTS}
     path, moved = [(0, metrics(world, old))], list[float]()
@@ -151,8 +151,8 @@ def _all_logprobs(world: World, policy: GPT2) -> dict[str, Tensor]:
 def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
     """(KL, E[score]) of each run, under the frontier that no policy can cross.
 
-    The straight line is E[score] = J* + η·KL: it touches the frontier at π*, and how far below it
-    a policy lies, straight up, is the policy's regret.
+    The straight line is E[score] = J* + η·KL. It touches the frontier at π*, and the vertical
+    distance from a policy up to it is the policy's regret.
     """
     optima = [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER]
     figure, axes = plots.new_figure(9, 3.4, columns=len(runs))
@@ -170,7 +170,7 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
 
 
 def _path(ax: Axes, run: Run) -> None:
-    """One run, its tangent of slope η and its gauge."""
+    """One run, the tangent of slope η, and the regret as a vertical bar."""
     j = run.best.score - run.eta * run.best.kl
     ax.axline((0, j), slope=run.eta, color=plots.GREEN, linestyle="--", linewidth=1.2,
               label="J* + η·KL, slope η")  # fmt: skip
@@ -184,10 +184,10 @@ def _path(ax: Axes, run: Run) -> None:
 
 
 def two_kls_figure(history: Sequence[StepStats], moved: Sequence[float]) -> Figure:
-    """How far one update moves from π_old, beside how far all of them have moved from π_SFT.
+    """The distance of one update from π_old, beside the distance of all updates from π_SFT.
 
     Args:
-        history: of the trainer.
+        history: the records of the trainer.
         moved: KL(π_old ‖ π) of each iteration.
     """
     figure, (left, right) = plots.new_figure(9, 2.9, columns=2)

@@ -19,14 +19,16 @@ V = len(WORDS)
 
 
 class Pairs(NamedTuple):
-    """Reviews to compare, two by two, and what a careful reader thinks of each."""
+    """Pairs of reviews to compare, and the gold score of each review."""
 
     a: Tensor
+    """First review of each pair, (n, T)."""
     b: Tensor
-    """(n, T) each."""
+    """Second review of each pair, (n, T)."""
     gold_a: Tensor
+    """Gold scores of `a`, (n,)."""
     gold_b: Tensor
-    """(n,) each."""
+    """Gold scores of `b`, (n,)."""
 
 
 def draw_pairs(world: World, prompt: str, n: int, generator: torch.Generator) -> Pairs:
@@ -43,7 +45,7 @@ def sort_pairs(pairs: Pairs, prefers_a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def neighbours(responses: Tensor) -> Tensor:
-    """The number of each pair of neighbours, V·(word before) + word, (n, T); first `<eos>`."""
+    """A number for each pair of neighbours, V·(word before) + word, (n, T); `<eos>` comes first."""
     before = torch.nn.functional.pad(responses[:, :-1], (1, 0))
     return V * before + responses
 
@@ -135,7 +137,7 @@ def draw_errors(ax: Axes, bins: Bins, errors: Tensor) -> None:
 
 
 def draw_shares(ax: Axes, bins: Bins, p: Tensor) -> None:
-    """Where π_SFT's probability lies and where the responses are, by rarity."""
+    """The share of π_SFT's probability and the share of all responses, by rarity."""
     nats, said = bins.nats.numpy(), bins.total(p).numpy()
     exist = (bins.total(torch.ones_like(p)) / len(p)).numpy()
     ax.bar(nats - 0.6, said, 1.2, color=plots.BLUE, label="of what π_SFT says")
@@ -152,21 +154,21 @@ class Quality(NamedTuple):
     """What `Trials.fit` measures, in units of the standard deviation under π_SFT."""
 
     correlation: float
-    """Of score and gold over what π_SFT says."""
+    """Correlation of score and gold, responses weighted by π_SFT."""
     error: float
-    """Root mean square of score − gold over what π_SFT says."""
+    """Root mean square of score − gold, responses weighted by π_SFT."""
     error_everywhere: float
-    """The same over all responses, each counted alike."""
+    """The same with equal weights for all responses."""
     by_rarity: Tensor
-    """And within each bin of rarity, all responses alike, (K,)."""
+    """The same within each bin of rarity, equal weights, (K,)."""
 
 
 class Trials:
-    """Fits of the word-pair model to more or fewer comparisons, with more or fewer wrong labels.
+    """Fits of the word-pair model to several numbers of comparisons and shares of wrong labels.
 
     Args:
-        tables: of the prompt.
-        pairs: all comparisons there are.
+        tables: the exact tables of the prompt.
+        pairs: all comparisons.
         generator: decides which labels are wrong.
     """
 
@@ -208,7 +210,7 @@ def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:
 
 
 def quality_knob(trials: Trials) -> Callable[..., tuple[Figure, str]]:
-    """The drawing function of the knobs: number of comparisons and share of wrong labels in."""
+    """The drawing function of the knobs; it takes the comparisons and the share of wrong labels."""
 
     def draw(comparisons: int, wrong_labels: float) -> tuple[Figure, str]:
         quality = trials.fit(comparisons, wrong_labels)
@@ -228,7 +230,8 @@ def pairwise_accuracy(scores: Sequence[Tensor], golds: Sequence[Tensor]) -> floa
     """How often the higher gold score has the higher score, over pairs of different gold.
 
     Args:
-        scores, golds: of the first and the second response of each pair, (n,) twice.
+        scores: of the first and of the second response of each pair, (n,) twice.
+        golds: their gold scores, (n,) twice.
     """
     differ = golds[0] != golds[1]
     agree = (scores[0] > scores[1]) == (golds[0] > golds[1])

@@ -1,4 +1,4 @@
-"""Notebook 01: what each prefix is worth, and how much of a score at the end reaches each token."""
+"""Notebook 01: the value of each prefix, and the part of the final score that each token gets."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
@@ -47,11 +47,11 @@ def prefix_values(policy: Tables, scores: Tables, discount: float = 1.0) -> Wort
 
 
 def along(tables: Tables, responses: Tensor) -> Tensor:
-    """What a table says on the way of each response, (B, T); 0 behind its end.
+    """The entries of the tables along each response, (B, T); 0 behind its end.
 
     Args:
-        tables: T tables of one number per prefix, ((V−1)^t,), or per prefix and token,
-            ((V−1)^t, V); then the token that the response takes is looked up.
+        tables: T tables with one number per prefix, ((V−1)^t,), or one per prefix and token,
+            ((V−1)^t, V); then the response's own token is looked up.
         responses: (B, T), padded behind `<eos>` = 0.
     """
     words = len(tables[1])  # V − 1
@@ -89,12 +89,12 @@ def prefix_worth(values: Tables, prefixes: Sequence[str]) -> Tensor:
 
 
 def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) -> None:
-    """Prefixes as a tree of rows, their values as coloured cells; a white cell was never visited.
+    """Prefixes as a tree of rows with coloured cells for values; white means never visited.
 
     Args:
         ax: where to draw.
-        prefixes: texts, a parent before its children; "" is the root.
-        columns: a value per prefix, by the column's name.
+        prefixes: texts, each parent before its children; "" is the root.
+        columns: {name of the column: one value per prefix}.
     """
     values = torch.stack(list(columns.values()), dim=1)
     ax.pcolormesh(values.numpy(), cmap="PuOr", vmin=-1.6, vmax=1.6, edgecolors="white", lw=2)
@@ -103,7 +103,7 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
         values.flatten().tolist(),
         strict=True,
     ):
-        text = "" if value != value else f"{value:+.1f}".replace("-", "−")
+        text = "" if value != value else plots.number(value, 1, sign=True)
         colour = "white" if value > 0.8 or value < -1.2 else "black"
         ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8.5)
     labels = ["food: …", *(f"{'   ' * len(p.split())}└ {p.split()[-1]} …" for p in prefixes[1:])]
@@ -119,14 +119,14 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
 def spread(
     ax: Axes, sizes: Sequence[int], means: Sequence[Tensor], exact: float, std: float
 ) -> None:
-    """Estimates of one number from samples of several sizes, beside the number and std / √n.
+    """Estimates of one number from samples of several sizes, with the number itself ± std / √n.
 
     Args:
         ax: where to draw.
         sizes: n, responses per estimate.
         means: the estimates for each n, (repeats,).
-        exact: what they estimate.
-        std: of one response's score.
+        exact: the number that they estimate.
+        std: standard deviation of one response's score.
     """
     for n, estimates in zip(sizes, means, strict=True):
         jitter = torch.linspace(0.85, 1.18, len(estimates)) * n
@@ -143,10 +143,10 @@ def spread(
 
 
 def critic_values(critic: str, values: Tensor, mean: float, mask: Tensor) -> Tensor:
-    """What one of three critics says at each token, (B, T): "zero", "constant" or "exact".
+    """The values of the critic "zero", "constant" or "exact" at each token, (B, T).
 
     Args:
-        critic: its name; "constant" says the mean score everywhere.
+        critic: its name; "constant" predicts the mean score everywhere.
         values: the exact V(s_t), (B, T).
         mean: the mean score of π_SFT.
         mask: (B, T).
@@ -163,7 +163,8 @@ def credit(
     """The words of a review, the advantage GAE gives each, and the exact Q − V; units of score.
 
     Args:
-        world, prompt: where the review is written.
+        world: gives the reward model.
+        prompt: the prompt of the review.
         worth: the exact values under π_SFT.
         review: its words; a full stop is `<eos>`.
         critic, gamma, lam: as in `critic_values` and `gae`.
@@ -187,14 +188,17 @@ def credit_knob(world: World, prompt: str, worth: Worth) -> Callable[..., tuple[
         figure, (ax,) = plots.new_figure(7, 3, margins=margins)
         draw_credit(ax, words, given, due)
         pairs = zip(words, given.tolist(), due.tolist(), strict=True)
-        told = ", ".join(f"{word} {a:+.2f} ({b:+.2f})" for word, a, b in pairs)
-        return figure, f"Advantage given to each token (and deserved): {told}.".replace("-", "−")
+        told = [
+            f"{word} {plots.number(a, sign=True)} ({plots.number(b, sign=True)})"
+            for word, a, b in pairs
+        ]
+        return figure, f"Advantage given to each token (and deserved): {', '.join(told)}."
 
     return draw
 
 
 def draw_credit(ax: Axes, words: Sequence[str], given: Tensor, due: Tensor) -> None:
-    """Bars for the advantages given, marks for the exact Q − V; both per token, units of score."""
+    """Bars for the given advantages, marks for the exact Q − V; both per token, units of score."""
     x = range(len(words))
     ax.bar(x, given.tolist(), color=plots.SKY, width=0.6, label="advantage given")
     ax.plot(x, due.tolist(), "D", color=plots.BLACK, label="exact Q − V", ms=7)
@@ -218,11 +222,11 @@ def length_runs(ax: Axes, runs: dict[str, list[float]]) -> None:
 
 
 class ConstantScore:
-    """A task whose every response gets the same score: there is nothing to learn.
+    """A task in which every response gets the same score, so there is nothing to learn.
 
     Args:
-        world: its language, prompts and π_SFT.
-        constant: the score.
+        world: gives language, prompts and π_SFT.
+        constant: the score of every response.
     """
 
     def __init__(self, world: World, constant: float) -> None:
@@ -239,7 +243,7 @@ class ConstantScore:
         return self.world.prompts
 
     def score(self, prompts: Tensor, responses: Tensor) -> Tensor:
-        """The constant, whatever was said: (B, P), (B, T) -> (B,)."""
+        """The constant for every response: (B, P), (B, T) -> (B,)."""
         weight = self.world.reward_head.summary.weight
         return weight.new_full((len(responses),), self.constant)
 

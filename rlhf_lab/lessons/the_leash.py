@@ -1,4 +1,4 @@
-"""What notebook 04 needs: rewards of whole responses, budgets, gradient steps, and the frontier."""
+"""Notebook 04: rewards of whole responses, a budget of nats, gradient steps, the frontier."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -31,7 +31,7 @@ def total_reward(
 def eta_for_budget(
     ref_logprobs: Tensor, scores: Tensor, etas: Sequence[float], budget: float
 ) -> float:
-    """The η of a list whose optimum scores highest within a budget: KL(π* ‖ π_ref) ≤ `budget`.
+    """The η whose optimum scores highest among those of a list with KL(π* ‖ π_ref) ≤ `budget`.
 
     Args:
         ref_logprobs: log π_ref(y), (N,).
@@ -40,7 +40,7 @@ def eta_for_budget(
         budget: nats per response.
 
     Raises:
-        ValueError: the optimum of every η costs more.
+        ValueError: at every η the optimum costs more than the budget.
     """
 
     def kl(eta: float) -> float:
@@ -75,7 +75,7 @@ def natural_step(logprobs: Tables, scores: Tables, size: float) -> list[Tensor]:
 
 
 def ordinary_step(logprobs: Tables, scores: Tables, size: float) -> list[Tensor]:
-    """The same with the ordinary gradient in the logits; arguments as in `natural_step`."""
+    """A step along the ordinary gradient in the logits; arguments as in `natural_step`."""
     pairs = zip(logprobs, _gradient(logprobs, scores), strict=True)
     return [(table + size * gradient).log_softmax(dim=1) for table, gradient in pairs]
 
@@ -96,12 +96,12 @@ def walk(
 
 
 def frontier(ax: Axes, optima: Sequence[Point], label: str = "optimum π*") -> None:
-    """E[score] over KL(π ‖ π_SFT) along the optima: no policy lies above this line.
+    """E[score] against KL(π ‖ π_SFT) for the optima; no policy lies above this line.
 
     Args:
         ax: where to draw.
-        optima: by falling η.
-        label: for the legend.
+        optima: in the order of falling η.
+        label: text for the legend.
     """
     x, y = [at.kl for at in optima], [at.score for at in optima]
     ax.plot(x, y, color=plots.BLACK, linestyle="-", label=label)
@@ -126,10 +126,10 @@ def tangent(ax: Axes, optima: Sequence[Point], eta: float) -> tuple[float, Point
 
 
 class LeashKnobs:
-    """The drawing behind the knob of notebook 04: where the leash of each η ends.
+    """The drawing function behind the knobs of notebook 04: the optimum of each η.
 
     Args:
-        optima: each prompt's optima by falling η.
+        optima: for each prompt, the optima in the order of falling η.
     """
 
     def __init__(self, optima: dict[str, Sequence[Point]]) -> None:
@@ -147,11 +147,11 @@ class LeashKnobs:
 
 
 def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
-    """Paths of training in the plane of the frontier, each ending in a larger mark.
+    """Paths of training below the frontier; a larger mark shows the end of each.
 
     Args:
-        ax: where the frontier is drawn already.
-        paths: at most four, by the name that the legend shows.
+        ax: axes with the frontier.
+        paths: at most four, {name in the legend: path}.
     """
     for (name, points), (colour, style, marker) in zip(paths.items(), _ROADS, strict=False):
         x, y = [at.kl for at in points], [at.score for at in points]
@@ -161,12 +161,12 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 
 
 def stars(ax: Axes, optima: Sequence[Point], etas: Collection[float]) -> None:
-    """A named star on the frontier at the optimum of each of some η.
+    """A star with a label on the frontier for the optimum of each η in `etas`.
 
     Args:
-        ax: where the frontier is drawn already.
+        ax: axes with the frontier.
         optima: the frontier.
-        etas: which of its η to mark.
+        etas: the values of η to mark.
     """
     for at in optima:
         if at.pressure in etas:

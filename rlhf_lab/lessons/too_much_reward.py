@@ -1,4 +1,4 @@
-"""What notebook 03 measures: score and gold score under growing optimisation pressure, exactly."""
+"""Notebook 03: exact score and gold score under growing optimisation pressure."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,12 +18,12 @@ def best_of_n_path(tables: WorldTables, ns: Sequence[int]) -> list[Point]:
 
 
 def gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float:
-    """The η of a list at which the optimum for the *score* has the highest E[gold].
+    """The η of a list for which the optimum of the *score* has the highest E[gold].
 
     Args:
         ref_logprobs: log π_ref(y), (N,).
-        scores: what is optimised, (N,).
-        golds: what is measured, (N,).
+        scores: the scores that the optimum maximises, (N,).
+        golds: the gold scores that judge it, (N,).
         etas: the values to try, each > 0.
     """
 
@@ -37,12 +37,12 @@ def gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: Sequenc
 def mark_pressure(ax: Axes, points: Sequence[Point], chosen: Sequence[float], name: str) -> None:
     """Write η or n beside the gold score of some points of a path, "η = 0.1".
 
-    To the left of a curve that rises, to the right of one that falls: there the paper is white.
+    The label is to the left of a rising curve and to the right of a falling one, on white paper.
 
     Args:
         ax: where the path is drawn.
         points: the path.
-        chosen: pressures to mark.
+        chosen: the pressures to mark.
         name: "η" or "n".
     """
     peak = max(points, key=lambda at: at.gold)
@@ -57,13 +57,13 @@ def mark_pressure(ax: Axes, points: Sequence[Point], chosen: Sequence[float], na
 
 
 def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[float]) -> None:
-    """E[score] and E[gold] over √KL along the optima of one prompt, with some η written beside.
+    """E[score] and E[gold] against √KL for the optima of one prompt, with labels for some η.
 
     Args:
         ax: where to draw.
-        prompt: for the title.
-        points: the optima by falling η.
-        marked: the η to write.
+        prompt: the prompt, for the title.
+        points: the optima in the order of falling η.
+        marked: the values of η to write beside the curve.
     """
     x = [at.distance for at in points]
     score, gold = [at.score for at in points], [at.gold for at in points]
@@ -77,7 +77,7 @@ def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 
     Args:
         ax: where to draw.
-        paths: at most three, by the name that the legend shows.
+        paths: at most three, {name in the legend: path}.
     """
     _lines(ax, paths, lambda at: at.gold)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -85,7 +85,7 @@ def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 
 
 class PressureKnobs:
-    """The drawing behind the knobs of notebook 03: best-of-n beside the optimum π*.
+    """The drawing function behind the knobs of notebook 03: best-of-n beside the optimum π*.
 
     Args:
         paths: for each prompt, the optimum's path and best-of-n's.

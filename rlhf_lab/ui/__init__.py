@@ -1,4 +1,4 @@
-"""What students click: the only part of the package that needs ipywidgets and matplotlib."""
+"""What students click: explorer, cockpit, knobs, prediction boxes. Only `ui` needs ipywidgets."""
 
 from rlhf_lab.ui.cockpit import Cockpit
 from rlhf_lab.ui.explorer import Explorer, optimum_figure

@@ -1,4 +1,4 @@
-"""One run in the cockpit: a trainer, and what has been seen of its policy so far."""
+"""One run in the cockpit: a trainer, and all measurements of its policy so far."""
 
 import copy
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from rlhf_lab.tree import join, logits_parts
 from rlhf_lab.world import World
 
 PARTS = 4
-"""Forward passes of an exact evaluation at a time: about half an iteration's time."""
+"""Forward passes of an exact evaluation between two iterations; they take half an iteration."""
 
 
-class Said(NamedTuple):
+class Review(NamedTuple):
     """One review of the last batch."""
 
     times: int
@@ -31,19 +31,19 @@ class Said(NamedTuple):
 
 
 class Branch:
-    """A trainer with the batch estimates and the exact values along its way.
+    """A trainer with the batch estimates and the exact values of its policies.
 
-    Both are indexed by the updates that the policy had behind it: `seen[k]` describes the batch
-    that it wrote after k updates, `exact[k]` all responses to both prompts at that moment.
+    Both are indexed by the number of updates: `seen[k]` is the estimate from the batch that the
+    policy wrote after k updates, `exact[k]` counts all responses to both prompts.
 
     Args:
-        world: where gold scores and exact values come from.
-        trainer: at its start, or on its way.
+        world: gives gold scores and exact values.
+        trainer: fresh, or already trained.
     """
 
     def __init__(self, world: World, trainer: Trainer) -> None:
         self.world, self.trainer = world, trainer
-        unknown = float("nan")  # a run read from disk does not say what readers thought of it
+        unknown = float("nan")  # a run folder holds no gold scores
         self.seen = [Metrics(s.score, unknown, s.kl, s.entropy) for s in trainer.history]
         self.exact: dict[int, Metrics] = {}
         self._measuring: Iterator[None] = iter(())
@@ -51,7 +51,7 @@ class Branch:
 
     @classmethod
     def start(cls, world: World, config: PPOConfig, policy: GPT2 | None = None) -> Self:
-        """From a policy (default: π_SFT); the reference is π_SFT in any case."""
+        """A new run from a policy (default: π_SFT); the reference is π_SFT in any case."""
         trainer = Trainer(world, config)
         if policy is not None:
             trainer.policy.load_state_dict(policy.state_dict())
@@ -59,11 +59,11 @@ class Branch:
 
     @classmethod
     def load(cls, world: World, folder: str | Path) -> Self:
-        """Where a run folder stopped."""
+        """The run in a folder, at the point where it stopped."""
         return cls(world, runs.resume(folder, world))
 
     def fork(self) -> "Branch":
-        """A copy that goes its own way from here; with the same η and β it is the same way."""
+        """A copy that trains on independently; with the same η and β it does exactly the same."""
         trainer = Trainer(self.trainer.task, self.trainer.config)
         trainer.history = list(self.trainer.history)
         trainer.load_state(self.trainer.state())
@@ -80,19 +80,19 @@ class Branch:
             self.seen.append(Metrics(stats.score, gold, stats.kl, stats.entropy))
 
     def begin_measuring(self) -> None:
-        """Take the present policy aside, to be evaluated exactly while training goes on."""
+        """Copy the present policy; `measure` evaluates the copy exactly while training goes on."""
         k = self.trainer.iteration
         if k not in self.exact and k != self._measuring_at:
             self._measuring_at = k
             self._measuring = self._evaluation(k, copy.deepcopy(self.trainer.policy))
 
     def measure(self) -> bool:
-        """Go on with it for about half an iteration's time; False if nothing was to do."""
+        """Go on with the evaluation for half the time of an iteration; False if there is none."""
         return any([True for _ in islice(self._measuring, PARTS)])
 
     @torch.no_grad()
     def _evaluation(self, k: int, policy: GPT2) -> Iterator[None]:
-        """What `exact[k]` takes, a forward pass at a time, on the policy's device."""
+        """Compute `exact[k]`, one forward pass at a time, on the policy's device."""
         measured, here, there = [], self.world.prompts.device, self.trainer.device
         for prompt in PROMPTS:
             parts, depth = [], self.world.response_length
@@ -102,10 +102,10 @@ class Branch:
             logprobs = exact.sequence_logprobs(join(parts, depth)).to(here)
             measured.append(report.metrics(self.world, {prompt: logprobs}))
         self.exact[k] = report.average(measured)
-        yield  # so that whoever asks again gets False only when there is nothing new
+        yield  # so that the call of `measure` that sets exact[k] returns True
 
     def finish_measuring(self) -> None:
-        """Whatever is pending, then the present policy."""
+        """Finish a pending evaluation, then evaluate the present policy."""
         while self.measure():
             pass
         self.begin_measuring()
@@ -113,12 +113,12 @@ class Branch:
             pass
 
     def moves(self) -> list[tuple[int, str]]:
-        """Where η or β was moved, and to what: (updates before it, "η 0.3").
+        """The moves of η and β, each as (updates before it, "η 0.3").
 
-        A slider pulled over several positions makes one move, where it came to rest.
+        Pulling a slider over several positions counts as one move, to where it stopped.
         """
         if self.trainer.config.kl_target is not None:
-            return []  # η moves by itself all the time
+            return []  # the controller moves η all the time
         found: list[tuple[int, str, str]] = []
         for before, now in zip(self.trainer.history, self.trainer.history[1:], strict=False):
             for letter, old, new in (("η", before.eta, now.eta), ("β", before.beta, now.beta)):
@@ -129,7 +129,7 @@ class Branch:
                     found.append((k, letter, f"{letter} {new:g}"))
         return [(k, text) for k, _, text in found]
 
-    def said(self, prompt: str, most: int) -> list[Said]:
+    def reviews(self, prompt: str, most: int) -> list[Review]:
         """The most frequent reviews of the last batch for one prompt."""
         rollout = self.trainer.rollout
         if rollout is None:
@@ -140,7 +140,7 @@ class Branch:
         responses = responses[:most]
         golds = self.world.gold(token.expand(len(responses), 1), responses.clamp(min=0))
         return [
-            Said(times, decode(response), gold)
+            Review(times, decode(response), gold)
             for response, times, gold in zip(
                 responses, counts[:most].tolist(), golds.tolist(), strict=True
             )

@@ -1,4 +1,4 @@
-"""PPO live: steer η and β while it trains, beside what is exactly the best at every moment."""
+"""PPO live: steer η and β while a policy trains, and compare it with the exact optimum."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from rlhf_lab.ui import cockpit_words as words
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.controls import Controls, put
 from rlhf_lab.ui.dashboard import Dashboard, frontier
-from rlhf_lab.ui.engine import Engine, State
+from rlhf_lab.ui.engine import CockpitState, Engine
 from rlhf_lab.ui.image import show
 from rlhf_lab.ui.runner import Job, wait
 from rlhf_lab.world import World
@@ -31,13 +31,13 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
 
     Args:
         world: from `load_world()`.
-        config: of the run; `config.iterations` does not count here, `limit` does.
-        policy: where the policy starts; None is π_SFT, which is the reference in any case.
+        config: the settings of the run; `limit` replaces `config.iterations`.
+        policy: the policy to start from; π_SFT if None. The reference is π_SFT in any case.
         panels: what to show: any of "curves", "landscape", "regret", "samples".
-        limit: iterations after which a run that nobody stops ends by itself.
+        limit: a run that nobody stops ends by itself after this number of iterations.
 
     Raises:
-        ValueError: an unknown panel, or none.
+        ValueError: `panels` is empty or holds an unknown name.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         return self._engine.parent
 
     @property
-    def state(self) -> State:
+    def state(self) -> CockpitState:
         """All numbers, as of the last finished iteration."""
         return self._engine.state
 
-    # The methods below return when all is done, measured exactly and drawn.
+    # Each method below returns when its work is done, measured exactly and drawn.
 
     def set(self, *, eta: float | None = None, beta: float | None = None) -> None:
-        """Move the sliders, to any value; it acts from the next iteration on.
+        """Move the sliders to any values; they act from the next iteration on.
 
         Raises:
             ValueError: a coefficient is negative or not finite.
@@ -101,7 +101,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         self._engine.now(self._engine.steer)
 
     def run(self, n: int) -> None:
-        """Run n iterations as Start does.
+        """Run n iterations, as the Start button does.
 
         Raises:
             NonFiniteError: a loss or weight became NaN or infinite; the last good state is kept.
@@ -118,33 +118,33 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         self._engine.now(lambda: None)
 
     def reset(self) -> None:
-        """Back to the start: settings from the fields, η and β from the sliders."""
+        """Go back to the start, with the settings of the fields and the η and β of the sliders."""
         self._engine.pause()
         self._engine.now(self._restart)
 
     def fork(self) -> None:
-        """Leave a copy that goes on as it is now, in grey, and steer the run away from it."""
+        """Let a copy go on with the present η and β, drawn in grey, while you steer this run."""
         self._engine.now(self._engine.fork)
 
     def save(self, folder: str | Path) -> None:
-        """Write a run folder, or bring the one of this run up to date.
+        """Save the run into a new folder, or over an earlier save of the same run.
 
         Raises:
-            ValueError: the folder holds something else.
+            ValueError: the folder holds anything else.
         """
         self._engine.now(lambda: self._engine.save(Path(folder)))
 
     def load(self, folder: str | Path) -> None:
-        """Go on where the run in a folder stopped.
+        """Continue the run in a folder from where it stopped.
 
         Raises:
-            ValueError: it is no complete run of this world.
+            ValueError: the folder does not hold a complete run of this world.
         """
         self._engine.pause()
         self._engine.now(lambda: self._load(Path(folder)))
 
     def snapshot(self, alt: str) -> Image:
-        """The picture as a cell's output that stays when no kernel is running.
+        """The picture as a cell's output, which is visible even when no kernel is running.
 
         Raises:
             ValueError: `alt` is empty, or the cockpit has samples only.
@@ -162,7 +162,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         return images[0]
 
     def _connect(self) -> None:
-        """Let the controls ask the engine for what they stand for."""
+        """Connect each control with the job that the engine does for it."""
         engine, c = self._engine, self.controls
         farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
         c.start.on_click(lambda _: engine.start(self.limit, farewell))
@@ -186,7 +186,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
     def _slid(self, name: str, change: dict[str, float]) -> None:
         if not self._quiet:
             self._engine.moved[name] = change["new"]
-            if not self._engine.running:  # else it is noticed between two pieces of work
+            if not self._engine.running:  # a running engine looks by itself
                 self._engine.ask(self._engine.steer)
 
     def _restart(self) -> None:
@@ -205,7 +205,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         self._quietly(lambda: self.controls.show(trainer.config, trainer.eta, trainer.beta))
 
     def _quietly(self, change: Job) -> None:
-        """Move the sliders without their acting: new positions would pass through 0."""
+        """Move the sliders without any effect on the run: on the way they may pass through 0."""
         self._quiet = True
         try:
             change()
@@ -213,19 +213,19 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             self._quiet = False
 
     def _say(self) -> None:
-        """Status and numbers, which take a millisecond; on the engine's thread like `_draw`."""
+        """Update status and numbers, which takes 1 ms; on the engine's thread, like `_draw`."""
         engine, state = self._engine, self.state
         self.status.value = words.status(state, engine.note, self.limit)
         self.numbers.value = words.numbers(state, engine.branch, engine.parent)
         self.controls.light(state.running)
 
     def _draw(self) -> None:
-        """Picture, reviews and the sentence for screen readers."""
+        """Update the picture, the reviews and the sentence for screen readers."""
         engine, state = self._engine, self.state
         if self._dashboard is not None:
             self.picture.value = self._dashboard.png(engine.view(), 1 if state.running else None)
         for html, prompt in zip(self.reviews, PROMPTS, strict=False):
-            html.value = words.reviews(prompt, engine.branch.said(prompt, words.ROWS))
+            html.value = words.reviews(prompt, engine.branch.reviews(prompt, words.ROWS))
         # A screen reader would stumble over a sentence that changes five times a second.
         if not state.running or time.monotonic() > self._heard_at + 5:
             self._heard_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The parts of the cockpit's figure: curves, the exact landscape, the regret. Numbers in."""
+"""The panels of the cockpit's figure: curves, the exact landscape, the regret."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _LABELLED_MOVES = 6
 
 
 class View(NamedTuple):
-    """Everything that a picture shows."""
+    """All numbers that the figure shows."""
 
     seen: Sequence[Metrics]
     """Batch estimates after 0, 1, … updates."""
@@ -37,16 +37,16 @@ class View(NamedTuple):
     parent: Sequence[Metrics]
     """Batch estimates of the run that this one was forked from; empty without a fork."""
     moves: Sequence[tuple[int, str]]
-    """After how many updates a slider moved, and to what."""
+    """For each move of a slider: the updates before it, and a text such as "η 0.3"."""
     optimum: Metrics
-    """Of π* at the present (η, β)."""
+    """The numbers of π* at the present (η, β)."""
     regret: float | None
     """J* − J of the last batch."""
     exact_regret: float
     """J* − J of the last exact evaluation."""
 
 
-class Panel(Protocol):
+class CockpitPanel(Protocol):
     """One axes of the figure."""
 
     ax: Axes
@@ -55,7 +55,7 @@ class Panel(Protocol):
     """What it adds to the legend."""
 
     def limits(self, view: View) -> tuple[float, ...]:
-        """Where the axes must end; when it changes, they are drawn anew."""
+        """The limits that the axes need; when they change, the axes are drawn again."""
 
     def set_limits(self, *limits: float) -> None: ...
 
@@ -118,7 +118,7 @@ class Curve:
 
 
 class Landscape:
-    """The run as a path under the exact frontier: KL(π ‖ π_SFT) across, score and gold up."""
+    """The run as a path under the exact frontier; x is KL(π ‖ π_SFT), y is score and gold."""
 
     def __init__(self, ax: Axes, frontier: Sequence[Metrics]) -> None:
         self.ax = ax
@@ -183,7 +183,7 @@ class Landscape:
 
 
 class Gauge:
-    """J* − J(π): how much of the objective is still on the table."""
+    """J* − J(π): how far the objective is below its optimum."""
 
     def __init__(self, ax: Axes) -> None:
         self.ax = ax
@@ -209,8 +209,8 @@ class Gauge:
     def update(self, view: View) -> None:
         self.bar.set_width(max(view.regret or 0.0, 0.0))
         _put(self.exact, [max(view.exact_regret, 0.0)], [0.0])
-        words = "" if view.regret is None else f"last batch {view.regret:.2f}   "
-        self.text.set_text(f"{words}exact {view.exact_regret:.2f}".replace("-", "−"))
+        words = "" if view.regret is None else f"last batch {plots.number(view.regret)}   "
+        self.text.set_text(f"{words}exact {plots.number(view.exact_regret)}")
 
 
 def legend() -> list[Line2D]:
@@ -225,15 +225,15 @@ def legend() -> list[Line2D]:
 
 
 def _finite(*values: float) -> list[float]:
-    """A policy that has blown up must not take the picture with it."""
+    """The finite values: a policy that has diverged must not spoil the limits."""
     return [x for x in values if math.isfinite(x)]
 
 
 def _put(line: Line2D, x: Any, y: Any) -> None:
     line.set_data(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-    line.set_visible(len(x) > 0)  # matplotlib takes its time even over nothing
+    line.set_visible(len(x) > 0)  # drawing takes time even for an empty line
 
 
 def _square_root(set_scale: Any) -> None:
-    """Small values need room, and large ones must be on the picture too."""
+    """Give small values room while large ones stay on the picture."""
     set_scale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))

@@ -1,10 +1,11 @@
-"""The cockpit in words: numbers as a table, reviews with their counts, one sentence to be heard."""
+"""The cockpit as HTML: a table of numbers, reviews with counts, a sentence for screen readers."""
 
 from collections.abc import Sequence
 from html import escape
 
-from rlhf_lab.ui.branch import Branch, Said
-from rlhf_lab.ui.engine import State
+from rlhf_lab.plots import number
+from rlhf_lab.ui.branch import Branch, Review
+from rlhf_lab.ui.engine import CockpitState
 
 ROWS = 6
 """Reviews shown for each prompt."""
@@ -32,8 +33,8 @@ STYLE = """<style>
 </style>"""
 
 
-def numbers(state: State, branch: Branch, parent: Branch | None) -> str:
-    """A table: a row per policy; what its objective J lacks to J* last."""
+def numbers(state: CockpitState, branch: Branch, parent: Branch | None) -> str:
+    """The table of numbers: one row per policy; the last column is the regret J* − J."""
     rows = {"last batch": branch.seen[-1] if branch.seen else None}
     if parent is not None and parent.seen:
         rows["the parent’s last batch"] = parent.seen[-1]
@@ -55,13 +56,13 @@ def numbers(state: State, branch: Branch, parent: Branch | None) -> str:
     )
 
 
-def reviews(prompt: str, said: Sequence[Said]) -> str:
-    """The most frequent reviews with their counts; hatched what a careful reader dislikes."""
-    most = max((s.times for s in said), default=1)
+def reviews(prompt: str, most_frequent: Sequence[Review]) -> str:
+    """The most frequent reviews and their counts; hatched if careful readers dislike them."""
+    most = max((s.times for s in most_frequent), default=1)
     body = [
         f"<tr><td class={'bad' if s.gold < 0 else 'good'}><div style='width:{s.times / most:.0%}'>"
-        f"{s.times} × {escape(s.text)}</div></td><td>{number(s.gold, '+.1f')}</td></tr>"
-        for s in said
+        f"{s.times} × {escape(s.text)}</div></td><td>{number(s.gold, 1, sign=True)}</td></tr>"
+        for s in most_frequent
     ] or ["<tr><td><div>The first reviews come with Step or Start.</div></td></tr>"]
     # The table keeps its height: nothing below it may jump while it runs.
     body += ["<tr><td><div>&nbsp;</div></td></tr>"] * (ROWS - len(body))
@@ -72,8 +73,8 @@ def reviews(prompt: str, said: Sequence[Said]) -> str:
     )
 
 
-def status(state: State, note: str, limit: int) -> str:
-    """What is going on, in a line."""
+def status(state: CockpitState, note: str, limit: int) -> str:
+    """One line on what the cockpit is doing."""
     k = f"{state.iteration:,}"
     if state.running:
         text = f"<b>Running</b>, iteration {k}."
@@ -89,7 +90,7 @@ def status(state: State, note: str, limit: int) -> str:
     return line
 
 
-def heard(state: State) -> str:
+def heard(state: CockpitState) -> str:
     """The present numbers as a sentence for screen readers."""
     s, best = state, state.optimum
     doing = "Error" if s.error else "Running" if s.running else "Paused"
@@ -104,8 +105,3 @@ def heard(state: State) -> str:
         f"<div role=status aria-live=polite>{now}. Exact optimum: score {number(best.score)}, "
         f"gold {number(best.gold)}. Regret {number(s.regret)}.</div>"
     )
-
-
-def number(x: float, form: str = ".2f") -> str:
-    """With a real minus sign; a dash where there is none."""
-    return "–" if x != x else f"{round(x, 2) + 0.0:{form}}".replace("-", "−")

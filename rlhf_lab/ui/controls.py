@@ -1,4 +1,4 @@
-"""The cockpit's buttons, sliders and fields. What they do is the cockpit's business."""
+"""The cockpit's buttons, sliders and fields; the cockpit decides what they do."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -16,8 +16,8 @@ class Controls:
     """The widgets, with the values of a configuration.
 
     Args:
-        config: where they start.
-        limit: iterations after which a run that nobody stops ends by itself.
+        config: gives their first values.
+        limit: a run that nobody stops ends by itself after this number of iterations.
     """
 
     def __init__(self, config: PPOConfig, limit: int) -> None:
@@ -63,12 +63,12 @@ class Controls:
         ]  # fmt: skip
 
     def light(self, running: bool) -> None:
-        """Colour the button that stands out: Start at rest, Pause on the way."""
+        """Colour one button: Pause while the cockpit is running, Start while it is not."""
         self.start.button_style = "" if running else "primary"
         self.pause.button_style = "warning" if running else ""
 
     def show(self, config: PPOConfig, eta: float, beta: float) -> None:
-        """Put every field where a run is."""
+        """Set every field to the value that a run has."""
         put(self.eta, eta)
         put(self.beta, beta)
         put(self.rate, config.lr)
@@ -76,7 +76,7 @@ class Controls:
 
 
 def put(selection: widgets.Widget, value: float) -> None:
-    """Choose a value, which becomes a position of the slider if it is none yet."""
+    """Choose a value; add it to the slider's positions if it is not one of them yet."""
     if value not in [x for _, x in selection.options]:
         selection.options = _options([x for _, x in selection.options], value)
     selection.value = value

@@ -1,4 +1,4 @@
-"""The cockpit's figure: curves, the way over the exact landscape, the regret."""
+"""The cockpit's figure: curves, the run's path over the exact landscape, the regret."""
 
 import functools
 from collections.abc import Collection, Sequence
@@ -7,7 +7,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs
-from rlhf_lab.ui.cockpit_panels import QUANTITIES, Curve, Gauge, Landscape, Panel, View, legend
+from rlhf_lab.ui.cockpit_panels import (
+    QUANTITIES,
+    CockpitPanel,
+    Curve,
+    Gauge,
+    Landscape,
+    View,
+    legend,
+)
 from rlhf_lab.ui.live import LiveFigure
 from rlhf_lab.world import World
 
@@ -19,12 +27,12 @@ FRONTIER_ETAS = (
 
 @functools.cache
 def frontier(world: World) -> list[Metrics]:
-    """π*_η from η = 0 to ∞ at β = 0: no policy has more score at its KL(π ‖ π_SFT)."""
+    """π*_η from η = 0 to ∞ at β = 0: no policy with the same KL(π ‖ π_SFT) scores higher."""
     return [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER_ETAS]
 
 
 class Dashboard:
-    """The panels side by side; only what moves is drawn again.
+    """The panels side by side; only the moving parts are drawn again.
 
     Args:
         panels: any of "curves", "landscape" and "regret", at least one.
@@ -46,7 +54,7 @@ class Dashboard:
             last, low = halves[0], halves[1]
         elif "regret" in panels:
             low = grid[-1].subgridspec(2, 1, height_ratios=[0.4, 1], hspace=0)[1]
-        self.panels: list[Panel] = []
+        self.panels: list[CockpitPanel] = []
         if "curves" in columns:
             place, gap = (grid[0], 0.3) if wide else (last, 0.42)
             cells = place.subgridspec(2, 2, hspace=gap, wspace=0.17)
@@ -75,7 +83,7 @@ class Dashboard:
         )  # fmt: skip
 
     def update(self, view: View, most: int | None = None) -> None:
-        """Put everything where the view says, but give new limits to so many axes at most."""
+        """Move everything to where the view has it; give new limits to at most `most` axes."""
         limits = [panel.limits(view) for panel in self.panels]
         outgrown = [n for n, these in enumerate(limits) if these != self._limits[n]]
         for n in outgrown[:most]:

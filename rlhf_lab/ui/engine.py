@@ -1,4 +1,4 @@
-"""What the cockpit steers: a run, the parent it was forked from, and when to measure and draw."""
+"""The cockpit's engine: it trains a run and its parent, and decides when to measure and draw."""
 
 import contextlib
 import functools
@@ -20,49 +20,53 @@ from rlhf_lab.world import World
 EXACT_EVERY = 75
 """Iterations between exact evaluations, each of which costs as much as six iterations."""
 DRAWING_SHARE = 0.1
-"""Of the time of training. With the exact evaluations it stays below a fifth."""
+"""Share of the training time that drawing may take; with exact evaluations it is below a fifth."""
 
 
-class State(NamedTuple):
-    """Where a cockpit is, in numbers."""
+class CockpitState(NamedTuple):
+    """All numbers that the cockpit shows."""
 
     iteration: int
     """Finished iterations, that is, updates of the policy."""
     eta: float
+    """η of the next iteration."""
     beta: float
-    """From the next iteration on."""
+    """β of the next iteration."""
     batch: StepStats | None
     """The last iteration's record: estimates, from before its update; None before the first."""
     gold: float | None
     """Mean gold score of that batch."""
     exact: Metrics
-    """Of the latest policy that was evaluated exactly,"""
+    """Exact metrics of the most recently evaluated policy."""
     exact_iteration: int
-    """which is the one after so many iterations: the present one, unless it is running."""
+    """Iteration of that policy; it lags behind `iteration` while the cockpit is running."""
     optimum: Metrics
-    """Of π* at (eta, beta)."""
+    """Exact metrics of π* at (eta, beta)."""
     regret: float
     """J* − J of `exact`, at (eta, beta)."""
     regret_estimate: float | None
     """J* − J of the last batch; noise may make it negative."""
     running: bool
     error: str | None
-    """What went wrong last, in words."""
+    """Message of the last error, if there was one."""
 
 
 @functools.lru_cache(maxsize=256)
 def optimum(world: World, eta: float, beta: float) -> Metrics:
-    """The exact numbers of π* at (η, β), the mean over prompts; 30 ms, then kept."""
+    """The exact numbers of π* at (η, β), the mean over prompts; takes 30 ms once."""
     return report.metrics(world, report.optimum_logprobs(world, eta, beta))
 
 
 class Engine:
-    """Everything but the widgets. All but `ask`, `now`, `start` and `pause` belongs to the thread.
+    """The cockpit without its widgets.
+
+    Only `ask`, `now`, `start` and `pause` may be called from any thread. The other methods that
+    change something run on the runner's thread.
 
     Args:
         world, config, policy: as for the `Cockpit`.
-        say: called on the thread to put what is new in words and numbers, which is quick,
-        draw: and in a picture.
+        say: runs on the thread; updates status line and tables (about 1 ms).
+        draw: runs on the thread; redraws the figure and the reviews (slow).
     """
 
     def __init__(
@@ -71,10 +75,10 @@ class Engine:
         self.world, self._policy, self._say, self._draw = world, policy, say, draw
         self.branch = Branch.start(world, config, policy)
         self.branch.finish_measuring()
-        self._first = dict(self.branch.exact)  # every restart begins with the same policy
+        self._first = dict(self.branch.exact)  # every restart starts from the same policy
         self.parent: Branch | None = None
         self.moved: dict[str, float] = {}
-        """Sliders that were moved and are not yet in force."""
+        """New positions of sliders that the trainer does not use yet."""
         self.error: str | None = None
         self.note = ""
         self._due, self._farewell = False, ""
@@ -86,14 +90,14 @@ class Engine:
         return self._runner.running
 
     @property
-    def state(self) -> State:
+    def state(self) -> CockpitState:
         """All numbers, as of the last finished iteration."""
         branch, trainer = self.branch, self.branch.trainer
         eta, beta, k = trainer.eta, trainer.beta, max(branch.exact)
         best = optimum(self.world, eta, beta)
         goal = best.objective(eta, beta)
         seen = branch.seen[-1] if branch.seen else None
-        return State(
+        return CockpitState(
             trainer.iteration, eta, beta,
             batch=trainer.history[-1] if trainer.history else None,
             gold=seen.gold if seen else None,
@@ -104,7 +108,7 @@ class Engine:
         )  # fmt: skip
 
     def view(self) -> View:
-        """What a picture needs to know."""
+        """What the figure shows."""
         branch, parent, state = self.branch, self.parent, self.state
         return View(
             seen=branch.seen, exact=branch.exact, parent=parent.seen if parent else (),
@@ -113,17 +117,17 @@ class Engine:
         )  # fmt: skip
 
     def ask(self, job: Job) -> None:
-        """Have a job done, and what follows from it measured and drawn; this returns at once."""
+        """Queue a job, then measure and draw what it changed; returns at once."""
         self._runner.submit(job)
         self._runner.submit(self._look)
 
     def now(self, job: Job) -> None:
-        """Have it done and wait until all is measured and drawn; what it raises is raised here."""
+        """Run a job and wait until all is measured and drawn; raises what the job raises."""
         wait(self._runner.submit(job))
         wait(self._runner.submit(self._settle))
 
     def start(self, limit: int, farewell: str = "") -> "Future[None]":
-        """Begin to iterate; unless paused it ends after `limit` iterations, with these words."""
+        """Start to iterate; unless paused, stop after `limit` iterations and show `farewell`."""
         self.error, self.note, self._farewell = None, "", farewell
         self._due = True
         return self._runner.start(limit)
@@ -136,7 +140,7 @@ class Engine:
         """One iteration, and a share of measuring or drawing."""
         self._train(self.branch)
         if self.parent is not None:
-            # A parent that runs into NaN stays where it was: it is not the one being steered.
+            # A parent that runs into NaN keeps its last state: the student steers the other run.
             with contextlib.suppress(NonFiniteError):
                 self._train(self.parent)
         self._listen()
@@ -155,18 +159,18 @@ class Engine:
         self._budget.earn(time.thread_time() - began)
 
     def _listen(self) -> None:
-        """Between two pieces of work: a moved slider must act, and show that it does, at once."""
+        """Between two pieces of work, apply a moved slider and show at once that it acts."""
         if self.moved:
             self.steer()
             self._say()
 
     def step(self) -> None:
-        """One iteration by hand."""
+        """Run one iteration, as the Step button does."""
         self.error, self.note = None, ""
         self.turn()
 
     def steer(self) -> None:
-        """Let the sliders' new positions act."""
+        """Give the sliders' new positions to the trainer."""
         for name in ("eta", "beta"):
             value = self.moved.pop(name, None)
             if value is not None:
@@ -187,7 +191,7 @@ class Engine:
         )
 
     def save(self, folder: Path) -> None:
-        runs.keep(folder, self.branch.trainer)
+        runs.save_as(folder, self.branch.trainer)
         self._fresh(f"Saved {self.branch.trainer.iteration} iterations in {folder}.")
 
     def load(self, folder: Path) -> None:
@@ -198,7 +202,7 @@ class Engine:
         self._fresh(f"Loaded {folder}.")
 
     def draw(self) -> None:
-        """Show what is new."""
+        """Update words, tables and figure."""
         self.steer()
         self._due = False
         self._say()
@@ -215,12 +219,12 @@ class Engine:
     def _failed(self, error: BaseException) -> None:
         plain = isinstance(error, NonFiniteError | ValueError | OSError)
         text = str(error) if plain else f"{type(error).__name__}: {error}"
-        if text != self.error:  # else it is shown, or showing it is what fails
+        if text != self.error:  # otherwise it is shown already, or showing it is what fails
             self.error = text
             self._runner.submit(self._look)
 
     def _look(self) -> None:
-        """Draw, and begin to measure, when nothing else is to do."""
+        """If no other job waits, draw and start to measure."""
         if self.running or self._runner.waiting:
             return
         self.draw()
@@ -229,7 +233,7 @@ class Engine:
             self._runner.submit(self._measure)
 
     def _measure(self) -> None:
-        """Go on as long as nothing else is to do, in pieces to stay responsive; then draw."""
+        """Measure piece by piece while no other job waits; at the end, draw."""
         if self.running or self._runner.waiting:
             return
         if self.branch.measure():

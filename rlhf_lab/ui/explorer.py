@@ -1,4 +1,4 @@
-"""Sliders for η and β over the exact optimum: every move recomputes all 402,234 responses."""
+"""Sliders for η and β: every move computes the exact optimum over all 402,234 responses."""
 
 import copy
 import html
@@ -13,21 +13,21 @@ from rlhf_lab import plots
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS
 from rlhf_lab.ui.explorer_marks import marks
-from rlhf_lab.ui.explorer_panels import PANELS, Panel, check_panels, new_panels
+from rlhf_lab.ui.explorer_panels import PANELS, ExplorerPanel, check_panels, new_panels
 from rlhf_lab.ui.explorer_words import STYLE, alt, table, words
 from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
     SCORES,
-    Ghost,
-    State,
-    ghost,
+    ComparedPolicy,
+    ExplorerState,
+    compared_policy,
     optima,
 )
 from rlhf_lab.world import World
 
 _DPI = 200
-"""About twice as many pixels as are shown, for sharpness when the page is enlarged."""
+"""About twice as many pixels as are shown: the picture stays sharp when the page is zoomed."""
 _POSITIONS = {
     "prompt": PROMPTS,
     "eta": ETA_POSITIONS,
@@ -44,14 +44,14 @@ def optimum_figure(
     score: str = "reward model",
     panels: Sequence[str] = tuple(PANELS),
 ) -> Figure:
-    """The explorer's picture at one (η, β), for pages that no kernel serves.
+    """The explorer's picture at one (η, β), for pages without a kernel.
 
     Args:
         world, prompt, score, panels: as in `Explorer`.
-        eta, beta: at least 0; here they need not be positions of the sliders.
+        eta, beta: any values ≥ 0, also between the positions of the sliders.
     """
     source = optima(world, prompt, score)
-    sft = ghost(world, prompt)
+    sft = compared_policy(world, prompt)
     figure, drawn = new_panels(source, panels, sft)
     for panel in drawn:
         panel.show(source.state(eta, beta, sft.logprobs))
@@ -59,19 +59,20 @@ def optimum_figure(
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]
-    """Two sliders, a prompt and a score; what they show is the optimum, not a trained policy.
+    """Two sliders, a prompt and a score. They show the optimum, not a trained policy.
 
     Args:
         world: from `load_world()`.
         prompt: "food" or "staff".
-        eta, beta: where the sliders start; one of `ETA_POSITIONS`, `BETA_POSITIONS`.
-        score: what π* maximises, the "reward model"'s score or the "gold" score itself.
+        eta, beta: first values of the sliders, among `ETA_POSITIONS` and `BETA_POSITIONS`.
+        score: what π* maximises: the score of the "reward model", or the "gold" score.
         panels: which of "responses", "frontier" and "map" to draw, from left to right.
-        policy: to compare with, as it is now, such as `trainer.policy`; π_SFT if left out.
-        policy_name: what to call it, in at most 6 letters.
+        policy: a policy to compare with, such as `trainer.policy`; π_SFT if left out. A copy is
+            kept, so later training does not change the picture.
+        policy_name: its name, at most 6 letters.
 
     Raises:
-        ValueError: no such prompt, score or panel, or not a position of the slider.
+        ValueError: there is no such prompt, score or panel, or no such position of a slider.
 
     `set` moves the controls from code, `state` reads what is shown:
 
@@ -97,7 +98,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self._table = "responses" in panels
         self._pictures = [name for name in panels if name != "responses"]
         self._policy, self._policy_name = copy.deepcopy(policy), policy_name
-        self._ghosts: dict[str, Ghost] = {}
+        self._compared: dict[str, ComparedPolicy] = {}
         self._lock = threading.RLock()
         self._drawn: dict[tuple[str, str], _Picture] = {}
         self.eta_slider = _slider("eta", "η, KL penalty")
@@ -137,11 +138,11 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         }
 
     @property
-    def state(self) -> State:
-        """The exact numbers at the controls' present position."""
+    def state(self) -> ExplorerState:
+        """The exact numbers for the present values of the controls."""
         prompt, eta, beta, score = (control.value for control in self._controls.values())
-        ghost_logprobs = self._compared_with(prompt).logprobs
-        return optima(self.world, prompt, score).state(eta, beta, ghost_logprobs)
+        compared_logprobs = self._compared_with(prompt).logprobs
+        return optima(self.world, prompt, score).state(eta, beta, compared_logprobs)
 
     def set(
         self,
@@ -151,10 +152,10 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         prompt: str | None = None,
         score: str | None = None,
     ) -> None:
-        """Move the controls from code; what is left out stays.
+        """Move the controls from code; those that are left out stay where they are.
 
         Raises:
-            ValueError: not one of a control's positions; the message names the nearest.
+            ValueError: a control has no such position; the message names the nearest ones.
         """
         wanted = {"prompt": prompt, "eta": eta, "beta": beta, "score": score}
         moves = [(name, value) for name, value in wanted.items() if value is not None]
@@ -166,12 +167,12 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
     def _on_change(self, _: object) -> None:
         try:
             self._draw()
-        except Exception as error:  # Jupyter shows what goes wrong in a callback nowhere
-            said = html.escape(f"{type(error).__name__}: {error}")
-            self.words.value = f'<p role="alert"><b>The picture is out of date.</b> {said}</p>'
+        except Exception as error:  # Jupyter shows nobody what a callback raises
+            message = html.escape(f"{type(error).__name__}: {error}")
+            self.words.value = f'<p role="alert"><b>The picture is out of date.</b> {message}</p>'
 
     def _draw(self) -> None:
-        # Two threads may come here: the last one in reads the controls last, so it is right.
+        # Two threads may draw: the last to enter reads the controls last, so it draws what is true.
         with self._lock:
             state = self.state
             says = table(state, self._policy_name) if self._table else ""
@@ -187,26 +188,28 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         if (prompt, score) not in self._drawn:
             source = optima(self.world, prompt, score)
             figure, panels = new_panels(source, self._pictures, self._compared_with(prompt))
-            # Drawn before any `show`, so without marks.
+            # The PNG has no marks, because it is made before the first `show`.
             self._drawn[prompt, score] = _Picture(plots.png(figure, _DPI), figure, panels)
         return self._drawn[prompt, score]
 
-    def _compared_with(self, prompt: str) -> Ghost:
-        if prompt not in self._ghosts:
-            self._ghosts[prompt] = ghost(self.world, prompt, self._policy, self._policy_name)
-        return self._ghosts[prompt]
+    def _compared_with(self, prompt: str) -> ComparedPolicy:
+        if prompt not in self._compared:
+            self._compared[prompt] = compared_policy(
+                self.world, prompt, self._policy, self._policy_name
+            )
+        return self._compared[prompt]
 
 
 class _Picture(NamedTuple):
-    """What stands still for one prompt and one score, and the panels that place its marks."""
+    """The still picture for one prompt and one score, and the panels that place its marks."""
 
     png: bytes
     figure: Figure
-    panels: list[Panel]
+    panels: list[ExplorerPanel]
 
 
 def _share(basis: str, **more: str) -> widgets.Layout:
-    """Room in a row that wraps: at least about `basis`, more if there is more."""
+    """A place in a row that wraps: about `basis` wide, and wider if there is room."""
     return widgets.Layout(flex=f"1 1 {basis}", width="auto", min_width="0", **more)
 
 

@@ -1,6 +1,6 @@
-"""The marks that move on the explorer's picture, as an SVG to lay over it.
+"""The marks that move on the explorer's picture, as an SVG that lies over it.
 
-A browser draws five marks in no time. To draw, send and decode a new picture takes over 10 ms.
+A browser draws five marks at once. Drawing, sending and decoding a new picture takes over 10 ms.
 """
 
 import html
@@ -10,19 +10,19 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rlhf_lab.ui.explorer_panels import Panel
+from rlhf_lab.ui.explorer_panels import ExplorerPanel
 
 _POINTS = 72  # per inch: the unit of sizes in matplotlib, and here in the SVG
 _DOTTED = 1, 1.65  # matplotlib's dots and gaps, in line widths
 
 
-def marks(figure: Figure, panels: Sequence[Panel], label: str) -> str:
-    """An SVG as large as the figure, with what moves on its panels where it is now.
+def marks(figure: Figure, panels: Sequence[ExplorerPanel], label: str) -> str:
+    """An SVG as large as the figure, with the marks of its panels at their present places.
 
     Args:
-        figure: on which the panels are.
-        panels: as left by `Panel.show`.
-        label: what the picture shows, for who cannot see it.
+        figure: the figure of the panels.
+        panels: the panels, after `show`.
+        label: what the picture shows, for those who cannot see it.
     """
     width, height = figure.get_size_inches() * _POINTS
     shapes = "".join(_shape(line, figure) for panel in panels for line in panel.moving)

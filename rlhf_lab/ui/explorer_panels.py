@@ -1,7 +1,7 @@
-"""Pictures of one optimum: what it says, what distance from π_SFT buys, where it lies.
+"""Pictures of one optimum: its responses, the frontier it lies on, its place on the map.
 
-Each panel draws what stands still when it is made and moves the rest in `show`: a few marks, which
-the explorer takes from here and lets the browser draw (see `explorer_marks.marks`).
+A panel draws all that stands still when it is made. `show` moves the rest, a few marks, which the
+browser draws for the explorer (see `explorer_marks.marks`).
 """
 
 import math
@@ -19,49 +19,53 @@ from rlhf_lab.ui.optima import (
     ETA_POSITIONS,
     REGIONS,
     ROWS,
-    Ghost,
+    ComparedPolicy,
+    ExplorerState,
     Optima,
-    State,
 )
 
 _HEIGHT, _BOTTOM, _TOP = 3.8, 0.58, 0.36  # inches
 
 
-class Panel(Protocol):
-    """One picture of a `State`."""
+class ExplorerPanel(Protocol):
+    """One picture of an `ExplorerState`."""
 
     left: float
-    """Inches that its labels need; `width` and `right` likewise."""
+    """Inches for labels on the left."""
     width: float
+    """Inches between left and right."""
     right: float
+    """Inches for labels on the right."""
     moving: list[Line2D]
-    """The marks, in drawing order; before the first `show` they have no data."""
+    """The marks in drawing order; they have no data before the first `show`."""
 
-    def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None: ...
+    def __init__(self, ax: Axes, optima: Optima, compared: ComparedPolicy) -> None: ...
 
-    def show(self, state: State) -> None:
-        """Move everything to where `state` has it."""
+    def show(self, state: ExplorerState) -> None:
+        """Move the marks to their places for `state`."""
 
 
 class Responses:
-    """The most probable responses. For figures that stay: letters are slow to draw, and while
-    sliders move a browser does it better (see `explorer_words.table`)."""
+    """The most probable responses, for still figures.
+
+    The live explorer shows an HTML table instead (`explorer_words.table`): text is slow to draw.
+    """
 
     left, width, right = 2.3, 3.1, 0.1
 
-    def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
+    def __init__(self, ax: Axes, optima: Optima, compared: ComparedPolicy) -> None:
         ax.set_title(f"“{optima.prompt}”: what π* says most", fontsize=11)
         self.moving: list[Line2D] = []
-        self._ax, self._ghost = ax, ghost.name
+        self._ax = ax
 
-    def show(self, state: State) -> None:
+    def show(self, state: ExplorerState) -> None:
         rows = state.responses
         plots.top_responses(
             self._ax,
-            [said.text for said in rows],
-            [said.probability for said in rows],
-            [said.gold for said in rows],
-            [said.ghost for said in rows],
+            [response.text for response in rows],
+            [response.probability for response in rows],
+            [response.gold for response in rows],
+            [response.compared for response in rows],
             rows=ROWS,
         )
 
@@ -70,11 +74,11 @@ _LINES = (("E[score]", "-", plots.BLUE), ("E[gold]", "--", plots.RED))
 
 
 class Frontier:
-    """E[score] and E[gold] against KL(π* ‖ π_SFT): lines for β = 0, and where we are."""
+    """E[score] and E[gold] against KL(π* ‖ π_SFT): lines for β = 0, marks for the present π*."""
 
     left, width, right = 0.5, 2.1, 0.35
 
-    def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
+    def __init__(self, ax: Axes, optima: Optima, compared: ComparedPolicy) -> None:
         curve = [optima.point(eta, 0.0).metrics for eta in ETA_POSITIONS]
         corners = [optima.point(0.0, beta).metrics for beta in BETA_POSITIONS[1::46]] + curve
         farthest = max(m.kl for m in corners)
@@ -90,15 +94,17 @@ class Frontier:
         for i, (name, style, color) in enumerate(_LINES):
             ax.plot(kl, [m[i] for m in curve], style, color=color, linewidth=1.8)
             _label(ax, name, kl[0], curve[0][i], color)
-        x = _root(ghost.metrics.kl)
-        ax.plot([x, x], ghost.metrics[:2], "x", color=plots.BLACK, linestyle="none")
-        ax.annotate(ghost.name, (x, min(ghost.metrics[:2])), (5, -14), textcoords="offset points")
+        x = _root(compared.metrics.kl)
+        ax.plot([x, x], compared.metrics[:2], "x", color=plots.BLACK, linestyle="none")
+        ax.annotate(
+            compared.name, (x, min(compared.metrics[:2])), (5, -14), textcoords="offset points"
+        )
         (self._gap,) = ax.plot([], [], ":", color="0.35", linewidth=1.2)
         (self._score,) = ax.plot([], [], "o", color=plots.BLUE, markersize=9)
         (self._gold,) = ax.plot([], [], "D", color=plots.RED, markersize=8)
         self.moving: list[Line2D] = [self._gap, self._score, self._gold]
 
-    def show(self, state: State) -> None:
+    def show(self, state: ExplorerState) -> None:
         x, (score, gold, _, _) = _root(state.metrics.kl), state.metrics
         self._gap.set_data([x, x], [score, gold])
         self._score.set_data([x], [score])
@@ -110,7 +116,7 @@ class Map:
 
     left, width, right = 0.7, 2.45, 0.1
 
-    def __init__(self, ax: Axes, optima: Optima, ghost: Ghost) -> None:
+    def __init__(self, ax: Axes, optima: Optima, compared: ComparedPolicy) -> None:
         plots.region_map(ax, ETA_POSITIONS, BETA_POSITIONS, optima.regions(), REGIONS)
         ax.set_title("what π* is like at each (η, β)", fontsize=11)
         self.moving: list[Line2D] = list(
@@ -120,13 +126,13 @@ class Map:
                       markeredgewidth=2.2, clip_on=False)
         )  # fmt: skip
 
-    def show(self, state: State) -> None:
+    def show(self, state: ExplorerState) -> None:
         x, y = plots.place(ETA_POSITIONS, state.eta), plots.place(BETA_POSITIONS, state.beta)
         for mark in self.moving:
             mark.set(data=([x], [y]))
 
 
-PANELS: dict[str, type[Panel]] = {"responses": Responses, "frontier": Frontier, "map": Map}
+PANELS: dict[str, type[ExplorerPanel]] = {"responses": Responses, "frontier": Frontier, "map": Map}
 
 
 def _label(ax: Axes, text: str, x: float, y: float, color: str) -> None:
@@ -139,21 +145,23 @@ def _label(ax: Axes, text: str, x: float, y: float, color: str) -> None:
 
 
 def check_panels(names: Sequence[str]) -> None:
-    """Refuse a choice of panels that cannot be drawn, with a ValueError."""
+    """Raise a ValueError unless `names` is a list of one or several panels."""
     if isinstance(names, str) or not names or not set(names) <= set(PANELS):
         raise ValueError(f"panels must be some of {tuple(PANELS)}, got {names!r}")
 
 
-def new_panels(optima: Optima, names: Sequence[str], ghost: Ghost) -> tuple[Figure, list[Panel]]:
+def new_panels(
+    optima: Optima, names: Sequence[str], compared: ComparedPolicy
+) -> tuple[Figure, list[ExplorerPanel]]:
     """A figure with the named panels side by side.
 
     Args:
-        optima: what they show.
-        names: of `PANELS`, from left to right.
-        ghost: the policy to compare with.
+        optima: the optima to show.
+        names: keys of `PANELS`, from left to right.
+        compared: the policy to compare with.
 
     Raises:
-        ValueError: no names, or one that is not in `PANELS`.
+        ValueError: `names` is empty, or a name is not in `PANELS`.
     """
     check_panels(names)
     kinds = [PANELS[name] for name in names]
@@ -166,7 +174,7 @@ def new_panels(optima: Optima, names: Sequence[str], ghost: Ghost) -> tuple[Figu
         box = ((x + kind.left) / width, _BOTTOM / _HEIGHT, kind.width / width, height / _HEIGHT)
         ax = figure.add_axes(box)
         ax.spines[["top", "right"]].set_visible(False)
-        panels.append(kind(ax, optima, ghost))
+        panels.append(kind(ax, optima, compared))
         x += kind.left + kind.width + kind.right
     return figure, panels
 

@@ -1,14 +1,15 @@
 """What the explorer shows as HTML: the numbers of one optimum and its most probable responses.
 
-A browser draws a table faster and sharper than matplotlib, and reads it aloud to who needs it.
+A browser draws a table faster and sharper than matplotlib, and can read it aloud to those who
+cannot see it.
 """
 
 import html
 import math
 
 from rlhf_lab.collapse import effective_responses
-from rlhf_lab.plots import RED, REGION_COLOURS, SKY
-from rlhf_lab.ui.optima import DRAWS, REGIONS, ROWS, Said, State
+from rlhf_lab.plots import RED, REGION_COLOURS, SKY, number
+from rlhf_lab.ui.optima import DRAWS, REGIONS, ROWS, ExplorerState, Response
 
 _MEANINGS = {
     "useful": "careful readers like it, and it has more than one thing to say",
@@ -17,18 +18,18 @@ _MEANINGS = {
 }
 
 
-def words(state: State) -> str:
-    """One sentence on what the optimum is like, and its numbers."""
+def words(state: ExplorerState) -> str:
+    """One sentence that describes the optimum, and its numbers."""
     score, gold, kl, entropy = state.metrics
     numbers = {
-        "E[score]": _number(score),
-        "E[gold]": _number(gold),
-        "KL(π* ‖ π_SFT)": f"{_number(kl)} nats",
-        "H(π*)": f"{_number(entropy)} nats",
+        "E[score]": number(score),
+        "E[gold]": number(gold),
+        "KL(π* ‖ π_SFT)": f"{number(kl)} nats",
+        "H(π*)": f"{number(entropy)} nats",
         "exp H": f"{_count(effective_responses(entropy))} responses",
         f"different of {DRAWS}": _count(state.distinct),
     }
-    items = "".join(f"<li>{name}<b>{number}</b></li>" for name, number in numbers.items())
+    items = "".join(f"<li>{name}<b>{text}</b></li>" for name, text in numbers.items())
     colour = REGION_COLOURS[REGIONS.index(state.region)]
     return (
         f'<p role="status">η = {state.eta:g}, β = {state.beta:g}: '
@@ -37,7 +38,7 @@ def words(state: State) -> str:
     )
 
 
-def _meaning(state: State) -> str:
+def _meaning(state: ExplorerState) -> str:
     if state.eta + state.beta == 0:
         return "nothing holds π*: it is the one response that scores highest"
     if state.region in _MEANINGS:
@@ -47,44 +48,45 @@ def _meaning(state: State) -> str:
     return "nearly always the same, though careful readers like it"
 
 
-def alt(state: State) -> str:
-    """One sentence that says what the pictures show, for who cannot see them."""
+def alt(state: ExplorerState) -> str:
+    """One sentence that says what the pictures show, for those who cannot see them."""
     score, gold, kl, _ = state.metrics
     return (
-        f"At η = {state.eta:g}, β = {state.beta:g} the optimum has E[score] {_number(score)} and "
-        f"E[gold] {_number(gold)}, {_number(kl)} nats from π_SFT; region: {state.region}."
+        f"At η = {state.eta:g}, β = {state.beta:g} the optimum has E[score] {number(score)} and "
+        f"E[gold] {number(gold)}, {number(kl)} nats from π_SFT; region: {state.region}."
     )
 
 
-def table(state: State, ghost: str) -> str:
+def table(state: ExplorerState, policy: str) -> str:
     """The most probable responses; the bar is hatched where the gold score is negative.
 
     Args:
         state: what to show.
-        ghost: name of the policy that the marks on the bars stand for.
+        policy: name of the policy to compare with; the marks on the bars show it.
     """
-    ghost = html.escape(ghost)
-    head = "".join(f"<th scope=col>{name}</th>" for name in ("π*", ghost, "score", "gold"))
-    rows = [_row(said) for said in state.responses]
+    policy = html.escape(policy)
+    head = "".join(f"<th scope=col>{name}</th>" for name in ("π*", policy, "score", "gold"))
+    rows = [_row(response) for response in state.responses]
     rows += ["<tr><td colspan=6>&nbsp;</td></tr>"] * (ROWS - len(rows))
-    total = share(sum(said.probability for said in state.responses))
+    total = share(sum(response.probability for response in state.responses))
     return (
         f"<table><thead><tr><th scope=col>of “{state.prompt}” π* says</th>"
-        f"<td class=rlhf-bar><i class=rlhf-ghost></i>{ghost}</td>{head}</tr></thead>"
+        f"<td class=rlhf-bar><i class=rlhf-compared></i>{policy}</td>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
         f"<p class=rlhf-note>These are {total} of what it says.</p>"
     )
 
 
-def _row(said: Said) -> str:
-    kind = "rlhf-bad" if said.gold < 0 else "rlhf-good"
+def _row(response: Response) -> str:
+    kind = "rlhf-bad" if response.gold < 0 else "rlhf-good"
     bar = (
-        f'<i class="{kind}" style="width:{said.probability:.1%}"></i>'
-        f'<i class=rlhf-ghost style="left:{said.ghost:.1%}"></i>'
+        f'<i class="{kind}" style="width:{response.probability:.1%}"></i>'
+        f'<i class=rlhf-compared style="left:{response.compared:.1%}"></i>'
     )
-    numbers = (share(said.probability), share(said.ghost), signed(said.score), signed(said.gold))
-    cells = "".join(f"<td>{number}</td>" for number in numbers)
-    return f"<tr><th scope=row>{said.text}</th><td class=rlhf-bar>{bar}</td>{cells}</tr>"
+    shares = share(response.probability), share(response.compared)
+    scores = number(response.score, 1, sign=True), number(response.gold, 1, sign=True)
+    cells = "".join(f"<td>{cell}</td>" for cell in (*shares, *scores))
+    return f"<tr><th scope=row>{response.text}</th><td class=rlhf-bar>{bar}</td>{cells}</tr>"
 
 
 def share(p: float) -> str:
@@ -98,16 +100,7 @@ def share(p: float) -> str:
     return "10⁻" + str(round(-math.log10(p))).translate(_RAISED)
 
 
-def signed(x: float) -> str:
-    """A score with its sign, as printed: "+1.3", "−2.0"."""
-    return f"{round(x, 1) + 0.0:+.1f}".replace("-", "−")
-
-
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _number(x: float) -> str:
-    return f"{round(x, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _count(x: float) -> str:
@@ -143,6 +136,6 @@ STYLE = f"""<style>
 .rlhf-bar i {{ position: absolute; top: 3px; bottom: 3px; left: 0; }}
 .rlhf-good {{ background: {SKY}; }}
 .rlhf-bad {{ background: repeating-linear-gradient(135deg, {RED} 0 5px, #fff 5px 7px); }}
-.rlhf-ghost {{ border-left: 3px solid currentColor; }}
+.rlhf-compared {{ border-left: 3px solid currentColor; }}
 .rlhf-says thead .rlhf-bar {{ padding-left: 8px; }}
 </style>"""

@@ -22,4 +22,7 @@ def show(figure: Figure, alt: str) -> Image:
         raise ValueError("alt must say what the figure shows: some students hear it instead")
     # Twice the pixels, so that it stays sharp on fine screens and when zoomed.
     width = round(figure.get_figwidth() * _DPI)
-    return Image(data=plots.png(figure, dpi=2 * _DPI), format="png", alt=alt, width=width)
+    data = plots.png(figure, dpi=2 * _DPI)
+    # As metadata, since the IPython of Colab (7.34) knows no argument `alt`; every front end reads
+    # it there, whichever way it came in.
+    return Image(data=data, format="png", width=width, metadata={"alt": alt})

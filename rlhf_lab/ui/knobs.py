@@ -1,4 +1,4 @@
-"""A figure with knobs: any function of a few values, drawn anew whenever one of them changes."""
+"""A figure with knobs: a function of a few values, drawn again whenever one of them changes."""
 
 import html
 import threading
@@ -14,16 +14,16 @@ Value = float | str
 
 
 class Knobs(widgets.VBox):  # type: ignore[misc]
-    """Controls for the arguments of a drawing function, above what it draws.
+    """Controls for the arguments of a drawing function, above its figure.
 
     Args:
         draw: takes one value per knob, by name, and returns a figure and a sentence with its
-            numbers, which also serves those who cannot see the figure.
-        start: where knobs begin; each at its first position if left out.
-        knobs: the positions of each: numbers become a slider, words become buttons.
+            numbers, which is also there for those who cannot see the figure.
+        start: first values of some knobs; the others start at their first position.
+        knobs: the positions of each knob: numbers become a slider, words become buttons.
 
     Raises:
-        ValueError: a knob without positions, or a start that is not a position.
+        ValueError: a knob has no positions, or a first value is not one of its positions.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
 
     @property
     def values(self) -> dict[str, Value]:
-        """Where the knobs stand."""
+        """The present value of each knob."""
         return {name: control.value for name, control in self.controls.items()}
 
     @property
@@ -67,7 +67,8 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         """Turn knobs from code.
 
         Raises:
-            ValueError: no such knob, or not one of its positions; nothing has moved then.
+            ValueError: there is no such knob, or the value is not one of its positions. Then no
+                knob has moved.
         """
         for name, value in values.items():
             if name not in self.controls:
@@ -82,7 +83,7 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         with self._lock:  # a kernel may hear sliders on a second thread
             try:
                 figure, words = self._draw_figure(**self.values)
-            except Exception as error:  # Jupyter shows what an observer raises to nobody
+            except Exception as error:  # Jupyter shows nobody what an observer raises
                 self._words.value = html.escape(f"{type(error).__name__}: {error}")
                 return
             self._words.value = html.escape(words)

@@ -23,17 +23,21 @@ from rlhf_lab.world import World, response_text
 _DECADE = (10, 11, 12.5, 14, 16, 18, 20, 22.5, 25, 27.5, 30, 35, 40, 45, 50, 55, 60, 70, 80, 90)
 _LOGARITHMIC = [round(x * 10.0**k, 6) for k in (-3, -2, -1, 0) for x in _DECADE]
 ETA_POSITIONS = (0.0, *(x for x in _LOGARITHMIC if x <= 10))
+"""The positions of the slider for η: 0, then twenty steps per factor of ten."""
 BETA_POSITIONS = (0.0, *(x for x in _LOGARITHMIC if x <= 2))
-"""Where the sliders can stand: 0, then twenty steps per factor of ten."""
+"""The positions of the slider for β."""
 ETAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""The values of η on the coarse grid of the function `landscape`."""
 BETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""The coarse grid of `landscape`, for tables."""
+"""The values of β on that grid."""
 SCORES = ("reward model", "gold")
-"""What r can be: the reward model's score, or what careful readers think."""
+"""What r can be: the reward model's score, or the score of a careful reader."""
 REGIONS = ("collapse", "useful", "frozen", "word salad")
 ROWS = 7
 """How many responses are shown."""
-DRAWS = 128
+_SQUARINGS = 7
+DRAWS = 2**_SQUARINGS
+"""Draws in which different responses are counted; a power of 2, to compute (1 − p)^DRAWS fast."""
 
 
 class Point(NamedTuple):
@@ -43,18 +47,18 @@ class Point(NamedTuple):
     region: str
 
 
-class Said(NamedTuple):
-    """One response and what is true of it; `ghost` is its probability under another policy."""
+class Response(NamedTuple):
+    """One response; `compared` is its probability under the policy to compare with."""
 
     text: str
     probability: float
-    ghost: float
+    compared: float
     score: float
     gold: float
 
 
-class State(NamedTuple):
-    """All that the explorer shows of one optimum."""
+class ExplorerState(NamedTuple):
+    """Everything that the explorer shows about one optimum."""
 
     prompt: str
     score: str
@@ -64,19 +68,19 @@ class State(NamedTuple):
     metrics: Metrics
     region: str
     distinct: float
-    """Different responses to expect in 128 draws, Σ_y 1 − (1 − π*(y))^128."""
-    responses: list[Said]
+    """Expected number of different responses in `DRAWS` draws, Σ_y 1 − (1 − π*(y))^DRAWS."""
+    responses: list[Response]
     """The most probable first."""
 
 
 def region(point: Metrics, reference: Metrics) -> str:
-    """A name for what an optimum is like; the borders are ours, the numbers are exact.
+    """The kind of an optimum; we chose the borders, the numbers are exact.
 
-    - frozen: KL(π ‖ π_SFT) < 0.2 nats, as good as untrained. Otherwise
-    - collapse: as varied as fewer than two equally likely responses, whatever they are worth;
-    - where careful readers dislike it (gold < 0), word salad if it is more random than π_SFT,
-      and collapse if it is less;
-    - useful: the rest.
+    - frozen: KL(π ‖ π_SFT) < 0.2 nats, so it is nearly untrained. Otherwise
+    - collapse: exp H < 2, so it varies less than two equally likely responses do;
+    - if careful readers dislike it (gold < 0): word salad if it is more random than π_SFT, and
+      collapse if it is less random;
+    - useful: all others.
     """
     if point.kl < 0.2:
         return "frozen"
@@ -87,7 +91,7 @@ def region(point: Metrics, reference: Metrics) -> str:
     return "word salad" if point.entropy > reference.entropy else "collapse"
 
 
-class Ghost(NamedTuple):
+class ComparedPolicy(NamedTuple):
     """A policy to compare π* with, for one prompt."""
 
     name: str
@@ -96,18 +100,20 @@ class Ghost(NamedTuple):
     metrics: Metrics
 
 
-def ghost(world: World, prompt: str, policy: GPT2 | None = None, name: str = "π_SFT") -> Ghost:
-    """A policy's exact numbers; π_SFT's if there is no policy."""
+def compared_policy(
+    world: World, prompt: str, policy: GPT2 | None = None, name: str = "π_SFT"
+) -> ComparedPolicy:
+    """The exact numbers of a policy, or of π_SFT if `policy` is None."""
     _, ref_logprobs, scores, golds = world.tables(prompt)
     logprobs = ref_logprobs if policy is None else world.logprobs(policy, prompt).detach()
     numbers = exact.evaluate(logprobs, ref_logprobs, scores, golds)
-    return Ghost(name, logprobs, Metrics(*(x.item() for x in numbers)))
+    return ComparedPolicy(name, logprobs, Metrics(*(x.item() for x in numbers)))
 
 
 class Optima:
     """π*(y) ∝ π_SFT(y)^(η/τ)·exp(r(y)/τ), τ = η + β, for one prompt and one r, at any (η, β).
 
-    `exact.optimum` and `exact.evaluate` are the same mathematics in more steps.
+    `exact.optimum` and `exact.evaluate` compute the same in more steps.
 
     Args:
         world: from `load_world()`.
@@ -127,39 +133,41 @@ class Optima:
         self._rows = torch.stack([ref_logprobs, scores, golds, torch.ones_like(scores)])  # (4, N)
         self._contenders = contenders(ref_logprobs, self._rows[self._r], ROWS)
         self._points: dict[tuple[float, float], Point] = {}
-        self.reference = ghost(world, prompt).metrics
+        self.reference = compared_policy(world, prompt).metrics
 
     def point(self, eta: float, beta: float) -> Point:
-        """The numbers of π* and the name of where it lies; kept."""
+        """The numbers of π* and the name of its region; computed once for each (η, β)."""
         if (eta, beta) not in self._points:
             self._points[eta, beta] = self._solve(eta, beta)[1]
         return self._points[eta, beta]
 
-    def state(self, eta: float, beta: float, ghost_logprobs: Tensor) -> State:
-        """All that there is to show of π*.
+    def state(self, eta: float, beta: float, compared_logprobs: Tensor) -> ExplorerState:
+        """Everything to show about π*.
 
         Args:
             eta, beta: η, β ≥ 0.
-            ghost_logprobs: of the policy to compare with, (N,).
+            compared_logprobs: of the policy to compare with, (N,).
         """
         p, (metrics, name) = self._solve(eta, beta)
         missed = 1 - p
         for part in missed.split(2**16):  # small enough for the cache, where it takes half the time
-            for _ in range(DRAWS.bit_length() - 1):  # (1 − p)^128 is seven squares
+            for _ in range(_SQUARINGS):  # (1 − p)^DRAWS
                 part.mul_(part)
         best = self._contenders[p[self._contenders].argsort(descending=True, stable=True)[:ROWS]]
         best = best[p[best] > 0]
-        columns = (p[best], ghost_logprobs[best].exp(), *self._rows[1:3, best])
+        columns = (p[best], compared_logprobs[best].exp(), *self._rows[1:3, best])
         numbers = torch.stack(columns, dim=1).tolist()
-        said = [Said(response_text(i), *row) for i, row in zip(best.tolist(), numbers, strict=True)]
+        responses = [
+            Response(response_text(i), *row) for i, row in zip(best.tolist(), numbers, strict=True)
+        ]
         distinct = len(p) - missed.sum().item()
-        return State(self.prompt, self.score, eta, beta, metrics, name, distinct, said)
+        return ExplorerState(self.prompt, self.score, eta, beta, metrics, name, distinct, responses)
 
     def regions(self) -> np.ndarray:
         """Index into `REGIONS` at every pair of slider positions, (len(betas), len(etas)).
 
-        Squares of four steps whose corners agree are taken to be of one kind, all others are
-        divided: a second instead of five.
+        A square of four steps whose corners agree counts as one region; any other square is
+        divided. That takes one second instead of five.
         """
         grid = np.full((len(BETA_POSITIONS), len(ETA_POSITIONS)), -1)
         self._fill(grid, (0, len(BETA_POSITIONS) - 1), (0, len(ETA_POSITIONS) - 1))
@@ -186,11 +194,11 @@ class Optima:
         weights = self._rows.new_zeros(4)
         weights[0], weights[self._r] = eta, 1.0
         if tau:
-            # The most probable response is a contender: theirs is the highest logit of all.
+            # The most probable response is a contender, so the highest logit is among theirs.
             weights[3] = -(weights @ self._rows[:, self._contenders]).max()
             weights /= tau
             p = (weights @ self._rows).exp_()
-        else:  # the limit: all mass on the highest score
+        else:  # in the limit all probability is on the highest score
             p = torch.zeros_like(self._rows[0])
             p[self._rows[self._r].argmax()] = 1.0
         sums = self._rows @ p
@@ -204,12 +212,12 @@ class Optima:
 def contenders(ref_logprobs: Tensor, scores: Tensor, k: int) -> Tensor:
     """The responses that can be among the k most probable at some (η, β), about a hundred.
 
-    Whatever η and β are, π* grows with log π_ref and with r. So a response is out if k others
-    are at least as high in both.
+    At any η and β, π* grows with log π_ref and with r. So a response cannot be among them if k
+    others are at least as high in both.
 
     Args:
         ref_logprobs, scores: (N,).
-        k: how many are shown.
+        k: number of responses to show.
 
     >>> ref, r = torch.tensor([0.0, -1.0, -2.0, -3.0]), torch.tensor([1.0, 0.0, 2.0, 0.5])
     >>> contenders(ref, r, k=1)
@@ -237,7 +245,7 @@ def _halves(ends: tuple[int, int]) -> Sequence[tuple[int, int]]:
 
 @functools.cache
 def optima(world: World, prompt: str, score: str = "reward model") -> Optima:
-    """`Optima`, one object for all who ask."""
+    """`Optima`; all callers share one object."""
     return Optima(world, prompt, score)
 
 
@@ -245,6 +253,6 @@ def optima(world: World, prompt: str, score: str = "reward model") -> Optima:
 def landscape(
     world: World, prompt: str, score: str = "reward model"
 ) -> dict[tuple[float, float], Point]:
-    """The optimum at every pair of `ETAS` and `BETAS`; half a second, then kept."""
+    """The optimum at every pair of `ETAS` and `BETAS`; takes half a second once."""
     source = optima(world, prompt, score)
     return {(eta, beta): source.point(eta, beta) for eta in ETAS for beta in BETAS}

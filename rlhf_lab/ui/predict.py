@@ -4,19 +4,23 @@ Guesses are kept in `predictions.json` beside the notebook, so that a restart lo
 teacher collects the students' files and plots them with `class_figure`.
 """
 
+import contextlib
 import html
 import json
-import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from rlhf_lab import plots
+from rlhf_lab.files import locked, write_whole
 
 FILE = "predictions.json"
+MOST_BYTES, MOST_BARS = 1_000_000, 12
+"""A larger file is none of ours, and more different answers than that no figure can show."""
 Guess = float | str
 
 
@@ -87,8 +91,6 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         Raises:
             ValueError: a guess is kept already, or this is none of the answers.
         """
-        if self.guess is not None:
-            raise ValueError(f"you committed {self.guess!r} already; that one counts")
         if isinstance(self.control, widgets.RadioButtons):
             if guess not in self.control.options:
                 raise ValueError(f"choose one of {self.control.options}")
@@ -96,7 +98,11 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
             guess = _number(guess)
             if not self.low <= guess <= self.high:
                 raise ValueError(f"{guess:g} is not between {self.low:g} and {self.high:g}")
-        _write(self.file, self.name, guess=guess)
+        with _guesses(self.file) as guesses:
+            if self.name in guesses:
+                kept = guesses[self.name]["guess"]
+                raise ValueError(f"you committed {kept!r} already; that one counts")
+            guesses[self.name] = {"guess": guess}
         self._show(guess)
 
     def reveal(self, result: Guess) -> "Prediction":
@@ -107,7 +113,8 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
             self._close()  # to know the answer is not to predict it
             self.text.value = f"{said} You did not commit a guess."
             return self
-        _write(self.file, self.name, result=result)
+        with _guesses(self.file) as guesses:
+            guesses[self.name] = {"guess": guess, "result": result}
         self.text.value = f"{said} You guessed <b>{_text(guess)}</b>."
         return self
 
@@ -141,15 +148,40 @@ def read_guesses(file: str | Path) -> dict[str, dict[str, Guess]]:
         ValueError: the file is not one that prediction boxes write.
     """
     file = Path(file)
-    if not file.exists():
-        return {}
     try:
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError("too large")
         guesses = json.loads(file.read_text(encoding="utf-8"))
-        if all("guess" in kept for kept in guesses.values()):
+        if all(_is_entry(kept) for kept in guesses.values()):
             return dict(guesses)
-    except (ValueError, AttributeError, TypeError):
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, TypeError, RecursionError):
         pass
     raise ValueError(f"{file} holds no predictions; rename it, and new ones will be kept")
+
+
+def _is_entry(kept: dict[str, object]) -> bool:
+    """Is this what is kept of one question: a guess, and a result or none?"""
+    return "guess" in kept and all(
+        key in ("guess", "result") and (isinstance(value, str) or _is_number(value))
+        for key, value in kept.items()
+    )
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # NaN is not
+
+
+@contextlib.contextmanager
+def _guesses(file: Path) -> Iterator[dict[str, dict[str, Guess]]]:
+    """What is kept, to be changed; nobody else writes meanwhile, and all of it is kept or none."""
+    with locked(file, wait=10):
+        guesses = read_guesses(file)
+        yield guesses
+        write_whole(file, json.dumps(guesses, indent=1, ensure_ascii=False).encode())
 
 
 def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
@@ -157,7 +189,7 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
 
     Args:
         name: of the question.
-        files: the students' `predictions.json`.
+        files: the students' `predictions.json`. The result is what most of them hold as such.
 
     Raises:
         ValueError: nobody answered it, or a file is damaged.
@@ -166,40 +198,42 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
     if not kept:
         raise ValueError(f"none of the {len(files)} files holds a guess for {name!r}")
     guesses = [answer["guess"] for answer in kept]
-    results = [answer["result"] for answer in kept if "result" in answer]
+    results = Counter(answer["result"] for answer in kept if "result" in answer).most_common(1)
     figure, (ax,) = plots.new_figure(6.5, 2.8)
-    if isinstance(guesses[0], str):
-        counts = Counter(map(str, guesses)).most_common()
-        ax.barh(
-            [answer for answer, _ in counts][::-1], [n for _, n in counts][::-1], color=plots.SKY
-        )
+    numbers = [guess for guess in guesses if not isinstance(guess, str)]
+    words = [guess for guess in guesses if isinstance(guess, str)]
+    if len(words) > len(numbers):
+        counts = Counter(map(_label, words)).most_common()[:MOST_BARS][::-1]
+        ax.barh(range(len(counts)), [n for _, n in counts], color=plots.SKY)
+        ax.set_yticks(range(len(counts)), [answer for answer, _ in counts])
         ax.set_xlabel("students")
     else:
-        ax.hist([float(guess) for guess in guesses], bins=20, color=plots.SKY, edgecolor="white")
+        ax.hist(numbers, bins=20, color=plots.SKY, edgecolor="white")
         ax.set(xlabel="guess", ylabel="students")
-        if results:
-            ax.axvline(float(results[0]), color=plots.RED, linestyle="--", label="result")
+        if results and not isinstance(results[0][0], str):
+            ax.axvline(results[0][0], color=plots.RED, linestyle="--", label="result")
             ax.legend(frameon=False)
-    result = f"; it is {_text(results[0])}" if results else ""
-    ax.set_title(f"{name}: {len(guesses)} guesses{result}")
+    result = f"; it is {_label(results[0][0])}" if results else ""
+    other = min(len(words), len(numbers))
+    left_out = f"; {other} of another kind not drawn" if other else ""
+    title = f"{name}: {len(guesses)} guesses{result}{left_out}"
+    ax.set_title(title, parse_math=False, wrap=True)
     return figure
+
+
+def _label(value: Guess) -> str:
+    """A guess as a line of a figure, whatever a student's file holds."""
+    text = value if isinstance(value, str) else f"{value:g}"
+    line = " ".join(text[:1000].encode(errors="replace").decode().split())[:60]
+    return line.replace("$", r"\$")  # matplotlib would read a formula between two
 
 
 def _number(text: Guess) -> float:
     try:
         return float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a number; write it as 2.5 or -3") from None
 
 
 def _text(value: Guess) -> str:
     return html.escape(value) if isinstance(value, str) else f"{value:g}"
-
-
-def _write(file: Path, name: str, **entry: Guess) -> None:
-    """Add to what is kept; the file is replaced whole or not at all."""
-    guesses = read_guesses(file)
-    guesses[name] = guesses.get(name, {}) | entry
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(guesses, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, file)

@@ -1,8 +1,8 @@
-"""One daemon thread that does everything that takes time, one job after the other.
+"""One daemon thread that does all slow work, one job after the other.
 
-Widget callbacks may come from any thread, so they only put a job in the queue. No two jobs ever
-overlap, so the thread owns model, optimiser and figure without a lock. It ends when nothing is
-left to do, and with the kernel in any case.
+Widget callbacks may come from any thread, so they only put a job in the queue. Two jobs never
+overlap, so the thread needs no lock for model, optimiser and figure. It ends when the queue is
+empty, and in any case when the kernel ends.
 """
 
 import atexit
@@ -18,7 +18,7 @@ _ALL: "weakref.WeakSet[Runner]" = weakref.WeakSet()
 
 
 class Runner:
-    """A queue of jobs, and a loop of turns between which other jobs find their place.
+    """A queue of jobs, and a loop whose turns are jobs, too: other jobs run between two turns.
 
     Args:
         turn: one iteration of the loop.
@@ -47,13 +47,13 @@ class Runner:
         return bool(self._jobs)
 
     def submit(self, job: Job) -> "Future[None]":
-        """Do a job once those before it are done; this returns at once."""
+        """Queue a job behind those that wait already; returns at once."""
         done: Future[None] = Future()
         self._enqueue(partial(self._attempt, job, done))
         return done
 
     def start(self, limit: int) -> "Future[None]":
-        """Begin the loop, unless it is on; it ends by itself after `limit` turns.
+        """Start the loop, unless it is running; it ends by itself after `limit` turns.
 
         Raises:
             ValueError: `limit` is not a whole number ≥ 0.
@@ -74,7 +74,7 @@ class Runner:
             self._loop = None
 
     def close(self, patience: float = 5.0) -> None:
-        """Forget what is in the queue, and wait so many seconds for the job under way."""
+        """Empty the queue, and wait at most `patience` seconds for the job under way."""
         self.pause()
         with self._mutex:
             self._jobs.clear()
@@ -83,7 +83,7 @@ class Runner:
             thread.join(patience)
 
     def _go_on(self, loop: "Future[None]", left: int) -> None:
-        """One turn; the next one stands behind everything that was asked for meanwhile."""
+        """Run one turn; the next one is queued behind all jobs that came meanwhile."""
         if not left or self._loop is not loop:
             reached = self._leave(loop)
             self._attempt(partial(self._ended, reached), loop)
@@ -97,7 +97,7 @@ class Runner:
             self._enqueue(partial(self._go_on, loop, left - 1))
 
     def _leave(self, loop: "Future[None]") -> bool:
-        """Switch this loop off; False if someone else has, and may have begun another."""
+        """Stop this loop; False if it was stopped before (another one may be running)."""
         with self._mutex:
             mine = self._loop is loop
             if mine:
@@ -113,7 +113,7 @@ class Runner:
             done.set_result(None)
 
     def _report(self, error: BaseException, done: "Future[None]") -> None:
-        """Show it, then hand it to whoever waits: an exception in a thread must not get lost."""
+        """Show the error, then pass it to the caller that waits: a thread must not lose it."""
         try:
             self._failed(error)
         finally:
@@ -139,21 +139,21 @@ class Runner:
             try:
                 job()
             except BaseException:
-                self._thread = None  # the next job gets a new one
+                self._thread = None  # the next job starts a new thread
                 raise
 
 
 @atexit.register
 def _close_all() -> None:
-    """An interpreter that ends under a thread at work in C++ would be aborted."""
+    """Wait for the threads: if the interpreter ends while one works in C++, it is aborted."""
     for runner in list(_ALL):
         runner.close()
 
 
 def wait(done: "Future[None]") -> None:
-    """Wait for a job; what it raised is raised here too.
+    """Wait for a job; raises what the job raised.
 
-    In short naps, because on Windows Ctrl-C cannot wake a thread that waits for good.
+    It waits in short steps, because on Windows Ctrl-C cannot wake a thread that waits for ever.
     """
     while True:
         try:
@@ -164,7 +164,7 @@ def wait(done: "Future[None]") -> None:
 
 
 class Budget:
-    """Lets pictures cost no more than a share of the time that training takes.
+    """Limits the time for drawing pictures to a share of the time for training.
 
     >>> budget = Budget(share=0.1)
     >>> budget.enough  # the first is free
@@ -183,16 +183,16 @@ class Budget:
         self._credit = self._price = 0.0
 
     def earn(self, seconds: float) -> None:
-        # What was saved up would be spent in one burst.
+        # At most the price of one picture: saved time must not be spent in a burst.
         self._credit = min(self._credit + self.share * seconds, self._price)
 
     def spend(self, seconds: float) -> None:
         self._price = 0.7 * self._price + 0.3 * seconds if self._price else seconds
-        # No debt: pictures that a hand on a slider asks for come at once, and what a dear one
-        # costs too much is in the price of the next ones.
+        # Never below 0: a picture that the user asks for is drawn at once, and its cost only
+        # raises the price of later ones.
         self._credit = max(self._credit - seconds, 0.0)
 
     @property
     def enough(self) -> bool:
-        """Is there enough for one more?"""
+        """Is there enough credit for one more picture?"""
         return self._credit >= self._price

@@ -50,7 +50,7 @@ class Notebook:
         eventually(check, seconds=60)
 
     def python(self, expression: str) -> object:
-        """The value of a Python expression in the kernel, which must be a literal."""
+        """The value of a Python expression in the kernel; it must have the form of a literal."""
         return ast.literal_eval(self.page.evaluate("e => pythonValue(e)", expression))
 
     def wait_for(self, condition: str, seconds: float = 30) -> None:
@@ -84,7 +84,7 @@ class Slider:
             self.handle.press(key)
 
     def drag(self, pixels: float, moves: int) -> None:
-        """Drag the handle sideways with the mouse, in so many moves.
+        """Drag the handle sideways with the mouse, in `moves` small moves.
 
         The page answers a move with its next frame, and then comes the next: about 60 a second.
         """
@@ -99,7 +99,7 @@ class Slider:
 
     @property
     def value(self) -> str:
-        """What stands beside it."""
+        """The text beside the slider."""
         return self.readout.inner_text()
 
 

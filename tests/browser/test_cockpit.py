@@ -33,7 +33,7 @@ def cockpit(notebook):
 
 
 def run_for(cockpit, iterations, notebook):
-    """Start, and go on until so many more iterations are done."""
+    """Press Start, and wait until this number of further iterations is done."""
     goal = notebook.python("cockpit.state.iteration") + iterations
     cockpit.click_until("start", "Running")
     notebook.wait_for(f"cockpit.state.iteration >= {goal}")

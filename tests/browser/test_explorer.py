@@ -1,4 +1,4 @@
-"""The explorer in the first notebook: what it shows follows the sliders, and is what is true."""
+"""The explorer in the first notebook: what it shows follows the sliders and is right."""
 
 import re
 from functools import partial

@@ -1,4 +1,4 @@
-"""The exhibits by letter: which step each one replaces, with what, and how to show it."""
+"""The exhibits by letter: the step that each one replaces, and the settings to run it with."""
 
 import ast
 import dataclasses
@@ -13,7 +13,7 @@ from rlhf_lab.lessons.museum.trainer import Settings
 
 PLAIN = Settings()
 IN_LOSS = Settings(eta=0.0, loss_eta=1.0)
-"""A trainer that keeps its KL penalty in the loss; 1 in units of whitened advantages."""
+"""The KL penalty is in the loss; its weight 1 is in units of whitened advantages."""
 WITH_BONUS = Settings(beta=0.5)
 ADAPTIVE = Settings(kl_target=1.5)
 
@@ -27,7 +27,7 @@ class Exhibit:
     """The field of `Steps` that is replaced."""
     variant: Callable[..., Any]
     name: str
-    """On the placard."""
+    """The name on the placard."""
     row: int
     """Its number in docs/mistakes.md."""
     settings: Settings = PLAIN
@@ -39,7 +39,7 @@ class Exhibit:
 
     @property
     def lines(self) -> tuple[str, str]:
-        """The line of the clean trainer, and what stands there instead."""
+        """The line of the clean trainer, and the wrong line in its place."""
         ((right, wrong),) = changed_lines(getattr(CLEAN, self.step), self.variant)
         return right, wrong
 

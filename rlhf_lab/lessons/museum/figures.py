@@ -25,19 +25,20 @@ PANELS = {
     "value_loss": ("value loss", None),
     "eta": ("η", None),
 }
-"""What a trainer logs, with its axis label and the exact number it stands for."""
+"""Each number that a trainer logs: its axis label, and the name of the exact number."""
 _MARGINS = {
     "left": 0.075, "right": 0.985, "bottom": 0.1, "top": 0.87, "wspace": 0.3, "hspace": 0.42,
 }  # fmt: skip
 
 
 def dashboard(records: list[Record], clean: list[Record], title: str, exact: bool = True) -> Figure:
-    """Six panels: what the trainer logs, beside the clean run's log.
+    """Six panels: the log of a trainer beside the log of the clean run.
 
     Args:
-        records, clean: of the exhibit and of the clean trainer with the same settings.
+        records: the log of the exhibit.
+        clean: the log of the clean trainer with the same settings.
         title: of the figure.
-        exact: also draw the numbers that the logged ones stand for, which only we can compute.
+        exact: also draw the exact numbers, which a real trainer could not compute.
     """
     figure, _ = plots.new_figure(9, 4.6, margins=_MARGINS)
     figure.clear()
@@ -75,7 +76,7 @@ def panels_figure(panels: dict[str, str]) -> Figure:
     """One panel of a few dashboards side by side.
 
     Args:
-        panels: for each exhibit's letter, which of `PANELS` to show.
+        panels: {letter of the exhibit: one of `PANELS`}.
     """
     figure, axes = plots.new_figure(9, 3.1, columns=len(panels))
     for ax, (letter, name) in zip(axes, panels.items(), strict=True):
@@ -89,7 +90,7 @@ def panels_figure(panels: dict[str, str]) -> Figure:
 
 
 def _curves(ax: Axes, records: list[Record], clean: list[Record], name: str, exact: bool) -> None:
-    """One panel: the clean log, this log and, where there is one, the number it stands for."""
+    """One panel: the clean log, this log and, where there is one, the exact number."""
     truth = PANELS[name][1]
     logs = [getattr(r, name) for r in clean], [getattr(r, name) for r in records]
     ax.plot(logs[0], color="0.55", linestyle=":", linewidth=2.2, label="clean trainer's log")
@@ -100,7 +101,7 @@ def _curves(ax: Axes, records: list[Record], clean: list[Record], name: str, exa
 
 
 def matrix() -> Figure:
-    """Every bug, the signs it leaves in a log, what it costs, and the invariants it breaks."""
+    """The matrix: for every bug, its signs in the log, its cost, and the invariants it breaks."""
     figure, (ax,) = plots.new_figure(9, 8.2)
     signs = ["score", "KL", "H", "length", "value loss", "KL is wrong", "regret"]
     columns = [*signs, *(i.name for i in INVARIANTS)]
@@ -137,6 +138,6 @@ def _signs(ax: Axes, row: int, seen: Symptoms) -> None:
 
 
 def placard(exhibit: Exhibit) -> str:
-    """What hangs beside an exhibit once its case is open: name, and the line, right and wrong."""
+    """The text for an exhibit once its case is open: the name, the right and the wrong line."""
     right, wrong = exhibit.lines
     return f"{exhibit.letter}: {exhibit.name} ({exhibit.step})\n  clean  {right}\n  here   {wrong}"

@@ -1,8 +1,8 @@
-"""What must hold in any trainer, before it has learned anything: each caught a real bug.
+"""What must hold in any trainer before it has learned anything. Each check caught a real bug.
 
-All but one are noise-free. The probe policy says each token with a probability in eighths, so
-that 8⁴ rows hold every response exactly as often as π says it: a mean over this batch is an
-expectation.
+All checks but one are free of noise. The probabilities of the probe policy are multiples of 1/8,
+so a batch of 8⁴ rows can hold every response exactly as often as π says it. A mean over this batch
+is then an expectation.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def probe_policy() -> Tensor:
 
 
 def exact_batch() -> Tensor:
-    """Every response as often as the probe says it in 8⁴ = 4096, (4096, T)."""
+    """8⁴ = 4096 rows that hold every response in exact proportion to the probe, (4096, T)."""
     eighths = (probe_policy().exp() * 8).round().long()
     slots = torch.stack([torch.arange(V).repeat_interleave(row) for row in eighths])  # (S + 1, 8)
     state, tokens = torch.zeros(8**T, dtype=torch.long), []
@@ -42,7 +42,7 @@ def exact_batch() -> Tensor:
 
 PROBE, BATCH = probe_policy(), exact_batch()
 CRITIC = torch.arange(END + 1, dtype=torch.float64).sin()
-"""A critic that knows nothing: what holds must hold for any critic."""
+"""A critic of arbitrary numbers, because the invariants must hold for any critic."""
 _NUMBER = LANGUAGE.number[tuple(BATCH.T)]
 _LOGPROBS = exact.sequence_logprobs(tables_of(PROBE))
 _MASK = response_mask(BATCH, 0)
@@ -57,7 +57,7 @@ def _generator() -> torch.Generator:
 
 
 def _gradient(steps: Steps, batch: Batch, beta: float = 0.0) -> Tensor:
-    """Of the whole loss in the policy's logits, at the first gradient step, (S + 1, V)."""
+    """Gradient of the whole loss in the policy's logits at the first gradient step, (S + 1, V)."""
     policy = PROBE.clone().requires_grad_(True)
     parts = loss_parts(steps, policy, CRITIC, batch, beta, _generator())
     loss = steps.total_loss(parts, ETA, 0.0)
@@ -90,7 +90,7 @@ def reward_gap(
     """max over the responses of |Σ_t r_t − (score − η·log-ratio)|, (); 0 in a correct trainer.
 
     Args:
-        rewards: what the trainer pays per token, (B, T).
+        rewards: the rewards of the trainer per token, (B, T).
         scores: (B,).
         log_ratios: log π(y) − log π_ref(y) of each response, (B,).
         mask: (B, T), bool or 0/1.
@@ -116,14 +116,14 @@ def samples_are_the_policys(steps: Steps) -> float:
 
 def padding_changes_nothing(steps: Steps) -> float:
     """max |difference of the gradients| when two columns of padding are appended."""
-    ended = BATCH[(BATCH == 0).any(dim=1)]  # behind the others a 0 would be a new <eos>
+    ended = BATCH[(BATCH == 0).any(dim=1)]  # in the other rows, padding 0 would be a new <eos>
     padded = torch.nn.functional.pad(ended, (0, 2))
     one, other = (_gradient(steps, _collect(steps, rows)) for rows in (ended, padded))
     return (one - other).abs().max().item()
 
 
 def returns_are_returns(steps: Steps) -> float:
-    """max |returns − Σ_{k≥t} r_k|: with γ = λ = 1 the critic's target is what is still to come."""
+    """max |returns − Σ_{k≥t} r_k|: with γ = λ = 1 the target is the sum of future rewards."""
     batch = _collect(steps)
     to_go = returns_to_go(batch.rewards, batch.mask)
     return (batch.returns - to_go).mul(batch.mask).abs().max().item()
@@ -164,7 +164,7 @@ def bonus_raises_entropy(steps: Steps) -> float:
 
 
 def eta_finds_its_target(steps: Steps) -> float:
-    """How far η moves at the target, plus 1 if twice the target does not raise it."""
+    """|Change of η| at the target, plus 1 if a KL of twice the target does not raise η."""
     kls, mask = torch.full((4, 3), 0.5, dtype=torch.float64), torch.ones(4, 3, dtype=torch.bool)
     stays = steps.next_eta(ETA, kls, mask, 1.5)  # 3 tokens of 0.5 nats are 1.5 nats a response
     rises = steps.next_eta(ETA, 2 * kls, mask, 1.5)
@@ -172,7 +172,7 @@ def eta_finds_its_target(steps: Steps) -> float:
 
 
 def clip_lets_go(steps: Steps) -> float:
-    """max |∇surrogate − what it must be| at tokens beyond the band, on either side."""
+    """max |∇surrogate − the right gradient| at tokens beyond the band, on either side."""
     logprobs = torch.tensor([[0.5, 0.5, -0.5, -0.5]], dtype=torch.float64, requires_grad=True)
     zeros, signs = torch.zeros(1, 4, dtype=torch.float64), torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     batch = _collect(steps)._replace(
@@ -189,7 +189,7 @@ def _mean_length() -> float:
 
 
 class Invariant(NamedTuple):
-    """Something to assert before training, and how far a trainer is from it."""
+    """A statement that must hold before training, and the gap by which a trainer breaks it."""
 
     name: str
     gap: Callable[[Steps], float]

@@ -2,7 +2,7 @@
 
 A response is at most T = 4 tokens out of V = 5; token 0, `<eos>`, ends it. A policy is one table
 of logits, (S + 1, V): a row for each of the S = 85 prefixes, and a last row for the padding behind
-`<eos>`, which a language model also has an opinion on. All numbers are float64.
+`<eos>`, because a language model gives probabilities there, too. All numbers are float64.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ _WORTH = torch.tensor([0.0, 1.0, 2.0, 0.0, -2.0], dtype=torch.float64)
 
 
 def next_states() -> Tensor:
-    """The row that follows each row when a token is said, (S + 1, V).
+    """For each row and token, the row that comes next, (S + 1, V).
 
     >>> next_states()[0].tolist()  # after <eos> comes padding
     [85, 1, 2, 3, 4]
@@ -68,11 +68,11 @@ def sft_policy() -> Tensor:
 
 
 def raw_scores(responses: Tensor) -> Tensor:
-    """What the reward model likes, before it is standardised, (N, T) -> (N,).
+    """The raw score of the reward model, before it is standardised, (N, T) -> (N,).
 
-    The mean worth of the words that judge (great 2, good 1, cold −2), and ½ for each "very"
-    before a word of praise. So the best thing to say is "very great very great", which π_SFT
-    hardly ever says.
+    It is the mean worth of the judging words (great 2, good 1, cold −2), plus ½ for each "very"
+    before a word of praise. So "very great very great" scores highest, and π_SFT hardly ever says
+    it.
     """
     judging = (responses != 0) & (responses != 3)
     mean = _WORTH[responses].sum(1) / judging.sum(1).clamp(min=1)

@@ -1,7 +1,7 @@
-"""The clean trainer's pieces: each a small function, so that an exhibit can replace one of them.
+"""The steps of the clean trainer, each a small function that an exhibit can replace.
 
-The mathematics is the package's; `shaped_rewards`, `surrogate` and `next_eta` spell theirs out,
-because their lines are the ones that go wrong.
+They call the package's functions. Only `shaped_rewards`, `surrogate` and `next_eta` write their
+formulas out, because exhibits change these lines.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from rlhf_lab.sampling import draw
 
 
 class Batch(NamedTuple):
-    """One rollout; (B, T) each, but `scores`, (B,)."""
+    """One rollout; every field is (B, T), except `scores`, (B,)."""
 
     responses: Tensor
     states: Tensor
     mask: Tensor
     logprobs: Tensor
-    """log π_old: of the policy that sampled."""
+    """log π_old, under the policy that wrote the responses."""
     ref_logprobs: Tensor
     values: Tensor
     scores: Tensor
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of the loss, () each."""
+    """The parts of the loss; every field is a scalar, ()."""
 
     policy: Tensor
     value: Tensor

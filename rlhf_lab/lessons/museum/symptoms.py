@@ -1,4 +1,4 @@
-"""What each exhibit's dashboard shows beside a clean run's, and which invariant it breaks."""
+"""Differences between each exhibit's dashboard and a clean one, and the invariants it breaks."""
 
 import functools
 from typing import NamedTuple
@@ -11,22 +11,24 @@ from rlhf_lab.lessons.museum.steps import CLEAN
 from rlhf_lab.lessons.museum.trainer import Record, Settings, run
 
 LAST = 10
-"""Iterations that the end of a run is averaged over."""
+"""Number of iterations in the mean over the end of a run."""
 THRESHOLDS = {"score": 0.12, "kl": 0.45, "entropy": 0.45, "length": 0.3, "value_loss": 0.1}
-"""Changes that a clean run with another seed does not show; a test holds them to that."""
-GAP, EXCESS = 0.2, 0.05
-"""Nats by which a logged KL may miss the true one; regret beyond that of the clean run."""
+"""Changes that a clean run with another seed does not show, as a test checks."""
+GAP = 0.2
+"""Nats by which a logged KL may differ from the true one."""
+EXCESS = 0.05
+"""Regret by which an exhibit may exceed the clean run."""
 
 
 class Symptoms(NamedTuple):
-    """Of one exhibit."""
+    """What one exhibit shows."""
 
     signs: dict[str, int]
-    """What its log shows beside the clean run's: +1 higher, −1 lower, 0 no difference."""
+    """Its log compared with the clean run's: +1 higher, −1 lower, 0 no difference."""
     kl_is_wrong: bool
     """The logged KL is not KL(π ‖ π_SFT)."""
     regret: float
-    """Beyond that of the clean run: what nobody can log."""
+    """Regret minus that of the clean run; no real trainer could log it."""
     caught_by: list[str]
     """The invariants that it breaks."""
 
@@ -49,7 +51,7 @@ def clean_run(settings: Settings) -> list[Record]:
 
 @functools.cache
 def exhibit_run(letter: str) -> list[Record]:
-    """An exhibit's run; about a quarter of a second, then kept."""
+    """The run of an exhibit; takes about a quarter of a second once."""
     return run(EXHIBITS[letter].steps, EXHIBITS[letter].settings)
 
 
@@ -63,7 +65,7 @@ def signs(records: list[Record], clean: list[Record]) -> dict[str, int]:
 
 
 def symptoms(exhibit: Exhibit) -> Symptoms:
-    """Train it, compare it with the clean trainer, and hold it against every invariant."""
+    """Train an exhibit, compare it with the clean trainer, and check every invariant."""
     records, clean = exhibit_run(exhibit.letter), clean_run(exhibit.settings)
     last = end(records)
     return Symptoms(
@@ -76,5 +78,5 @@ def symptoms(exhibit: Exhibit) -> Symptoms:
 
 @functools.cache
 def all_symptoms() -> dict[str, Symptoms]:
-    """Of every exhibit, by letter."""
+    """The symptoms of every exhibit, by letter."""
     return {letter: symptoms(exhibit) for letter, exhibit in EXHIBITS.items()}

@@ -1,4 +1,4 @@
-"""Run a trainer of the museum, and write down what it logs beside what is true."""
+"""Run a trainer of the museum, and record its log together with the exact numbers."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,14 +12,16 @@ from rlhf_lab.lessons.museum.steps import CLEAN, Batch, Parts, Steps
 from rlhf_lab.masking import masked_sum
 from rlhf_lab.ppo import value_loss
 
-CLIP, ETA = 0.2, 0.2
-"""Of the clipped loss; and η of the objective that every trainer here is after."""
+CLIP = 0.2
+"""Half-width of the clipped loss's band."""
+ETA = 0.2
+"""η of the objective of every trainer in the museum."""
 BEST = exact.optimum(LANGUAGE.ref_logprobs, LANGUAGE.scores, ETA).value
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of one run; the clean run beside an exhibit has the same."""
+    """The settings of one run; an exhibit and the clean run beside it have the same."""
 
     eta: float = ETA
     """η of the penalty in the reward."""
@@ -27,7 +29,7 @@ class Settings:
     loss_eta: float = 0.0
     """η of a trainer that keeps its penalty in the loss; then `eta` is 0."""
     kl_target: float | None = None
-    """Nats per response that an adaptive η aims at."""
+    """KL in nats per response that an adaptive η aims at."""
     iterations: int = 40
     batch: int = 256
     epochs: int = 4
@@ -36,7 +38,7 @@ class Settings:
 
 
 class Record(NamedTuple):
-    """One iteration before its update: what the trainer logs, and what is exact."""
+    """One iteration before its update: the trainer's log, and the exact numbers."""
 
     score: float
     kl: float
@@ -63,7 +65,7 @@ def rollout(
     eta: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Everything the update needs to know about some responses of π."""
+    """Everything that the update needs to know about a batch of responses of π."""
     with torch.no_grad():
         states, mask = states_of(responses), steps.which_tokens(responses)
         logprobs = steps.token_logprobs(steps.forward(policy, states, generator), responses)
@@ -123,7 +125,7 @@ def run(steps: Steps = CLEAN, settings: Settings | None = None) -> list[Record]:
 
 
 def measure(policy: Tensor, batch: Batch, parts: Parts, eta: float) -> Record:
-    """One record: the first half from the batch, as a trainer would log it, the rest exact."""
+    """One record: the first half from the batch, as a trainer would log it, the second exact."""
     n, language = len(batch.scores), LANGUAGE
     logprobs = exact.sequence_logprobs(tables_of(policy))
     e = exact.evaluate(logprobs, language.ref_logprobs, language.scores, language.scores)

@@ -1,6 +1,6 @@
-"""Every exhibit's one function: a copy of the clean one in `steps` with one line changed.
+"""The function of each exhibit: a copy of the clean one in `steps` with one line changed.
 
-A test holds each to exactly one changed line. Read `steps` first; here the line is the lesson.
+A test checks that exactly one line differs. Read `steps` first; the changed line is the lesson.
 """
 
 import torch
