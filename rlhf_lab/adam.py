@@ -1,8 +1,8 @@
 """Adam, by torch's function instead of torch's class.
 
-Both run the same kernel. But to make a `torch.optim.Adam` loads PyTorch's compiler, which nobody
-here uses: the first click on Train would wait a second longer for it, and each kernel of a class
-server would hold 70 MB more.
+Both run the same kernel. But to make a `torch.optim.Adam` loads PyTorch's compiler, which this
+package does not use: the first click on Train would wait a second longer for it, and each kernel of
+a class server would hold 70 MB more.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,9 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+
+from rlhf_lab._checks import takes
+from rlhf_lab._require import require_float, said
 
 
 class Adam:
@@ -30,8 +33,21 @@ class Adam:
         Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1.
     """
 
+    @takes(lr="coefficient", eps="coefficient")
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, eps: float) -> None:
         self.lr, self.eps = lr, eps
+        if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+            raise ValueError(f"parameters must be tensors in a list, got {said(parameters)}")
+        parameters = list(parameters)
+        if not parameters:
+            raise ValueError("parameters must hold at least one tensor, got none")
+        for i, parameter in enumerate(parameters):
+            if not isinstance(parameter, Tensor) or not parameter.requires_grad:
+                raise ValueError(
+                    f"parameters[{i}] must be a tensor that requires a gradient, got "
+                    f"{said(parameter)}"
+                )
+            require_float(f"parameters[{i}]", parameter)
         self.state = {
             parameter: {
                 "step": torch.zeros((), device=parameter.device),
@@ -45,6 +61,8 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """One step along the gradients, which are forgotten afterwards."""
+        if any(parameter.grad is None for parameter in self.state):
+            raise ValueError("a parameter has no gradient: call backward() on a loss before step()")
         moments = self.state.values()
         adam(
             list(self.state),

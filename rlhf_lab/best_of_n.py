@@ -16,10 +16,14 @@ import math
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import require_finite, require_shape
+from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._require import require_total
 from rlhf_lab.exact import evaluate
 
+_DRAWN = {"ref_logprobs": "distribution (N,)", "scores": "scores (N,)", "n": "count"}
 
+
+@takes(**_DRAWN)
 def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     """log π_bon(y) of every response, (N,): what best-of-n says.
 
@@ -38,11 +42,9 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     >>> best_of_n(thirds, torch.tensor([0.0, 1.0, 2.0]), 2).exp()  # 1, 3 and 5 of 9 pairs
     tensor([0.1111, 0.3333, 0.5556], dtype=torch.float64)
     """
-    _require_n(n)
-    require_shape("scores", scores, tuple(ref_logprobs.shape), "of ref_logprobs")
-    require_finite("scores", scores, remedy="a response without a score cannot be ranked")
     levels, level_of = scores.unique(return_inverse=True)  # in rising order
     p = ref_logprobs.exp()
+    require_total("ref_logprobs", p)
     mass = p.new_zeros(len(levels)).index_add(0, level_of, p)
     at_most = mass.cumsum(dim=0)
     at_least = mass.flip(0).cumsum(dim=0).flip(0)
@@ -56,6 +58,7 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     return ref_logprobs + log_ratio[level_of]
 
 
+@takes(**_DRAWN)
 def best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     """KL(π_bon ‖ π_ref) in nats, exactly, (); arguments and errors as in `best_of_n`.
 
@@ -69,19 +72,15 @@ def best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     >>> [round(best_of_n_kl_bound(n), 3) for n in (2, 99)]
     [0.193, 3.605]
     """
-    return evaluate(best_of_n(ref_logprobs, scores, n), ref_logprobs, scores, scores).kl
+    policy = unchecked(best_of_n)(ref_logprobs, scores, n)
+    return unchecked(evaluate)(policy, ref_logprobs, scores, scores).kl
 
 
+@takes(n="count")
 def best_of_n_kl_bound(n: int) -> float:
     """log n − (n − 1)/n, often quoted as the KL of best-of-n: an upper bound of it, in nats.
 
     References:
         Beirami et al. 2024, https://arxiv.org/abs/2401.01879.
     """
-    _require_n(n)
     return math.log(n) - (n - 1) / n
-
-
-def _require_n(n: int) -> None:
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"n must be a whole number >= 1, got {n!r}: how many responses to draw")

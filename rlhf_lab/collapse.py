@@ -9,9 +9,10 @@ import math
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_rank, require_rows
+from rlhf_lab._checks import takes, unchecked
 
 
+@takes(responses="ids (N, T)", mask="rows (N, T)")
 def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The different responses of a sample and how often each occurs, most frequent first.
 
@@ -28,19 +29,19 @@ def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     >>> count_responses(responses, torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 0]]))[1]
     tensor([2, 1])
     """
-    mask = as_mask(mask, require_rank("responses", responses, 2, "(N, T)"), "(N, T)")
-    require_rows(mask)
     unique, counts = responses.masked_fill(~mask, -1).unique(dim=0, return_counts=True)
     order = counts.argsort(descending=True, stable=True)
     return unique[order], counts[order]
 
 
+@takes(responses="ids (N, T)", mask="rows (N, T)")
 def top_share(responses: Tensor, mask: Tensor) -> float:
     """Share of the sample taken by its most frequent response: 1.0 is total collapse."""
-    counts = count_responses(responses, mask)[1]
+    counts = unchecked(count_responses)(responses, mask)[1]
     return counts[0].item() / len(responses)
 
 
+@takes(responses="ids (N, T)", mask="mask (N, T)", n="count")
 def distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
     """Different n-grams over all n-grams of the sample, between 0 and 1.
 
@@ -60,24 +61,29 @@ def distinct_n(responses: Tensor, mask: Tensor, n: int) -> float:
     >>> distinct_n(torch.tensor([[1, 2], [1, 3]]), torch.ones(2, 2), 1)
     0.75
     """
-    mask = as_mask(mask, require_rank("responses", responses, 2, "(N, T)"), "(N, T)")
-    if not 1 <= n <= responses.shape[1]:
+    if n > responses.shape[1]:
         raise ValueError(f"n must lie in 1..{responses.shape[1]}, got {n}")
     windows = responses.unfold(1, n, 1)[mask.unfold(1, n, 1).all(dim=-1)]  # (M, n)
     if len(windows) == 0:
-        raise ValueError(f"no response is {n} tokens long: there is no {n}-gram to count")
+        raise ValueError(
+            f"no response is {n} tokens long on the mask: there is no {n}-gram to count"
+        )
     return len(windows.unique(dim=0)) / len(windows)
 
 
+@takes(entropy="number")
 def effective_responses(entropy: float) -> float:
     """exp(H): the number of equally likely responses that would have the same entropy (nats).
 
     >>> round(effective_responses(math.log(8)), 6)
     8.0
     """
+    if not -1e-6 <= entropy <= 700:
+        raise ValueError(f"entropy must lie in 0..700 nats, got {entropy}: exp H is no number else")
     return math.exp(entropy)
 
 
+@takes(logprobs="logprobs (N,)", samples="count")
 def expected_distinct(logprobs: Tensor, samples: int) -> float:
     """How many different responses to expect among `samples` draws: Σ_y 1 − (1 − π(y))^n.
 
@@ -88,8 +94,6 @@ def expected_distinct(logprobs: Tensor, samples: int) -> float:
     >>> round(expected_distinct(torch.tensor([0.5, 0.5]).log(), 2), 6)
     1.5
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
     # log1p keeps the digits of tiny probabilities; π = 1 gives −inf, whose expm1 is the right −1.
     missed = samples * torch.log1p(-logprobs.exp().clamp(max=1.0))
     return -torch.expm1(missed).sum().item()

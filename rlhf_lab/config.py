@@ -1,10 +1,10 @@
 """The settings of a PPO run, in one place that rejects what is misspelt or impossible."""
 
 import dataclasses
-import operator
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from rlhf_lab._checks import require_coefficient
+from rlhf_lab._checks import require, takes
+from rlhf_lab._require import said
 from rlhf_lab.kl import KLMode
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController
 
@@ -14,8 +14,23 @@ def _setting(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-# Advantages are whitened over the batch, and one token alone has no variance: hence two responses.
-_LEAST = {"iterations": 1, "batch_size": 2, "minibatches": 1, "epochs": 1, "seed": 0}
+_MAY_BE = {
+    **dict.fromkeys(("eta", "beta", "horizon", "lr", "adam_eps", "vf_coef"), "coefficient"),
+    **dict.fromkeys(("cliprange", "cliprange_value"), "coefficient"),
+    "kl_target": "coefficient or None",
+    "gamma": "fraction",
+    "lam": "fraction",
+    "iterations": "count",
+    # Advantages are whitened over the batch, and one token alone has no variance: so a batch needs
+    # at least two responses. A million of them do not fit into memory.
+    "batch_size": "count 2..1000000",
+    "epochs": "count",
+    "minibatches": "count",
+    "seed": "count 0..",
+    "kl_mode": KLMode,
+    "device": str,
+    "dtype": Literal["float32", "float64"],
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +69,12 @@ class PPOConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # NumPy's numbers become Python's
-            value = getattr(self, field.name)
-            if field.type is float or (field.name == "kl_target" and value is not None):
-                value = require_coefficient(field.name, value)
-                object.__setattr__(self, field.name, value)
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not hasattr(value, "__index__") or not least <= operator.index(value) < 2**63:
-                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
-            object.__setattr__(self, name, operator.index(value))
-        for name in ("gamma", "lam"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name, kind in _MAY_BE.items():  # NumPy's numbers become Python's
+            object.__setattr__(self, name, require(name, getattr(self, name), kind))
         if self.minibatches > self.batch_size:
             raise ValueError(
                 f"{self.minibatches} minibatches of {self.batch_size} responses leave some empty"
             )
-        for name, allowed in {"kl_mode": get_args(KLMode), "dtype": ("float32", "float64")}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.kl_target is not None:
             self._check_adaptation(self.kl_target)
 
@@ -95,16 +96,31 @@ class PPOConfig:
                 f"reach 0 in one iteration; use more than {least:g}"
             )
 
+    @takes(eta="coefficient", beta="coefficient")
+    def overflow_remedy(self, eta: float, beta: float) -> str:
+        """What to change after a number has overflowed: the setting that is furthest off."""
+        usual = {"eta": 100.0, "beta": 100.0, "vf_coef": 100.0, "lr": 0.1}
+        set_to = {"eta": eta, "beta": beta, "vf_coef": self.vf_coef, "lr": self.lr}
+        worst = max(usual, key=lambda name: set_to[name] / usual[name])
+        if set_to[worst] > usual[worst]:
+            return f"Lower {worst}: it is {set_to[worst]:g}"
+        if self.adam_eps < 1e-12:
+            return f"Raise adam_eps: at {self.adam_eps:g} a gradient of 0 is divided by 0"
+        return "Lower lr, or the scale of the scores"
+
     @classmethod
+    @takes(settings=dict)
     def from_dict(cls, settings: dict[str, Any]) -> Self:
         """Build from names and values, as read from a file; a misspelt name is a `ValueError`."""
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise ValueError(f"unknown setting {unknown[0]!r}; PPOConfig has {', '.join(known)}")
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(
+                f"unknown setting {said(unknown[0])}; PPOConfig has {', '.join(known)}"
+            )
         return cls(**settings)
 
 
+@takes(config=PPOConfig)
 def kl_controller(config: PPOConfig) -> FixedKLController | AdaptiveKLController:
     """The controller that holds η: fixed, or adaptive if `kl_target` is set."""
     if config.kl_target is None:

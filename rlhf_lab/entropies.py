@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_coefficient, require_finite
+from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.masking import masked_mean
 
 
+@takes(logits="logits (..., V)", result="finite")
 def entropy(logits: Tensor) -> Tensor:
     """H(π) = −Σ_v π(v)·log π(v) of the softmax of `logits`, in nats: 0 ≤ H ≤ ln V.
 
@@ -28,16 +29,10 @@ def entropy(logits: Tensor) -> Tensor:
     tensor([1.3863, 0.6931])
     """
     logprobs = logits.log_softmax(dim=-1)
-    h = -(logprobs.exp() * logprobs.masked_fill(logprobs == -torch.inf, 0.0)).sum(dim=-1)
-    if not torch.isfinite(h).all():
-        require_finite(
-            "entropy",
-            torch.atleast_1d(h),
-            remedy="logits must be finite or −inf, and not −inf for every token",
-        )
-    return h
+    return -(logprobs.exp() * logprobs.masked_fill(logprobs == -torch.inf, 0.0)).sum(dim=-1)
 
 
+@takes(logits="logits (B, T, V)", mask="mask (B, T)", beta="coefficient", result="finite")
 def entropy_bonus(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
     """The term −β·H that the entropy bonus **adds to the loss**, H averaged over the mask.
 
@@ -61,8 +56,6 @@ def entropy_bonus(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
     >>> round(entropy_bonus(logits, torch.ones(1, 2), beta=0.5).item(), 4)  # −½ ln 4
     -0.6931
     """
-    beta = require_coefficient("beta (the entropy coefficient β)", beta)
-    mask = as_mask(mask, tuple(logits.shape[:-1]))
     # Whatever stands in the padding, uniform logits there are harmless to value and gradient.
     visited = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
-    return -beta * masked_mean(entropy(visited), mask)
+    return -beta * unchecked(masked_mean)(unchecked(entropy)(visited), mask)

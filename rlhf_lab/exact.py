@@ -12,28 +12,34 @@ With τ = η + β, the objective of the whole course and its optimum over all po
     J* − J(π) = τ·KL(π ‖ π*)                    for every π: the regret
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import (
-    require_coefficient,
-    require_finite,
-    require_shape,
-    require_tables,
-)
+from rlhf_lab._checks import MOST, takes, unchecked
+from rlhf_lab._require import NotFinite, require_total
+
+_POLICY = {"logprobs": "distribution (N,)", "ref_logprobs": "distribution (N,)"}
+_WEIGHTS = {"eta": "coefficient", "beta": "coefficient"}
 
 Tables = Sequence[Tensor]
 
 
+@takes(vocab_size="count", depth="count 1..10000")
 def enumerate_responses(vocab_size: int, depth: int) -> Tensor:
     """All responses in the order of `flatten`, (N, T), padded with 0.
 
     >>> enumerate_responses(3, 2).tolist()
     [[0, 0], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]]
     """
+    if _response_count(vocab_size, depth) * depth > MOST:
+        raise ValueError(
+            f"vocab_size {vocab_size} and depth {depth} make more than {MOST:,} tokens of "
+            "responses; use a smaller vocabulary or shorter responses"
+        )
     words = torch.arange(1, vocab_size)
     prefixes, ended = torch.zeros(1, 0, dtype=torch.long), []
     for t in range(depth - 1):
@@ -46,20 +52,37 @@ def enumerate_responses(vocab_size: int, depth: int) -> Tensor:
     return torch.cat([*ended, full])
 
 
+def _response_count(vocab_size: int, depth: int) -> int:
+    """N = Σ_t (V−1)^t + (V−1)^T, or something above MOST where it is above."""
+    ended, prefixes = 0, 1
+    for _ in range(depth):
+        ended, prefixes = ended + prefixes, prefixes * (vocab_size - 1)
+        if ended + prefixes > MOST:
+            break
+    return ended + prefixes
+
+
+@takes(tables="any either")
 def flatten(tables: Tables) -> Tensor:
     """One number per response, (N,): `<eos>`'s column at each depth, every column at the last."""
     return torch.cat([*(table[:, 0] for table in tables[:-1]), tables[-1].reshape(-1)])
 
 
+@takes(values="any (N,)", vocab_size="count", depth="count")
 def unflatten(values: Tensor, vocab_size: int, depth: int) -> list[Tensor]:
     """The inverse of `flatten`: ((V−1)^t, 1) for t < T − 1, then ((V−1)^(T−1), V)."""
+    wanted = _response_count(vocab_size, min(depth, MOST))
+    if len(values) != wanted:
+        raise ValueError(
+            f"values must have shape (N,), one number per response, = ({wanted},), got "
+            f"({len(values)},), for vocab_size {vocab_size} and depth {depth}"
+        )
     sizes = [(vocab_size - 1) ** t for t in range(depth - 1)]
-    wanted = sum(sizes) + (vocab_size - 1) ** (depth - 1) * vocab_size
-    require_shape("values", values, (wanted,), "(N,), one number per response,")
     *ended, full = values.split([*sizes, len(values) - sum(sizes)])
     return [*(part.unsqueeze(1) for part in ended), full.view(-1, vocab_size)]
 
 
+@takes(logprobs="logprobs tables", result="no nan")
 def sequence_logprobs(logprobs: Tables) -> Tensor:
     """log π(y) = Σ_t log π(y_t | y_<t) of every response, (N,).
 
@@ -74,7 +97,7 @@ def sequence_logprobs(logprobs: Tables) -> Tensor:
     for table in logprobs:
         joint.append(prefix.unsqueeze(1) + table)
         prefix = joint[-1][:, 1:].reshape(-1)
-    return flatten(joint)
+    return unchecked(flatten)(joint)
 
 
 class Evaluation(NamedTuple):
@@ -86,6 +109,7 @@ class Evaluation(NamedTuple):
     entropy: Tensor
 
 
+@takes(**_POLICY, scores="scores (N,)", golds="scores (N,)", result="no nan")
 def evaluate(logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tensor) -> Evaluation:
     """E[score], E[gold], KL(π ‖ π_ref) and H(π) over all responses, without sampling.
 
@@ -99,23 +123,24 @@ def evaluate(logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tens
     >>> [round(x.item(), 4) for x in evaluate(p, ref, torch.tensor([0.0, 1.0]), torch.zeros(2))]
     [0.5, 0.0, 0.5108, 0.6931]
     """
-    _require_vectors(logprobs=logprobs, ref_logprobs=ref_logprobs, scores=scores, golds=golds)
     p = logprobs.exp()
+    require_total("logprobs", p)
     possible = logprobs.masked_fill(logprobs == -torch.inf, 0.0)  # 0 · log 0 is 0
-    entropy = -(p @ possible)
-    # An impossible response adds nothing even where the reference forbids it too.
-    cross_entropy = -(p * ref_logprobs.masked_fill(p == 0, 0.0)).sum()
-    return Evaluation(p @ scores.to(p), p @ golds.to(p), cross_entropy - entropy, entropy)
+    # An impossible response adds nothing even where the reference forbids it too. The difference
+    # is taken before the sum, so that KL(π_ref ‖ π_ref) is 0 whatever it is multiplied by.
+    kl = (p * (possible - ref_logprobs.masked_fill(p == 0, 0.0))).sum()
+    return Evaluation(p @ scores.to(p), p @ golds.to(p), kl, -(p @ possible))
 
 
+@takes(**_POLICY, scores="scores (N,)", **_WEIGHTS)
 def objective(
     logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0
 ) -> Tensor:
     """J(π) = E_π[r] − η·KL(π ‖ π_ref) + β·H(π), (); arguments as in `evaluate` and `optimum`."""
-    eta, beta = require_coefficient("eta", eta), require_coefficient("beta", beta)
-    e = evaluate(logprobs, ref_logprobs, scores, scores)
+    e = unchecked(evaluate)(logprobs.double(), ref_logprobs.double(), scores.double(), scores)
     kl = eta * e.kl if eta else 0.0  # 0 · ∞ would be NaN
-    return e.score - kl + beta * e.entropy
+    value = e.score - kl + beta * e.entropy
+    return _not_too_large("J(π)", value, eta, beta, e.kl if eta else e.entropy)
 
 
 class Optimum(NamedTuple):
@@ -127,6 +152,7 @@ class Optimum(NamedTuple):
     """J* = τ·log Z, ()."""
 
 
+@takes(ref_logprobs="distribution (N,)", scores="scores (N,)", **_WEIGHTS)
 def optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0) -> Optimum:
     """The best of all policies: π*(y) = π_ref(y)^(η/τ)·exp(r(y)/τ)/Z with τ = η + β.
 
@@ -148,33 +174,42 @@ def optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0)
     >>> optimum(ref, r, eta=1.0).logprobs.exp()  # the odds are e to 1
     tensor([0.2689, 0.7311], dtype=torch.float64)
     """
-    _require_vectors(ref_logprobs=ref_logprobs, scores=scores)
-    require_finite("scores", scores, remedy="a response without a score has no place in an optimum")
-    tau = _temperature(eta, beta)
-    # π_ref^0 is 1 even where π_ref is 0, but 0 · −inf is NaN.
-    anchored = eta * ref_logprobs + scores if eta else scores.to(ref_logprobs)
-    logits = anchored / tau
-    log_z = logits.logsumexp(dim=0)
-    return Optimum(logits - log_z, tau * log_z)
+    best = _tilt(ref_logprobs, scores, eta, beta)
+    return Optimum(best.logprobs, best.value)
 
 
+@takes(scores="scores (N,)")
 def argmax_policy(scores: Tensor) -> Tensor:
     """What η = β = 0 asks for: log-probabilities with all mass on the highest score, (N,).
 
     The limit of `optimum` as η → 0, if only one response has that score.
     """
-    _require_vectors(scores=scores)
     logprobs = torch.full(scores.shape, -torch.inf, dtype=torch.float64, device=scores.device)
     logprobs[scores.argmax()] = 0.0
     return logprobs
 
 
+@takes(**_POLICY, scores="scores (N,)", **_WEIGHTS)
 def regret(
     logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0
 ) -> Tensor:
-    """J* − J(π) ≥ 0: how much of the objective the policy leaves on the table, ()."""
-    best = optimum(ref_logprobs, scores, eta, beta).value
-    return best - objective(logprobs, ref_logprobs, scores, eta, beta)
+    """J* − J(π) = τ·KL(π ‖ π*) ≥ 0: how much of the objective the policy leaves on the table, ().
+
+    The right side is what is computed: at a large τ, J* and J(π) agree in all their digits.
+    """
+    best, logprobs = _tilt(ref_logprobs, scores, eta, beta), logprobs.double()
+    p = logprobs.exp()
+    require_total("logprobs", p)
+    d = best.logprobs if best.log_ratio is None else ref_logprobs.double()
+    d = (d - logprobs).masked_fill(p == 0, 0.0)  # log π* − log π
+    if best.log_ratio is not None:
+        d = d + best.log_ratio.masked_fill(p == 0, 0.0)
+    # Σ π·(e^d − 1 − d) is Σ −π·d, as both policies add up to 1; but no term of it is negative.
+    small = d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d / 120)))
+    excess = torch.where(d.abs() < 1e-3, small, d.clamp(max=1).expm1() - d)
+    q = best.logprobs.exp()
+    kl = torch.where(p == 0, q, torch.where(d > 1, q - p - p * d, p * excess)).sum()
+    return _not_too_large("J* − J(π)", (eta + beta) * kl, eta, beta, kl)
 
 
 class TreePolicy(NamedTuple):
@@ -186,6 +221,7 @@ class TreePolicy(NamedTuple):
     """T vectors, ((V−1)^t,): the value of each prefix; values[0] is that of the prompt."""
 
 
+@takes(ref_logprobs="logprobs tables", scores="scores ends", **_WEIGHTS)
 def soft_values(ref_logprobs: Tables, scores: Tables, eta: float, beta: float = 0.0) -> TreePolicy:
     """The same optimum token by token, by backward recursion:
 
@@ -199,16 +235,14 @@ def soft_values(ref_logprobs: Tables, scores: Tables, eta: float, beta: float = 
         scores: r of each response as tables, see `unflatten`.
         eta, beta: as in `optimum`.
     """
-    tau = _temperature(eta, beta)
 
     def best(ref: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        logits = (eta * ref + q if eta else q) / tau
-        log_z = logits.logsumexp(dim=1)
-        return logits - log_z.unsqueeze(1), tau * log_z
+        return _tilt(ref, q, eta, beta)[:2]
 
     return _backward(ref_logprobs, scores, best)
 
 
+@takes(ref_logprobs="logprobs tables", scores="scores ends", **_WEIGHTS)
 def loss_bonus_fixed_point(
     ref_logprobs: Tables, scores: Tables, eta: float, beta: float
 ) -> TreePolicy:
@@ -223,11 +257,11 @@ def loss_bonus_fixed_point(
     Args:
         ref_logprobs, scores, eta, beta: as in `soft_values`.
     """
-    tau = _temperature(eta, beta)
 
     def rest(ref: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = ((eta * ref + q if eta else q) / tau).log_softmax(dim=1)
-        penalty = eta * (logprobs - ref) if eta else torch.zeros_like(q)
+        logprobs, _, log_ratio = _tilt(ref, q, eta, beta)
+        log_ratio = logprobs - ref if log_ratio is None else log_ratio
+        penalty = eta * log_ratio if eta else torch.zeros_like(q)
         kept = (q - penalty).masked_fill(logprobs == -torch.inf, 0.0)  # 0 · (−∞ + ∞) is NaN
         return logprobs, (logprobs.exp() * kept).sum(dim=1)
 
@@ -240,13 +274,12 @@ def _backward(
     solve: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> TreePolicy:
     """Solve every prefix from the last depth to the first; `solve(ref, q)` gives (log π, V)."""
-    require_tables(ref_logprobs, scores)
     V = ref_logprobs[0].shape[1]
     policy: list[Tensor] = []
     values: list[Tensor] = []
-    q = scores[-1]
+    q = scores[-1].double()
     for t in reversed(range(len(ref_logprobs))):
-        logprobs, value = solve(ref_logprobs[t], q.to(ref_logprobs[t]))
+        logprobs, value = solve(ref_logprobs[t].double(), q)
         policy.insert(0, logprobs)
         values.insert(0, value)
         if t:
@@ -254,8 +287,51 @@ def _backward(
     return TreePolicy(policy, values)
 
 
+class _Tilt(NamedTuple):
+    """What `_tilt` returns."""
+
+    logprobs: Tensor
+    value: Tensor
+    log_ratio: Tensor | None
+    """log π* − log π_ref with digits of its own, where the two are close."""
+
+
+def _tilt(ref: Tensor, q: Tensor, eta: float, beta: float) -> _Tilt:
+    """π* ∝ π_ref^(η/τ)·e^(q/τ) over the last dimension and its τ·log Z, at every size of τ.
+
+    Only differences from the highest score are divided by τ, so a tiny τ cannot overflow. At a
+    large one, log Z is so near 0 that τ·log Z would lose q/τ behind the 1 that all probabilities
+    add up to: with x = (q − max q − β·log π_ref)/τ, it is log1p(E_ref[expm1(x)]).
+    """
+    tau = _temperature(eta, beta)
+    ref, q = ref.double(), q.double()
+    # π_ref^0 is 1 even where π_ref is 0, but 0 · −inf is NaN.
+    never = ref == -torch.inf if eta else torch.zeros_like(ref, dtype=torch.bool)
+    top = q.masked_fill(never, -torch.inf).amax(dim=-1, keepdim=True)
+    if (top == -torch.inf).any():
+        raise ValueError("ref_logprobs is −inf for all there is to choose from: leave one possible")
+    # Halves, because the difference of two scores near 1e308 would overflow.
+    gain = (2 * ((0.5 * q - 0.5 * top) / tau)).masked_fill(never, -torch.inf)
+    log_ratio = None
+    if eta:
+        x, p = (gain - beta / tau * ref).masked_fill(never, 0.0), ref.exp()
+        total = p.sum(dim=-1, keepdim=True)
+        if x.abs().max() <= 1 and (total - 1).abs().max() < 1e-4:
+            log_z = ((p * x.expm1()).sum(dim=-1, keepdim=True) / total).log1p()
+            logprobs = log_ratio = x - log_z
+            logprobs = ref + log_ratio
+        else:
+            gain = gain + (eta / tau * ref).masked_fill(never, -torch.inf)
+    if log_ratio is None:
+        log_z = gain.logsumexp(dim=-1, keepdim=True)
+        logprobs = gain - log_z
+    value = (top + tau * log_z).squeeze(-1)
+    return _Tilt(logprobs, _not_too_large("J*", value, eta, beta, log_z), log_ratio)
+
+
 def _temperature(eta: float, beta: float) -> float:
-    eta, beta = require_coefficient("eta (η)", eta), require_coefficient("beta (β)", beta)
+    if eta + beta == math.inf:
+        raise ValueError(f"eta + beta is too large for a float: {eta} and {beta}; use smaller ones")
     if eta + beta == 0:
         raise ValueError(
             "eta = beta = 0 leaves nothing to trade the score against: the optimum is whatever "
@@ -264,9 +340,11 @@ def _temperature(eta: float, beta: float) -> float:
     return eta + beta
 
 
-def _require_vectors(**vectors: Tensor) -> None:
-    shapes = {name: tuple(v.shape) for name, v in vectors.items()}
-    if len(set(shapes.values())) > 1 or any(
-        len(shape) != 1 or not shape[0] for shape in shapes.values()
-    ):
-        raise ValueError(f"need vectors (N,) of one number per response, not empty; got {shapes}")
+def _not_too_large(what: str, value: Tensor, eta: float, beta: float, measured: Tensor) -> Tensor:
+    """Raise if only the size of η and β makes `value` infinite: `measured` is finite."""
+    too_large = value.isinf().any() and measured.isfinite().all()
+    if too_large or value.isnan().any():
+        raise NotFinite(
+            what, f"too large for a float: eta = {eta:g} and beta = {beta:g}; use smaller ones"
+        )
+    return value

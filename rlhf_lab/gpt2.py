@@ -13,6 +13,7 @@ D = n_embd, H = n_head, V = vocab_size.
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Self
 
@@ -22,8 +23,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlhf_lab._checks import require, takes
+from rlhf_lab._require import require_ids, require_room
 from rlhf_lab.files import write_whole
 from rlhf_lab.unembed import chosen_logprobs
+
+_SIZES = {
+    **dict.fromkeys(
+        ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"), "count 1..10000000"
+    ),
+    "n_inner": "count 1..10000000 or None",
+    "layer_norm_epsilon": "coefficient",
+    "eos_token_id": "integer or None",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,9 +53,8 @@ class GPT2Config:
     eos_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, spec in _SIZES.items():
+            object.__setattr__(self, name, require(name, getattr(self, name), spec))
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
 
@@ -154,6 +165,7 @@ class GPT2(nn.Module):
     torch.Size([1, 3, 16])
     """
 
+    @takes(config=GPT2Config, generator="generator or None")
     def __init__(self, config: GPT2Config, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
@@ -165,6 +177,7 @@ class GPT2(nn.Module):
             elif parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
+    @takes(result="finite")
     def forward(
         self, tokens: Tensor, cache: KVCache | None = None, *, attention_mask: Tensor | None = None
     ) -> Tensor:
@@ -179,16 +192,31 @@ class GPT2(nn.Module):
         Returns:
             (B, T, V).
         """
-        return self.logits(self.hidden(tokens, cache, attention_mask=attention_mask))
+        return self._unembed(self.hidden(tokens, cache, attention_mask=attention_mask))
 
+    @takes(hidden="float (..., D)", result="finite")
     def logits(self, hidden: Tensor) -> Tensor:
         """Unembed: (..., D) -> (..., V), with the token embedding itself."""
+        self._check_hidden(hidden)
+        return self._unembed(hidden)
+
+    def _unembed(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.transformer.wte.weight)
 
+    @takes(hidden="float (..., D)", tokens="integers (...)")
     def logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """log π of the chosen tokens, (..., D), (...) -> (...), without building all logits."""
+        self._check_hidden(hidden)
         return chosen_logprobs(hidden, self.transformer.wte.weight, tokens)
 
+    @takes(
+        tokens="integers (B, T)",
+        cache=KVCache | None,
+        attention_mask="mask (B, S) or None",
+        positions="integers (...) or None",
+        mask=Tensor | None,
+        last="count or None",
+    )
     def hidden(
         self,
         tokens: Tensor,
@@ -217,6 +245,7 @@ class GPT2(nn.Module):
         """
         past = cache.length if cache else 0
         T = self._check(tokens, past, positions)
+        self._check_options(tokens, cache, mask, last)
         if attention_mask is not None:
             if mask is not None:
                 raise ValueError("give attention_mask or mask: one of them would be ignored")
@@ -233,26 +262,71 @@ class GPT2(nn.Module):
         return self.transformer.ln_f(final(x, cache, mask, last))
 
     def _check(self, tokens: Tensor, past: int, positions: Tensor | None) -> int:
-        if tokens.dim() != 2 or tokens.is_floating_point() or tokens.numel() == 0:
+        B, T = tokens.shape
+        if not B:
+            raise ValueError(f"tokens must have shape (B, T), not empty; got {(B, T)}")
+        if tokens.device != self.transformer.wte.weight.device:
             raise ValueError(
-                f"tokens must be integer ids of shape (B, T), not empty; got {tokens.dtype} of "
-                f"shape {tuple(tokens.shape)}"
+                f"tokens are on {tokens.device} and the model on "
+                f"{self.transformer.wte.weight.device}; move one of them with .to(device)"
             )
-        low, high = (int(x) for x in tokens.aminmax())
-        if low < 0 or high >= self.config.vocab_size:
-            bad = low if low < 0 else high
-            raise ValueError(
-                f"token id {bad} is outside the vocabulary 0..{self.config.vocab_size - 1}"
-            )
-        T = tokens.shape[1]
-        end = past + T if positions is None else int(positions.max()) + 1
-        if end > self.config.n_positions:
-            raise ValueError(
-                f"{end} tokens do not fit into n_positions = {self.config.n_positions}; "
-                "shorten the prompt or the response"
-            )
+        require_ids("tokens", tokens, self.config.vocab_size)
+        end = past + T
+        if positions is not None:
+            if tuple(positions.shape) not in ((T,), (B, T)):
+                raise ValueError(
+                    f"positions must have shape (T,) = {(T,)} or (B, T) = {(B, T)}, got "
+                    f"{tuple(positions.shape)}"
+                )
+            low, high = (int(x) for x in positions.aminmax())
+            if low < 0:
+                raise ValueError(f"positions must count from 0, got {low}")
+            end = high + 1
+        require_room(end, self.config.n_positions)
         return T
 
+    def _check_options(
+        self, tokens: Tensor, cache: KVCache | None, mask: Tensor | None, last: int | None
+    ) -> None:
+        B, T = tokens.shape
+        if last is not None and last > T:
+            raise ValueError(f"last must be a whole number in 1..{T} for {T} tokens, got {last}")
+        if cache is not None and cache.layers:
+            shapes = {tuple(x.shape[:2]) for layer in cache.layers for x in layer}
+            if shapes != {(B, self.config.n_head)} or len(cache.layers) != self.config.n_layer:
+                raise ValueError(
+                    f"the cache of {len(cache.layers)} layers holds keys of (B, H) = {shapes}, and "
+                    f"tokens {(B, T)} need {(B, self.config.n_head)} in {self.config.n_layer}; "
+                    "start with an empty KVCache"
+                )
+        if mask is None:
+            return
+        seen = B, self.config.n_head, T, T + (cache.length if cache else 0)
+        fits = (
+            mask.layout is torch.strided
+            and 2 <= mask.dim() <= 4
+            and all(
+                size in (1, whole)
+                for size, whole in zip(mask.shape[::-1], seen[::-1], strict=False)
+            )
+        )
+        if mask.dtype != torch.bool or not fits:
+            raise ValueError(
+                f"mask must be bool and broadcast to (B, H, T, S) = {seen}, got {mask.dtype} of "
+                f"shape {tuple(mask.shape)}"
+            )
+        if not mask.is_meta and not mask.any(dim=-1).all():
+            raise ValueError("mask lets some token look nowhere; let each see at least itself")
+
+    def _check_hidden(self, hidden: Tensor) -> None:
+        weight = self.transformer.wte.weight
+        if hidden.shape[-1] != weight.shape[1] or hidden.dtype != weight.dtype:
+            raise ValueError(
+                f"hidden must have shape (..., D = {weight.shape[1]}) in {weight.dtype}, as this "
+                f"model's hidden states have, got {tuple(hidden.shape)} in {hidden.dtype}"
+            )
+
+    @takes(directory=str | os.PathLike)
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` as Hugging Face's `GPT2LMHeadModel` does."""
         directory = Path(directory)
@@ -273,6 +347,7 @@ class GPT2(nn.Module):
         write_whole(directory / "model.safetensors", save(tensors, metadata={"format": "pt"}))
 
     @classmethod
+    @takes(directory=str | os.PathLike)
     def from_pretrained(cls, directory: str | Path) -> Self:
         """Load a `GPT2LMHeadModel` folder: `config.json` and `model.safetensors`.
 
@@ -346,12 +421,20 @@ class ScalarHead(nn.Module):
     It starts at 0: a critic without opinions, which leaves the first advantages unbiased.
     """
 
+    @takes(n_embd="count 1..10000000")
     def __init__(self, n_embd: int) -> None:
         super().__init__()
         self.summary = nn.Linear(n_embd, 1)
         nn.init.zeros_(self.summary.weight)
         nn.init.zeros_(self.summary.bias)
 
+    @takes(hidden="float (..., D)", result="finite")
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (...)."""
+        weight = self.summary.weight
+        if hidden.shape[-1] != weight.shape[-1] or hidden.dtype != weight.dtype:
+            raise ValueError(
+                f"hidden must have shape (..., D = {weight.shape[-1]}) in {weight.dtype}, as this "
+                f"head reads them, got {tuple(hidden.shape)} in {hidden.dtype}"
+            )
         return self.summary(hidden).squeeze(-1)

@@ -25,18 +25,22 @@ All gradients are with respect to the logits, T tables ((V−1)^t, V) like the p
 are summed over a response, γ = λ = 1, and every token is counted with its probability.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import require_tables
+from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.exact import Tables
-from rlhf_lab.kl import exact_kl, k1, k2, k3
+from rlhf_lab.kl import exact_kl, k2, k3
 
 Penalty = Literal["kl", "abs", "mse", "k3", "full"]
 
 
+_PAIR = {"logprobs": "logprobs tables", "ref_logprobs": "logprobs tables"}
+
+
+@takes(logprobs="logprobs tables")
 def visitation(logprobs: Tables) -> list[Tensor]:
     """d(s), the probability that a response passes through prefix s: T vectors ((V−1)^t,).
 
@@ -50,6 +54,7 @@ def visitation(logprobs: Tables) -> list[Tensor]:
     return visits
 
 
+@takes(logprobs="logprobs tables", weights="float tables", result="finite")
 def logprob_gradient(logprobs: Tables, weights: Tables) -> list[Tensor]:
     """E[Σ_t w(s_t, y_t)·∇log π(y_t|s_t)], which every update of this module comes down to.
 
@@ -60,14 +65,19 @@ def logprob_gradient(logprobs: Tables, weights: Tables) -> list[Tensor]:
         logprobs: T tables of log π(token | prefix); −inf where a token is impossible.
         weights: w, T tables ((V−1)^t, V); anything at impossible tokens.
     """
-    require_tables(logprobs, weights=weights)
     gradient = []
-    for d, table, weight in zip(visitation(logprobs), logprobs, weights, strict=True):
+    for d, table, weight in zip(unchecked(visitation)(logprobs), logprobs, weights, strict=True):
         p, w = table.exp(), _possible(weight, table)
         gradient.append(d.unsqueeze(1) * p * (w - (p * w).sum(dim=1, keepdim=True)))
     return gradient
 
 
+@takes(
+    logprobs="logprobs tables",
+    token_rewards="float tables",
+    scores="scores ends or None",
+    result="finite",
+)
 def policy_gradient(
     logprobs: Tables, token_rewards: Tables, scores: Tables | None = None
 ) -> list[Tensor]:
@@ -85,7 +95,6 @@ def policy_gradient(
     >>> policy_gradient([fair], [unpaid], scores=[torch.tensor([[0.0, 1.0]])])
     [tensor([[-0.2500,  0.2500]])]
     """
-    require_tables(logprobs, scores, token_rewards=token_rewards)
     if scores is None:
         scores = [torch.zeros_like(table[:, :1]) for table in logprobs]
     V, q, follows = logprobs[0].shape[1], list[Tensor](), scores[-1]
@@ -94,16 +103,17 @@ def policy_gradient(
         if t:
             value = (logprobs[t].exp() * q[0]).sum(dim=1)
             follows = torch.cat([scores[t - 1], value.view(-1, V - 1)], dim=1)
-    return logprob_gradient(logprobs, q)
+    return unchecked(logprob_gradient)(logprobs, q)
 
 
+@takes(**_PAIR, mode=Penalty, result="finite")
 def kl_reward_gradient(
     logprobs: Tables, ref_logprobs: Tables, mode: Penalty = "kl"
 ) -> list[Tensor]:
     """g_φ = E[Σ_t ∇log π(y_t|s_t)·Σ_{k≥t} φ(δ_k)]: the penalty as a number in the reward.
 
-    Of the penalty, so PPO descends η·g_φ. It lacks M_φ, `kl_loss_gradient`, which is 0 for "kl"
-    and for no other mode.
+    It is the gradient of a penalty, so PPO descends η·g_φ. It lacks M_φ, `kl_loss_gradient`, which
+    is 0 for "kl" and for no other mode.
 
     Args:
         logprobs: T tables of log π(token | prefix).
@@ -119,11 +129,12 @@ def kl_reward_gradient(
     >>> kl_reward_gradient(policy, ref, "mse")  # raises it: .4 is further from .5 in log than .6
     [tensor([[ 0.0020, -0.0020]])]
     """
-    require_tables(logprobs, ref_logprobs=ref_logprobs)
     pairs = zip(logprobs, ref_logprobs, strict=True)
-    return policy_gradient(logprobs, [_penalty(table, ref, mode)[0] for table, ref in pairs])
+    paid = [_penalty(table, ref, mode)[0] for table, ref in pairs]
+    return unchecked(policy_gradient)(logprobs, paid)
 
 
+@takes(**_PAIR, mode=Penalty, result="finite")
 def kl_loss_gradient(logprobs: Tables, ref_logprobs: Tables, mode: Penalty) -> list[Tensor]:
     """M_φ = E[Σ_t φ′(δ_t)·∇log π(y_t|s_t)]: the penalty as a loss on the tokens that π sampled.
 
@@ -136,11 +147,12 @@ def kl_loss_gradient(logprobs: Tables, ref_logprobs: Tables, mode: Penalty) -> l
     >>> kl_loss_gradient(policy, ref, "kl")[0].abs() < 1e-6  # k1 as a loss never mentions π_ref
     tensor([[True, True]])
     """
-    require_tables(logprobs, ref_logprobs=ref_logprobs)
     pairs = zip(logprobs, ref_logprobs, strict=True)
-    return logprob_gradient(logprobs, [_penalty(table, ref, mode)[1] for table, ref in pairs])
+    slopes = [_penalty(table, ref, mode)[1] for table, ref in pairs]
+    return unchecked(logprob_gradient)(logprobs, slopes)
 
 
+@takes(logprobs="logprobs tables", result="finite")
 def entropy_loss_gradient(logprobs: Tables) -> list[Tensor]:
     """E[Σ_t ∇H(π(·|s_t))], s_t held fixed: the ascent that −β·H in the loss brings about, over β.
 
@@ -150,25 +162,24 @@ def entropy_loss_gradient(logprobs: Tables) -> list[Tensor]:
     >>> entropy_loss_gradient([torch.tensor([[0.4, 0.6]]).log()])
     [tensor([[ 0.0973, -0.0973]])]
     """
-    return logprob_gradient(logprobs, [-table for table in logprobs])
+    return unchecked(logprob_gradient)(logprobs, [-table for table in logprobs])
 
 
 def _penalty(logprobs: Tensor, ref_logprobs: Tensor, mode: Penalty) -> tuple[Tensor, Tensor]:
     """φ(δ) and φ′(δ) of every token at every prefix of one depth, each ((V−1)^t, V)."""
-    delta = k1(logprobs, ref_logprobs)
+    delta = logprobs - ref_logprobs
     match mode:
         case "kl":
             return delta, torch.ones_like(delta)
         case "abs":
             return delta.abs(), delta.sign()
         case "mse":
-            return k2(logprobs, ref_logprobs), delta
+            return unchecked(k2)(logprobs, ref_logprobs), delta
         case "k3":
-            return k3(logprobs, ref_logprobs), -torch.expm1(-delta)
+            return unchecked(k3)(logprobs, ref_logprobs), -torch.expm1(-delta)
         case "full":  # for its own token a baseline; Σ_v π(v)·∇d(v) = 0 leaves Σ_v d(v)·∇π(v)
-            return exact_kl(logprobs, ref_logprobs).unsqueeze(1).expand_as(delta), delta
-        case _:
-            raise ValueError(f"mode must be one of {get_args(Penalty)}, got {mode!r}")
+            kl = unchecked(exact_kl)(logprobs, ref_logprobs)
+            return kl.unsqueeze(1).expand_as(delta), delta
 
 
 def _possible(x: Tensor, logprobs: Tensor) -> Tensor:

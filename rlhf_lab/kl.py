@@ -20,16 +20,25 @@ alone. A single negative k1 is not a bug: the bonus for a token that fell below 
 pulls the policy back.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_shape
+from rlhf_lab._checks import takes, unchecked
 
 KLMode = Literal["kl", "abs", "mse", "full"]
 
 
+_PAIR = {"logprob": "logprobs (...)", "ref_logprob": "logprobs (...)"}
+_RESPONSES = {
+    "logprobs": "logprobs (B, T)",
+    "ref_logprobs": "logprobs (B, T)",
+    "mask": "mask (B, T)",
+}
+
+
+@takes(**_PAIR, result="no nan")
 def k1(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     """The log-ratio d = log π(a) − log π_ref(a): unbiased for KL(π ‖ π_ref), any sign.
 
@@ -46,6 +55,7 @@ def k1(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     return logprob - ref_logprob
 
 
+@takes(**_PAIR, result="no nan")
 def k2(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     """d² / 2: never negative, biased for KL(π ‖ π_ref) by the third order in d.
 
@@ -55,6 +65,7 @@ def k2(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     return 0.5 * (logprob - ref_logprob).square()
 
 
+@takes(**_PAIR, result="no nan")
 def k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     """e^−d − 1 + d: never negative and unbiased for KL(π ‖ π_ref), where π_ref ≪ π.
 
@@ -72,6 +83,7 @@ def k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
     return torch.expm1(-log_ratio) + log_ratio
 
 
+@takes(logprobs="logprobs (..., V)", ref_logprobs="logprobs (..., V)", result="no nan")
 def exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """KL(π ‖ π_ref) = Σ_v π(v)·(log π(v) − log π_ref(v)), in nats, without sampling.
 
@@ -95,6 +107,7 @@ def exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return kl.masked_fill(forbidden.any(dim=-1), torch.inf)
 
 
+@takes(**_PAIR, mode=KLMode, result="no nan")
 def kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: KLMode = "kl") -> Tensor:
     """The penalty per token for leaving π_ref, in nats, before η and before the mask.
 
@@ -121,24 +134,23 @@ def kl_penalty(logprob: Tensor, ref_logprob: Tensor, mode: KLMode = "kl") -> Ten
     >>> kl_penalty(logprob, ref_logprob, "full")
     tensor(0.5108)
     """
-    if logprob.shape != ref_logprob.shape:
-        raise ValueError(
-            f"logprob {tuple(logprob.shape)} and ref_logprob {tuple(ref_logprob.shape)} must have "
-            "the same shape"
-        )
     match mode:
         case "kl":
-            return k1(logprob, ref_logprob)
+            return unchecked(k1)(logprob, ref_logprob)
         case "abs":
             return (logprob - ref_logprob).abs()
         case "mse":
-            return k2(logprob, ref_logprob)
+            return unchecked(k2)(logprob, ref_logprob)
         case "full":
-            return exact_kl(logprob, ref_logprob)
-        case _:
-            raise ValueError(f"mode must be one of {get_args(KLMode)}, got {mode!r}")
+            if not logprob.dim() or not logprob.shape[-1]:
+                raise ValueError(
+                    'logprob must have shape (..., V) for mode "full", which sums over the '
+                    f"vocabulary, got {tuple(logprob.shape)}"
+                )
+            return unchecked(exact_kl)(logprob, ref_logprob)
 
 
+@takes(**_RESPONSES, result="finite")
 def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """k1 of whole responses: Σ_t d_t = log π(y|x) − log π_ref(y|x), (B,), in nats per response.
 
@@ -148,17 +160,16 @@ def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     Args:
         logprobs: log π of the sampled tokens, (B, T).
         ref_logprobs: log π_ref of the same tokens, (B, T).
-        mask: (B, T), bool or 0/1: the tokens that π chose. What lies off it is never looked at.
+        mask: (B, T), bool or 0/1: the tokens that π chose. What lies off it does not count.
 
     >>> logprobs, ref_logprobs = torch.tensor([[-1.0, -2.0, 7.0]]), torch.tensor([[-1.5, -3.0, 0]])
     >>> response_kl(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
     tensor([1.5000])
     """
-    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
-    mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
-    return k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0).sum(dim=1)
+    return (logprobs - ref_logprobs).masked_fill(~mask, 0.0).sum(dim=1)
 
 
+@takes(**_RESPONSES, result="finite")
 def mean_inverse_ratio(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """The mean over responses of e^−d = π_ref(y|x)/π(y|x), (): 1 if π is what was sampled from.
 
@@ -173,9 +184,10 @@ def mean_inverse_ratio(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> 
     >>> mean_inverse_ratio(logprobs, ref_logprobs, torch.ones(5, 1))
     tensor(1.)
     """
-    return (-response_kl(logprobs, ref_logprobs, mask)).exp().mean()
+    return (-unchecked(response_kl)(logprobs, ref_logprobs, mask)).exp().mean()
 
 
+@takes(**_RESPONSES, result="finite")
 def kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """KL(π ‖ π_ref) as a term of the loss: k2 summed over each response, mean over responses, ().
 
@@ -189,8 +201,6 @@ def kl_loss(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     >>> kl_loss(logprobs, ref_logprobs, torch.tensor([[1, 1, 0]]))
     tensor(0.6250)
     """
-    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
-    mask = as_mask(mask, tuple(logprobs.shape), "of logprobs")
     # Masked before the square: the gradient of a NaN's square is NaN, even times 0.
-    log_ratios = k1(logprobs, ref_logprobs).masked_fill(~mask, 0.0)
+    log_ratios = (logprobs - ref_logprobs).masked_fill(~mask, 0.0)
     return 0.5 * log_ratios.square().sum(dim=1).mean()

@@ -17,6 +17,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from rlhf_lab._checks import require, takes
+from rlhf_lab._require import require_ids, said
+
 WORDS = (
     "<eos>", "food", "staff", "and", "but", "not", "very",
     "good", "great", "fresh", "kind", "bad", "cold", "rude",
@@ -42,6 +45,7 @@ UNGRAMMATICAL = -2.0
 _MISFIT, _REPEAT = -1.5, -1.0
 
 
+@takes(text=str)
 def encode(text: str) -> list[int]:
     """Token ids of a text in review world.
 
@@ -63,18 +67,23 @@ def decode(tokens: Sequence[int] | Tensor) -> str:
     >>> decode([6, 7, 0, 0, 0]), decode([7, 3, 6, 7, 3])
     ('very good .', 'good and very good and')
     """
+    if isinstance(tokens, Tensor):
+        tokens = require("tokens", tokens, "integers (T,)").tolist()
+    elif not isinstance(tokens, list | tuple | range):
+        raise ValueError(f"tokens must be a list of token ids or a tensor (T,), got {said(tokens)}")
     words: list[str] = []
-    for token in tokens:
+    for token in (require("tokens: each", token, "integer") for token in tokens):
         if token == EOS_ID:
             return " ".join([*words, "."])
         if token < 0:  # off the mask, see `collapse.count_responses`
             break
         if token >= len(WORDS):
-            raise ValueError(f"token {int(token)} is outside the vocabulary 0..{len(WORDS) - 1}")
-        words.append(WORDS[int(token)])
+            raise ValueError(f"tokens: token id {token} is outside 0..{len(WORDS) - 1}")
+        words.append(WORDS[token])
     return " ".join(words)
 
 
+@takes(prompts="integers (N,)", responses="integers (N, T)")
 def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
     """The gold score of each response: what a reader who reads carefully would give it.
 
@@ -99,7 +108,10 @@ def gold_scores(prompts: Tensor, responses: Tensor) -> Tensor:
     """
     tables = _TRANSITIONS, _ADJECTIVE_SENTIMENT, _ADJECTIVE_FITS
     transitions, sentiment, fits = (table.to(responses.device) for table in tables)
-    N = responses.shape[0]
+    N = len(responses)
+    # What is behind the first <eos> is ignored, and may be no token of this world.
+    responses = responses.masked_fill((responses == EOS_ID).cumsum(dim=1) > 0, EOS_ID)
+    require_ids("responses", responses, len(WORDS))
     if not ((prompts == _ID["food"]) | (prompts == _ID["staff"])).all():
         raise ValueError(f"prompts must be the tokens of {PROMPTS}: a review is about one of them")
     about = prompts.clone()
@@ -164,6 +176,7 @@ _TRANSITIONS = _transitions()
 _ADJECTIVE_SENTIMENT, _ADJECTIVE_FITS = _adjectives()
 
 
+@takes(n="count 1..10000000", generator="generator", noise="fraction")
 def corpus(n: int, generator: torch.Generator, noise: float = 0.01) -> tuple[Tensor, Tensor]:
     """Reviews as people write them: mostly grammatical, of both subjects, of every opinion.
 

@@ -7,14 +7,16 @@ is NaN: one bad number in the padding would otherwise poison a whole batch.
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_rank, require_rows, require_shape
+from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._require import NotFinite
 
 
+@takes(responses="integers (B, T)", eos_id="integer or None")
 def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
     """True on the tokens the policy chose: up to **and including** the first `<eos>`.
 
-    The first `<eos>` is an action like any other: leave it out and the policy is never taught to
-    stop. What follows it is padding, also when the padding token is `<eos>` itself, as in GPT-2.
+    The first `<eos>` is an action like any other: without it the policy would never learn to stop.
+    What follows it is padding, also when the padding token is `<eos>` itself, as in GPT-2.
 
     Args:
         responses: token ids without the prompt, (B, T), integer.
@@ -32,19 +34,15 @@ def response_mask(responses: Tensor, eos_id: int | None) -> Tensor:
             [1, 1, 1, 1],
             [1, 0, 0, 0]], dtype=torch.int32)
     """
-    if responses.dim() != 2 or responses.is_floating_point() or responses.dtype == torch.bool:
-        raise ValueError(
-            f"responses must be integer token ids of shape (B, T), got {responses.dtype} "
-            f"of shape {tuple(responses.shape)}"
-        )
     if eos_id is None:
         return torch.ones_like(responses, dtype=torch.bool)
     is_eos = responses == eos_id
     return (is_eos.cumsum(dim=1) - is_eos.long()) == 0  # no <eos> strictly before this token
 
 
+@takes(x="float (B, T)", mask="rows (B, T)", result="finite")
 def last_token(x: Tensor, mask: Tensor) -> Tensor:
-    """What `x` says at the last selected token of each row: where a reward model is read.
+    """The value of `x` at the last selected token of each row: where a reward model is read.
 
     Args:
         x: (B, T), such as the scalar that a reward head gives at every position.
@@ -60,9 +58,10 @@ def last_token(x: Tensor, mask: Tensor) -> Tensor:
     ...            torch.tensor([[1, 1, 0], [1, 1, 1]]))
     tensor([2., 3.])
     """
-    return x.gather(1, last_index(mask, require_rank("x", x, 2, "(B, T)"))).squeeze(1)
+    return x.gather(1, unchecked(last_index)(mask)).squeeze(1)
 
 
+@takes(mask="rows (B, T)", scores="scores (B,)", result="finite")
 def terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
     """One number per response as a reward per token: 0, …, 0, score, and 0 off the mask.
 
@@ -82,19 +81,17 @@ def terminal_reward(scores: Tensor, mask: Tensor) -> Tensor:
     tensor([[ 0.,  4.,  0.],
             [ 0.,  0., -1.]])
     """
-    B, T = require_rank("mask", mask, 2, "(B, T)")
-    require_shape("scores", scores, (B,), "(B,), one per response,")
-    last = last_index(mask, (B, T))
-    return scores.new_zeros(B, T).scatter(1, last, scores.unsqueeze(1))
+    rewards = scores.new_zeros(mask.shape)
+    return rewards.scatter(1, unchecked(last_index)(mask), scores.unsqueeze(1))
 
 
-def last_index(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Position of the last selected token of each row of a mask of this shape, (B, T): (B, 1)."""
-    mask = as_mask(mask, shape)
-    require_rows(mask)
-    return shape[1] - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)
+@takes(mask="rows (B, T)")
+def last_index(mask: Tensor) -> Tensor:
+    """The position of the last selected token of each row of a mask, (B, T) -> (B, 1)."""
+    return mask.shape[1] - 1 - mask.flip(dims=(1,)).int().argmax(dim=1, keepdim=True)
 
 
+@takes(x="float (...)", mask="mask (...)", dim="integer or None", result="finite")
 def masked_sum(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     """Σ of `x` over the mask, over all of it or along `dim`.
 
@@ -106,11 +103,11 @@ def masked_sum(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     >>> masked_sum(torch.tensor([1.0, 2.0, torch.nan]), torch.tensor([1, 1, 0]))
     tensor(3.)
     """
-    mask = as_mask(mask, tuple(x.shape), "of x")
     kept = x.masked_fill(~mask, 0.0)
-    return kept.sum() if dim is None else kept.sum(dim)
+    return kept.sum() if dim is None else kept.sum(_axis(dim, x))
 
 
+@takes(x="float (...)", mask="mask (...)", dim="integer or None", result="finite")
 def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     """Mean of `x` over the mask: each token weighs the same, padding weighs nothing.
 
@@ -125,14 +122,18 @@ def masked_mean(x: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     >>> masked_mean(torch.tensor([[1.0, 3.0], [8.0, 99.0]]), torch.tensor([[1, 1], [1, 0]]))
     tensor(4.)
     """
-    mask = as_mask(mask, tuple(x.shape), "of x")
-    count = mask.sum() if dim is None else mask.sum(dim)
+    if dim is None:
+        return unchecked(masked_sum)(x, mask) / mask.sum()
+    count = mask.sum(_axis(dim, x))
     if not count.all():
-        where = "" if dim is None else f" at index {tuple((count == 0).nonzero()[0].tolist())}"
-        raise ValueError(f"the mask selects nothing{where}: the mean of no token is undefined")
-    return masked_sum(x, mask, dim) / count
+        where = tuple((count == 0).nonzero()[0].tolist())
+        raise ValueError(
+            f"the mask selects nothing at index {where}: the mean of no token is undefined"
+        )
+    return unchecked(masked_sum)(x, mask, dim) / count
 
 
+@takes(x="float (...)", mask="mask (...)", eps="coefficient", result="finite")
 def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
     """Scale `x` to variance 1 over the mask, and to mean 0 if `shift_mean`; 0 off the mask.
 
@@ -157,15 +158,26 @@ def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: floa
     >>> masked_whiten(torch.tensor([1.0, 3.0, 99.0]), torch.tensor([1, 1, 0]))
     tensor([-0.7071,  0.7071,  0.0000])
     """
-    mask = as_mask(mask, tuple(x.shape), "of x")
+    if eps > torch.finfo(x.dtype).max:
+        raise ValueError(f"eps is {eps}, too large for {x.dtype}; use 1e-8")
     n = int(mask.sum())
     if n < 2:
         raise ValueError(
             f"the mask selects {n} entries and a variance needs at least 2; "
             "use a larger batch or do not whiten"
         )
-    mean = masked_mean(x, mask)
+    mean = unchecked(masked_mean)(x, mask)
     centred = (x - mean).masked_fill(~mask, 0.0)
     variance = centred.square().sum() / (n - 1)
+    if variance.isinf():
+        raise NotFinite(
+            "the variance of x", f"too large for {x.dtype}: rescale x, or use .double()"
+        )
     whitened = centred * torch.rsqrt(variance + eps)
     return whitened if shift_mean else (whitened + mean).masked_fill(~mask, 0.0)
+
+
+def _axis(dim: int, x: Tensor) -> int:
+    if not -x.dim() <= dim < x.dim():
+        raise ValueError(f"dim must be a dimension of x {tuple(x.shape)} or None, got {dim}")
+    return dim

@@ -5,10 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import as_mask, require_coefficient, require_rank, require_rows, require_shape
+from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.masking import masked_mean
 
 
+@takes(
+    logits="logits (B, P + T, V)",
+    tokens="ids (B, P + T)",
+    prompt_length="count 1..",
+    result="no nan",
+)
 def response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
     """log π(y_t | x, y_<t) of each token of a response, in nats.
 
@@ -30,9 +36,8 @@ def response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Ten
     >>> response_logprobs(logits, torch.tensor([[1, 0, 1]]), prompt_length=1)
     tensor([[-0.6931, -0.6931]])
     """
-    B, L, _ = require_rank("logits", logits, 3, "(B, P + T, V)")
-    require_shape("tokens", tokens, (B, L), "(B, P + T)")
-    if not 1 <= prompt_length < L:
+    L = tokens.shape[1]
+    if prompt_length >= L:
         raise ValueError(
             f"prompt_length must lie in 1..{L - 1} for {L} tokens, got {prompt_length}"
         )
@@ -40,8 +45,9 @@ def response_logprobs(logits: Tensor, tokens: Tensor, prompt_length: int) -> Ten
     return chooses.gather(2, tokens[:, prompt_length:].unsqueeze(2)).squeeze(2)
 
 
+@takes(rewards="float (B, T)", mask="rows (B, T)", gamma="fraction", result="finite")
 def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
-    """What is still to come, the token's own reward included: G_t = r_t + γ·G_{t+1}.
+    """The sum of the rewards from each token on, its own included: G_t = r_t + γ·G_{t+1}.
 
     With γ = 1 and a reward at the end, every token of a response has the same return: the score.
 
@@ -59,12 +65,7 @@ def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
     >>> returns_to_go(torch.tensor([[0.0, 0.0, 8.0]]), torch.ones(1, 3), gamma=0.5)
     tensor([[2., 4., 8.]])
     """
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-    shape = require_rank("rewards", rewards, 2, "(B, T)")
-    mask = as_mask(mask, shape)
-    require_rows(mask)
-    coming, returns = rewards.new_zeros(shape[0]), []
+    coming, returns = rewards.new_zeros(len(rewards)), []
     for reward in reversed(rewards.masked_fill(~mask, 0.0).unbind(dim=1)):
         coming = reward + gamma * coming
         returns.append(coming)
@@ -79,6 +80,14 @@ class Advantages(NamedTuple):
     """advantages + values: the target of the value head."""
 
 
+@takes(
+    rewards="float (B, T)",
+    values="float (B, T)",
+    mask="rows (B, T)",
+    gamma="fraction",
+    lam="fraction",
+    result="finite",
+)
 def gae(
     rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95
 ) -> Advantages:
@@ -112,13 +121,6 @@ def gae(
     >>> gae(reward, value, torch.ones(1, 3)).advantages
     tensor([[0.9025, 0.9500, 1.0000]])
     """
-    for name, value in {"gamma": gamma, "lam": lam}.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    shape = require_rank("rewards", rewards, 2, "(B, T)")
-    require_shape("values", values, shape, "(B, T)")
-    mask = as_mask(mask, shape)
-    require_rows(mask)
     with torch.no_grad():
         rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
         next_values = torch.nn.functional.pad(values[:, 1:], (0, 1))
@@ -142,6 +144,14 @@ class PolicyLoss(NamedTuple):
     """½·E[(log π − log π_old)²]: how far this update has moved, in nats per token."""
 
 
+@takes(
+    logprobs="logprobs (B, T)",
+    old_logprobs="logprobs (B, T)",
+    advantages="float (B, T)",
+    mask="mask (B, T)",
+    clip="coefficient",
+    result="finite",
+)
 def policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, *, clip: float = 0.2
 ) -> PolicyLoss:
@@ -172,17 +182,15 @@ def policy_loss(
     >>> policy_loss(new, old, torch.tensor([[1.0, -1.0]]), torch.ones(1, 2))[:2]
     (tensor(-0.2000), tensor(1.))
     """
-    clip = require_coefficient("clip", clip)
-    for name, tensor in {"old_logprobs": old_logprobs, "advantages": advantages}.items():
-        require_shape(name, tensor, tuple(logprobs.shape), "of logprobs")
-    mask = as_mask(mask, tuple(logprobs.shape))
     log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
-    return PolicyLoss(*(masked_mean(x, mask) for x in policy_terms(log_ratio, advantages, clip)))
+    terms = policy_terms(log_ratio, advantages, clip)
+    return PolicyLoss(*(unchecked(masked_mean)(x, mask) for x in terms))
 
 
 def policy_terms(log_ratio: Tensor, advantages: Tensor, clip: float) -> PolicyLoss:
     """What `policy_loss` averages, from log ρ = log π − log π_old, 0 off the mask; unchecked."""
     ratio = log_ratio.exp()
+    clip = min(clip, torch.finfo(ratio.dtype).max)  # torch refuses a number that overflows it
     unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
     took_clipped = (clipped > unclipped).to(ratio.dtype)
     moved = 0.5 * log_ratio.detach().square()
@@ -196,6 +204,14 @@ class ValueLoss(NamedTuple):
     clip_fraction: Tensor
 
 
+@takes(
+    values="float (B, T)",
+    old_values="float (B, T)",
+    returns="float (B, T)",
+    mask="mask (B, T)",
+    clip="coefficient",
+    result="finite",
+)
 def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, clip: float = 0.2
 ) -> ValueLoss:
@@ -216,18 +232,15 @@ def value_loss(
     References:
         `PPOTrainer.loss` in TRL 0.11.4, before its coefficient 0.1.
     """
-    clip = require_coefficient("clip", clip)
-    for name, tensor in {"old_values": old_values, "returns": returns}.items():
-        require_shape(name, tensor, tuple(values.shape), "of values")
-    mask = as_mask(mask, tuple(values.shape))
     # Before the squares: 0 · NaN from the padding would reach the gradient of the values.
     values, old_values, returns = (x.masked_fill(~mask, 0.0) for x in (values, old_values, returns))
     terms = value_terms(values, old_values, returns, clip)
-    return ValueLoss(*(masked_mean(x, mask) for x in terms))
+    return ValueLoss(*(unchecked(masked_mean)(x, mask) for x in terms))
 
 
 def value_terms(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> ValueLoss:
     """What `value_loss` averages, of numbers that are finite off the mask too; unchecked."""
+    clip = min(clip, torch.finfo(values.dtype).max)
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     error, clipped_error = (values - returns).square(), (clipped - returns).square()
     took_clipped = (clipped_error > error).to(values.dtype)

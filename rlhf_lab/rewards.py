@@ -1,20 +1,12 @@
 """The reward PPO sees: the score on the last token, minus η times the KL penalty on every token."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import (
-    as_mask,
-    require_coefficient,
-    require_finite,
-    require_rank,
-    require_rows,
-    require_same_device,
-    require_shape,
-)
+from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._require import require_finite
 from rlhf_lab.kl import KLMode, kl_penalty
 from rlhf_lab.masking import terminal_reward
 
@@ -30,6 +22,15 @@ class Rewards(NamedTuple):
     """The penalty before η, in nats."""
 
 
+@takes(
+    mask="rows (B, T)",
+    scores="scores (B,)",
+    logprobs="logprobs (B, T, ...)",
+    ref_logprobs="logprobs (B, T, ...)",
+    eta="coefficient",
+    mode=KLMode,
+    result="finite",
+)
 def compute_rewards(
     scores: Tensor,
     logprobs: Tensor,
@@ -73,34 +74,28 @@ def compute_rewards(
     >>> compute_rewards(torch.tensor([4.0]), logprobs, ref_logprobs, mask, eta=0.1).rewards
     tensor([[-0.0500,  4.0000,  0.0000]])
     """
-    eta = require_coefficient("eta (the KL coefficient η)", eta)
-    B, T = require_rank("mask", mask, 2, "(B, T)")
-    require_shape("scores", scores, (B,), "(B,), one per response,")
-    if mode == "full":
-        axes = '(B, T, V), because mode "full" sums over the vocabulary,'
-        V = require_rank("logprobs", logprobs, 3, axes)[2]
-        require_shape("logprobs", logprobs, (B, T, V), "(B, T, V)")
-    else:
-        require_shape("logprobs", logprobs, (B, T), "(B, T)")
-    require_shape("ref_logprobs", ref_logprobs, tuple(logprobs.shape), "of logprobs")
-    require_same_device(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs, mask=mask)
-    mask = as_mask(mask, (B, T))
-    require_rows(mask)
-    require_finite(
-        "scores", scores, remedy="check the reward model; one bad score would spoil the whole batch"
-    )
+    if logprobs.dim() != 2 + (mode == "full"):
+        axes = (
+            '(B, T, V), because mode "full" sums over the vocabulary'
+            if mode == "full"
+            else "(B, T)"
+        )
+        raise ValueError(f"logprobs must have shape {axes}, got {tuple(logprobs.shape)}")
 
     with torch.no_grad():
-        kls = kl_penalty(logprobs, ref_logprobs, mode)
+        kls = unchecked(kl_penalty)(logprobs, ref_logprobs, mode)
         require_finite(
             f'the "{mode}" penalty',
             kls,
             mask,
-            remedy="a sampled token must be possible under π and π_ref: sample from π, no top-k",
+            remedy="a sampled token must be possible under π (logprobs) and π_ref "
+            "(ref_logprobs): sample from π, no top-k",
         )
         kls = kls.masked_fill(~mask, 0.0)
         non_score_rewards = 0.0 - eta * kls  # 0 and not −0 off the mask, and where η = 0
-        return Rewards(non_score_rewards + terminal_reward(scores, mask), non_score_rewards, kls)
+        return Rewards(
+            non_score_rewards + unchecked(terminal_reward)(scores, mask), non_score_rewards, kls
+        )
 
 
 class FixedKLController:
@@ -110,8 +105,9 @@ class FixedKLController:
         eta: η ≥ 0.
     """
 
+    @takes(eta="coefficient")
     def __init__(self, eta: float) -> None:
-        self.value = require_coefficient("eta (the KL coefficient η)", eta)
+        self.value = eta
 
     def update(self, kl: float, n_steps: int) -> None:
         """Do nothing: the signature is that of `AdaptiveKLController.update`."""
@@ -125,7 +121,7 @@ class AdaptiveKLController:
     Args:
         eta: the first η, > 0. From 0 a factor cannot move it: use `FixedKLController(0)`.
         target: nats per **response** (a sum over its tokens, so it grows with length), > 0.
-        horizon: responses, > 0: over so many η moves by 20 % when kl is far from the target.
+        horizon: number of responses over which η changes by at most 20 %; > 0.
 
     References:
         Ziegler et al. 2019, https://arxiv.org/abs/1909.08593, §2.2; the constants are TRL
@@ -140,12 +136,11 @@ class AdaptiveKLController:
 
     MAX_ERROR = 0.2
 
+    @takes(eta="positive", target="positive", horizon="positive")
     def __init__(self, eta: float, target: float = 6.0, horizon: float = 10_000) -> None:
-        for name, value in {"eta": eta, "target": target, "horizon": horizon}.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be finite and > 0, got {value}")
-        self.value, self.target, self.horizon = float(eta), float(target), float(horizon)
+        self.value, self.target, self.horizon = eta, target, float(horizon)
 
+    @takes(kl="number", n_steps="count 0..")
     def update(self, kl: float, n_steps: int) -> None:
         """Move η once.
 
@@ -156,10 +151,6 @@ class AdaptiveKLController:
         Raises:
             ValueError: `kl` is not finite, `n_steps` is negative, or η would not stay positive.
         """
-        if not math.isfinite(kl):
-            raise ValueError(f"kl must be finite, got {kl}; η keeps its value")
-        if not 0 <= n_steps < math.inf:
-            raise ValueError(f"n_steps must be finite and >= 0, got {n_steps}")
         error = min(max(kl / self.target - 1, -self.MAX_ERROR), self.MAX_ERROR)
         factor = 1 + error * n_steps / self.horizon
         if factor <= 0:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlhf_lab._checks import as_mask, require_rank, require_shape
+from rlhf_lab._checks import require
+from rlhf_lab._require import require_ids
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2, ScalarHead
 from rlhf_lab.kl import KLMode, k1
@@ -121,7 +122,7 @@ def score(task: Task, prompts: Tensor, responses: Tensor) -> Tensor:
         ValueError: the task gives something else.
     """
     scores = task.score(prompts, responses)
-    require_shape("what task.score returns", scores, (len(responses),), "(B,), one per response,")
+    require("what task.score returns", scores, f"any ({len(responses)},)")
     return scores.detach().to(responses.device, next(task.sft.parameters()).dtype)
 
 
@@ -165,10 +166,8 @@ def check_task(task: Task) -> None:
     if not isinstance(task.sft, GPT2):
         raise ValueError(f"task.sft must be a rlhf_lab.GPT2, got {type(task.sft).__name__}")
     V, n_positions = task.sft.config.vocab_size, task.sft.config.n_positions
-    n, P = require_rank("task.prompts", task.prompts, 2, "(n, P), one row of token ids per prompt")
-    integer = not (task.prompts.is_floating_point() or task.prompts.dtype == torch.bool)
-    if not (n and P and integer and task.prompts.min() >= 0 and task.prompts.max() < V):
-        raise ValueError(f"task.prompts must hold token ids, whole numbers in 0..{V - 1}, not none")
+    n, P = require("task.prompts", task.prompts, "integers (n, P)").shape
+    require_ids("task.prompts", task.prompts, V)
     T, eos_id = task.response_length, task.eos_id
     if not isinstance(T, int) or not 1 <= T <= n_positions - P:
         raise ValueError(
@@ -177,9 +176,8 @@ def check_task(task: Task) -> None:
         )
     if eos_id is not None and not (isinstance(eos_id, int) and 0 <= eos_id < V):
         raise ValueError(f"task.eos_id must be a token id in 0..{V - 1}, or None; got {eos_id!r}")
-    if (mask := attention_mask(task)) is not None and not as_mask(mask, (n, P), "(n, P)")[
-        :, -1
-    ].all():
+    mask = require("task.attention_mask", attention_mask(task), f"mask ({n}, {P}) or None")
+    if mask is not None and not mask[:, -1].all():
         raise ValueError("task.attention_mask is 0 at the end of a prompt; pad on the left")
 
 

@@ -1,5 +1,6 @@
 """Sampling responses from a policy: temperature 1 and no top-k, so what is sampled is π itself."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._require import NotFinite, require_ids, require_room
 from rlhf_lab.gpt2 import GPT2, KVCache
 from rlhf_lab.masking import response_mask
 from rlhf_lab.unembed import BLOCK, pick
@@ -25,6 +28,7 @@ class Sample(NamedTuple):
     """The hidden state each token was drawn from, (B, T, D): the value head's input."""
 
 
+@takes(logprobs="distribution (B, V)", uniforms="float (B,)")
 def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     """Draw one token per row by inverting the cumulative distribution.
 
@@ -40,6 +44,13 @@ def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     >>> draw(half, torch.tensor([0.1, 0.49, 0.9], dtype=torch.float64))
     tensor([0, 0, 2])
     """
+    inside_unit = (uniforms >= 0) & (uniforms < 1)
+    if uniforms.dtype != torch.float64 or not (inside_unit.is_meta or inside_unit.all()):
+        raise ValueError(f"uniforms must be float64 numbers in [0, 1), got {uniforms.dtype}")
+    return _draw(logprobs, uniforms)
+
+
+def _draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     probs = logprobs.exp()
     V = probs.shape[1]
     if V <= BLOCK:
@@ -68,6 +79,14 @@ def _search(cdf: Tensor, uniforms: Tensor) -> Tensor:
     return index.clamp(max=cdf.shape[1] - 1)
 
 
+@takes(
+    model=GPT2,
+    prompts="integers (B, P)",
+    n_tokens="count",
+    generator="generator",
+    eos_id="integer or None",
+    attention_mask="mask (B, P) or None",
+)
 @torch.no_grad()
 def sample(
     model: GPT2,
@@ -91,14 +110,16 @@ def sample(
     Raises:
         ValueError: `n_tokens` < 1, a prompt that is padded on the right, or prompt and response
             do not fit into the model.
-        FloatingPointError: the model's logits are NaN or infinite.
+        FloatingPointError: the model's logits are NaN or infinite. It is a ValueError, too.
     """
-    if n_tokens < 1:
-        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
+    require_ids("prompts", prompts, model.config.vocab_size)
+    end = prompts.shape[1] + n_tokens - 1
+    require_room(end, model.config.n_positions, "the prompts or the response (n_tokens)")
     if attention_mask is not None and not attention_mask[:, -1].all():
         row = int((attention_mask[:, -1] == 0).nonzero()[0])
         raise ValueError(
-            f"prompt {row} ends with padding, and its response would follow that; pad on the left"
+            f"attention_mask: prompt {row} ends with padding, and its response would follow that; "
+            "pad on the left"
         )
 
     def read(tokens: Tensor, cache: KVCache) -> Tensor:
@@ -111,9 +132,10 @@ def sample(
     B = len(prompts)
     # One draw for the whole rollout keeps the stream independent of when responses end.
     uniforms = torch.rand(n_tokens, B, generator=generator, dtype=torch.float64).to(prompts.device)
-    batch = decode(read, model.logits, prompts, uniforms, eos_id)
+    unembed = functools.partial(unchecked(type(model).logits), model)
+    batch = decode(read, unembed, prompts, uniforms, eos_id)
     if (batch.mask & ~torch.isfinite(batch.logprobs)).any():
-        raise FloatingPointError("log π of a sampled token is not finite: π has overflowed")
+        raise NotFinite("log π of a sampled token", "not finite: π has overflowed")
     return batch
 
 
@@ -137,13 +159,13 @@ def decode(
     for u in uniforms:
         hidden.append(read(tokens, cache)[:, -1])  # (B, D)
         logp = unembed(hidden[-1]).log_softmax(dim=-1)  # (B, V)
-        token = draw(logp, u)
+        token = _draw(logp, u)
         if eos_id is not None:
             token = token.masked_fill(finished, eos_id)
             finished = finished | (token == eos_id)
         tokens = token.unsqueeze(1)
         responses.append(token)
-        logprobs.append(pick(logp, token))
+        logprobs.append(unchecked(pick)(logp, token))
     answer = torch.stack(responses, dim=1)
-    mask = response_mask(answer, eos_id)
+    mask = unchecked(response_mask)(answer, eos_id)
     return Sample(answer, mask, torch.stack(logprobs, dim=1), torch.stack(hidden, dim=1))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab._checks import require_coefficient
+from rlhf_lab._require import NotFinite
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
@@ -144,8 +145,8 @@ class Trainer:
             except BaseException as error:
                 torch.set_grad_enabled(gradients)  # it may have come when no_grad was ending
                 self._reach_goal()
-                if isinstance(error, FloatingPointError):  # finite weights, overflowing logits
-                    raise self._non_finite("log π of a sampled token") from error
+                if isinstance(error, NotFinite):  # finite weights, but numbers that overflow
+                    raise self._non_finite(error.what) from error
                 raise
 
     def _iterate(self) -> tuple[Rollout, StepStats]:
@@ -212,7 +213,7 @@ class Trainer:
         return NonFiniteError(
             f"iteration {self.iteration + 1}: {what} is not finite (η = {self.eta:g}, "
             f"β = {self.beta:g}, lr = {self.config.lr:g}); the last good iteration is kept. "
-            "Lower lr, or the scale of the scores"
+            f"{self.config.overflow_remedy(self.eta, self.beta)}"
         )
 
     def _stats(self, rollout: Rollout, losses: Tensor) -> StepStats:

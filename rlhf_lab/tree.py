@@ -6,26 +6,39 @@ i·(V−1) + w − 1 of the next depth. All children of a prefix share its past,
 through the model together, as V siblings that see the past and themselves but not each other.
 """
 
+import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlhf_lab._checks import MOST, require, takes
+from rlhf_lab._require import require_ids, require_room, said
 from rlhf_lab.gpt2 import GPT2, KVCache, ScalarHead
 
 CHUNK = 128
 """Prefixes per forward pass of the widest depth: few enough that activations stay in the cache."""
 
 
+_TREE: dict[str, Any] = {"model": GPT2, "prompt": "integers (P,)", "depth": "count 1..10000"}
+
+
+@takes(vocab_size="count", depth="count 0..")
 def prefix_count(vocab_size: int, depth: int) -> int:
     """Number of prefixes of `depth` tokens.
 
     >>> [prefix_count(16, t) for t in range(5)]
     [1, 15, 225, 3375, 50625]
     """
+    if depth * math.log2(max(vocab_size - 1, 1)) >= 63:
+        raise ValueError(
+            f"vocab_size {vocab_size} and depth {depth} make more prefixes than a tensor can hold"
+        )
     return (vocab_size - 1) ** depth
 
 
+@takes(**_TREE, result="finite")
 def logits_tables(model: GPT2, prompt: Tensor, depth: int) -> list[Tensor]:
     """Next-token logits at every prefix.
 
@@ -40,21 +53,52 @@ def logits_tables(model: GPT2, prompt: Tensor, depth: int) -> list[Tensor]:
     return join(logits_parts(model, prompt, depth), depth)
 
 
+@takes(**_TREE)
 def logits_parts(model: GPT2, prompt: Tensor, depth: int) -> Iterator[tuple[int, Tensor]]:
-    """`logits_tables` bit by bit, for callers with other work between: (t, rows of table t)."""
+    """A generator form of `logits_tables`, for callers with other work between two parts.
+
+    It yields (t, the next rows of table t).
+    """
+    _require_size(model, prompt, len(prompt) + depth - 1, depth - 1)
+    return _logits_parts(model, prompt, depth)
+
+
+def _logits_parts(model: GPT2, prompt: Tensor, depth: int) -> Iterator[tuple[int, Tensor]]:
     words = torch.arange(1, model.config.vocab_size, device=prompt.device)
     for t, hidden in _walk(model, prompt, words, depth - 1):
         yield t, model.logits(hidden)
 
 
+def _require_size(model: GPT2, prompt: Tensor, tokens: int, depth: int) -> None:
+    """Refuse now what the walk could not finish."""
+    require_ids("prompt", prompt, model.config.vocab_size)
+    require_room(tokens, model.config.n_positions, "the prompt or the response (depth)")
+    V = model.config.vocab_size
+    if prefix_count(V, depth) * V > MOST:
+        raise ValueError(
+            f"depth {depth} of {V} tokens makes more than {MOST:,} numbers; use a smaller depth"
+        )
+
+
+@takes(depth="count 1..10000")
 def join(parts: Iterable[tuple[int, Tensor]], depth: int) -> list[Tensor]:
     """The tables that parts (t, rows of table t) belong to; each table's in order."""
     tables: list[list[Tensor]] = [[] for _ in range(depth)]
-    for t, rows in parts:
-        tables[t].append(rows)
+    if not isinstance(parts, Iterable):
+        raise ValueError(f"parts must be pairs (t, rows of table t), got {said(parts)}")
+    for part in parts:
+        if not isinstance(part, tuple) or len(part) != 2 or not isinstance(part[1], Tensor):
+            raise ValueError(f"parts must be pairs (t, rows of table t), got {said(part)}")
+        t = require("parts: t", part[0], "count 0..")
+        if t >= depth:
+            raise ValueError(f"parts hold rows of table {t}, but depth {depth} ends at {depth - 1}")
+        tables[t].append(part[1])
+    if not all(tables):
+        raise ValueError(f"parts hold no rows of table {tables.index([])}, but depth is {depth}")
     return [torch.cat(rows) for rows in tables]
 
 
+@takes(**_TREE, head=ScalarHead, result="finite")
 def score_tables(model: GPT2, head: ScalarHead, prompt: Tensor, depth: int) -> list[Tensor]:
     """The head's number for every response, read at the response's last token.
 
@@ -69,6 +113,7 @@ def score_tables(model: GPT2, head: ScalarHead, prompt: Tensor, depth: int) -> l
         t = T − 1, ((V−1)^t, V), those that end there with any token. Side by side they are in
         the order of `rlhf_lab.exact.flatten`.
     """
+    _require_size(model, prompt, len(prompt) + depth, depth - 1)
     V = model.config.vocab_size
     tokens = torch.arange(V, device=prompt.device)
     tables: list[list[Tensor]] = [[] for _ in range(depth)]

@@ -12,15 +12,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rlhf_lab._checks import takes, unchecked
+
 BLOCK = 512
-"""Columns at a time: so many of a thousand rows fit into a processor's own cache."""
+"""Columns at a time: this many columns of a thousand rows fit into a processor's own cache."""
 
 
+@takes(logprobs="any (..., V)", tokens="ids (...)")
 def pick(logprobs: Tensor, tokens: Tensor) -> Tensor:
     """log π of the given tokens out of all: (..., V), (...) -> (...)."""
     return logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
+@takes(hidden="float (..., D)", weight="float (V, D)", tokens="ids (...)", result="finite")
 def chosen_logprobs(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
     """log π of the chosen tokens, in nats: log softmax(hidden @ weight.T) picked at `tokens`.
 
@@ -41,8 +45,10 @@ def chosen_logprobs(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
     >>> chosen_logprobs(hidden, weight, torch.tensor([[0, 4]]))  # five words, equally likely
     tensor([[-1.6094, -1.6094]])
     """
+    if hidden.dtype != weight.dtype:
+        raise ValueError(f"hidden is {hidden.dtype}, weight {weight.dtype}; give both one dtype")
     if len(weight) <= BLOCK:
-        return pick(F.linear(hidden, weight).log_softmax(dim=-1), tokens)
+        return unchecked(pick)(F.linear(hidden, weight).log_softmax(dim=-1), tokens)
     flat: Tensor = _Chosen.apply(hidden.flatten(0, -2), weight, tokens.flatten())
     return flat.view(tokens.shape)
 

@@ -9,6 +9,7 @@ what π_SFT says.
 import copy
 import dataclasses
 import functools
+import os
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlhf_lab import exact, language
+from rlhf_lab._checks import require, takes
+from rlhf_lab._require import require_device, require_ids
 from rlhf_lab.files import write_whole
 from rlhf_lab.gpt2 import GPT2, GPT2Config, ScalarHead
 from rlhf_lab.pretrain import response_scores, train_reward_model, train_sft
@@ -70,17 +73,24 @@ class World:
     _cache: dict[str, WorldTables] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name, kind in {"sft": GPT2, "reward_trunk": GPT2, "reward_head": ScalarHead}.items():
+            require(name, getattr(self, name), kind)
+        require("prompts", self.prompts, "integers (n, 1)")
+        require_ids("prompts", self.prompts, len(language.WORDS))
         for module in (self.sft, self.reward_trunk, self.reward_head):
             module.requires_grad_(False)
 
+    @takes(prompts="integers (B, P)", responses="integers (B, T)")
     def score(self, prompts: Tensor, responses: Tensor) -> Tensor:
         """The reward model's scalar, mean 0 and std 1 under π_SFT: (B, 1), (B, T) -> (B,)."""
         return response_scores(self.reward_trunk, self.reward_head, prompts, responses)
 
+    @takes(prompts="integers (B, 1)", responses="integers (B, T)")
     def gold(self, prompts: Tensor, responses: Tensor) -> Tensor:
         """The gold score, for measuring only: (B, 1), (B, T) -> (B,)."""
         return language.gold_scores(prompts[:, 0], responses)
 
+    @takes(word=str)
     def prompt(self, word: str) -> Tensor:
         """The token of a prompt, (1,).
 
@@ -91,6 +101,7 @@ class World:
             raise ValueError(f"{word!r} is not a prompt; choose one of {language.PROMPTS}")
         return torch.tensor(language.encode(word), device=self.prompts.device)
 
+    @takes(prompt=str, n="count 1..1000000", generator="generator", policy=GPT2 | None)
     def sample(
         self, prompt: str, n: int, generator: torch.Generator, policy: GPT2 | None = None
     ) -> Sample:
@@ -100,6 +111,7 @@ class World:
             generator=generator, eos_id=self.eos_id,
         )  # fmt: skip
 
+    @takes(prompt=str)
     def tables(self, prompt: str) -> WorldTables:
         """Everything about one prompt, exact; computed once and kept."""
         if prompt not in self._cache:
@@ -115,22 +127,36 @@ class World:
             self._cache[prompt] = WorldTables(tree, ref_logprobs, scores, golds)
         return self._cache[prompt]
 
+    @takes(policy=GPT2, prompt=str)
     def logprobs(self, policy: GPT2, prompt: str) -> Tensor:
         """log π(y) of every response to a prompt, (N,), float64; differentiable.
 
         The policy may live on another device than the world; the answer is on the world's.
         """
+        if policy.config.vocab_size != len(language.WORDS):
+            raise ValueError(
+                f"policy has {policy.config.vocab_size} tokens; review world has "
+                f"{len(language.WORDS)}"
+            )
         tokens = self.prompt(prompt).to(policy.transformer.wte.weight.device)
         tables = policy_tables(policy, tokens, self.response_length)
         return exact.sequence_logprobs(tables).to(self.prompts.device)
 
+    @takes(policy=GPT2, prompt=str)
     def evaluate(self, policy: GPT2, prompt: str) -> exact.Evaluation:
         """E[score], E[gold], KL(π ‖ π_SFT) and H(π) over every response to a prompt."""
         _, ref_logprobs, scores, golds = self.tables(prompt)
         return exact.evaluate(self.logprobs(policy, prompt), ref_logprobs, scores, golds)
 
+    @takes(logprobs="distribution (N,)", k="count")
     def top(self, logprobs: Tensor, k: int = 5) -> list[tuple[str, float, int]]:
         """The k most probable responses: text, probability, and number among all responses."""
+        N = len(_responses())
+        if len(logprobs) != N or k > N:
+            raise ValueError(
+                f"logprobs must have shape (N,) = ({N},), one number per response, got "
+                f"({len(logprobs)},), and k must lie in 1..{N}, got {k}"
+            )
         best = logprobs.topk(k)
         return [
             (response_text(i), p, i)
@@ -139,6 +165,9 @@ class World:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """A copy on another device or in another precision."""
+        device = require_device(device)
+        if not isinstance(dtype, torch.dtype) or dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         return type(self)(
             copy.deepcopy(self.sft).to(device, dtype),
             copy.deepcopy(self.reward_trunk).to(device, dtype),
@@ -146,6 +175,7 @@ class World:
             self.prompts.to(device),
         )
 
+    @takes(directory=str | os.PathLike)
     def save(self, directory: str | Path) -> None:
         """Write `sft/` and `reward/` as Hugging Face folders, and the reward head beside them."""
         directory = Path(directory)
@@ -155,13 +185,17 @@ class World:
         write_whole(directory / "reward_head.safetensors", save(head))
 
 
+@takes(policy=GPT2, prompt="integers (P,)", depth="count 1..10000", result="finite")
 def policy_tables(policy: GPT2, prompt: Tensor, depth: int) -> list[Tensor]:
     """log π(word | prefix) at every prefix, T tables, float64."""
     return [t.double().log_softmax(dim=1) for t in logits_tables(policy, prompt, depth)]
 
 
+@takes(index="count 0..")
 def response_text(index: int) -> str:
     """The text of response number `index`."""
+    if index >= len(_responses()):
+        raise ValueError(f"index must lie in 0..{len(_responses()) - 1}, got {index}")
     return language.decode(_responses()[index])
 
 
@@ -176,6 +210,7 @@ def load_world() -> World:
     return read_world(Path(str(resources.files("rlhf_lab") / "weights")))
 
 
+@takes(directory=str | os.PathLike)
 def read_world(directory: str | Path) -> World:
     """Load what `World.save` wrote.
 
@@ -200,6 +235,7 @@ def read_world(directory: str | Path) -> World:
     return World(sft, trunk, head, _prompts())
 
 
+@takes(seed="count 0..")
 def build_world(seed: int = SEED) -> World:
     """Make a world from nothing: corpus, π_SFT, preferences, reward model.
 

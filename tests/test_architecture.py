@@ -24,40 +24,42 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 # What each module may import of the package, low layers first. `grids`, `ui`, `lessons` and
 # `exercises` stand for the folders. The six words are those of the README's table.
 MAY_IMPORT = {
-    "_checks": "",
+    "_require": "",
+    "_checks": "_require",
     "files": "",
     "interrupts": "",
     # mathematics
-    "masking": "_checks",
+    "masking": "_checks _require",
     "kl": "_checks",
     "entropies": "_checks masking kl",
-    "rewards": "_checks masking kl",
+    "rewards": "_checks _require masking kl",
     "ppo": "_checks masking kl",
     "collapse": "_checks masking kl",
     # exact
-    "exact": "_checks",
+    "exact": "_checks _require",
     "gradients": "_checks exact kl",
-    "best_of_n": "_checks exact",
+    "best_of_n": "_checks _require exact",
     # model
-    "unembed": "",
-    "gpt2": "files unembed",
-    "sampling": "gpt2 masking unembed",
-    "tree": "gpt2",
-    "pretrain": "gpt2 masking",
+    "unembed": "_checks",
+    "gpt2": "_checks _require files unembed",
+    "sampling": "_checks _require gpt2 masking unembed",
+    "tree": "_checks _require gpt2",
+    "pretrain": "_checks _require gpt2 masking",
     # review world
-    "language": "",
-    "world": "exact files gpt2 language pretrain sampling tree",
+    "language": "_checks _require",
+    "world": "_checks _require exact files gpt2 language pretrain sampling tree",
     # training
-    "adam": "",
-    "config": "_checks kl rewards",
-    "rollout": "_checks config gpt2 kl masking ppo rewards sampling",
-    "trainer": "_checks adam collapse config entropies gpt2 interrupts masking ppo rollout unembed",
+    "adam": "_checks _require",
+    "config": "_checks _require kl rewards",
+    "rollout": "_checks _require config gpt2 kl masking ppo rewards sampling",
+    "trainer": "_checks _require adam collapse config entropies gpt2 interrupts masking ppo "
+    "rollout unembed",
     "run_files": "gpt2 trainer",
     "runs": "config files interrupts rollout run_files trainer",
-    "report": "collapse exact gpt2 language rollout world",
+    "report": "_checks _require collapse exact gpt2 language rollout world",
     # grids
-    "grids": "_checks adam collapse config files gpt2 kl masking ppo report rollout sampling "
-    "trainer unembed world",
+    "grids": "_checks _require adam collapse config files gpt2 kl masking ppo report rollout "
+    "sampling trainer unembed world",
     # what stands on top
     "doctor": "world",
     "plots": "",
@@ -82,6 +84,8 @@ ALSO = {
 
 MAX_LINES, MAX_BODY = 250, 40
 LONG = {
+    "_checks": "one decorator, and every word that it knows",
+    "world": "a world whole: its tables, its files, and how it is made",
     "gpt2": "the whole model in one sitting",
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
     "runs": "all that can happen to a run folder, from its creation to its repair",

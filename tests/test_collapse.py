@@ -110,15 +110,18 @@ IDS, MASK = torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3)
         (lambda: count_responses(IDS[0], MASK[0]), r"responses must have shape \(N, T\), got \(3"),
         (lambda: count_responses(IDS, MASK[:1]), r"mask must have shape .*\(2, 3\), got \(1, 3\)"),
         (lambda: count_responses(IDS, 0.5 * MASK), "only 0 and 1"),
-        (lambda: count_responses(IDS[:0], MASK[:0]), "batch is empty"),
+        (lambda: count_responses(IDS[:0], MASK[:0]), "not empty"),
         (lambda: top_share(IDS, MASK * torch.tensor([[1], [0]])), "row 1 of the mask selects no"),
-        (lambda: top_share(IDS[:0], MASK[:0]), "batch is empty"),
-        (lambda: distinct_n(IDS, MASK, 0), r"n must lie in 1\.\.3, got 0"),
+        (lambda: top_share(IDS[:0], MASK[:0]), "not empty"),
+        (lambda: distinct_n(IDS, MASK, 0), "n must be a whole number >= 1, got 0"),
         (lambda: distinct_n(IDS, MASK, 4), r"n must lie in 1\.\.3, got 4"),
         (lambda: distinct_n(IDS, 0 * MASK, 1), "no response is 1 tokens long"),
         (lambda: distinct_n(IDS, MASK[:1], 1), r"mask must have shape .*\(2, 3\), got \(1, 3\)"),
         (lambda: distinct_n(IDS[0], MASK[0], 1), r"responses must have shape \(N, T\), got \(3"),
-        (lambda: expected_distinct(torch.zeros(1), 0), "samples must be at least 1, got 0"),
+        (
+            lambda: expected_distinct(torch.zeros(1), 0),
+            "samples must be a whole number >= 1, got 0",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_words(call, message):

@@ -215,13 +215,16 @@ TWO = torch.tensor([0.5, 0.5]).log()
         (lambda: exact.optimum(TWO, TWO, 0, 0), "eta = beta = 0 .* argmax r; give one of them"),
         (lambda: exact.soft_values([TWO[None]], [TWO[None]], 0), "eta = beta = 0"),
         (lambda: exact.loss_bonus_fixed_point([TWO[None]], [TWO[None]], 0, 0), "eta = beta = 0"),
-        (lambda: exact.optimum(TWO, TWO, -0.1, 1), r"eta \(η\) must be .* >= 0, got -0.1"),
-        (lambda: exact.optimum(TWO, TWO, 1, float("nan")), r"beta \(β\) must be .* got nan"),
+        (lambda: exact.optimum(TWO, TWO, -0.1, 1), "eta must be .* >= 0, got -0.1"),
+        (lambda: exact.optimum(TWO, TWO, 1, float("nan")), "beta must be .* got nan"),
         (lambda: exact.regret(TWO, TWO, TWO, float("inf")), "finite number >= 0, got inf"),
         (lambda: exact.objective(TWO, TWO, TWO, 1, -1), "beta must be .* got -1"),
-        (lambda: exact.evaluate(TWO, TWO[:1], TWO, TWO), r"'ref_logprobs': \(1,\)"),
+        (
+            lambda: exact.evaluate(TWO, TWO[:1], TWO, TWO),
+            r"ref_logprobs must .* = \(2,\), got \(1,\): logprobs has",
+        ),
         (lambda: exact.optimum(TWO[:0], TWO[:0], 1), "not empty"),
-        (lambda: exact.optimum(TWO[None], TWO[None], 1), r"one number per .* \(1, 2\)"),
+        (lambda: exact.optimum(TWO[None], TWO[None], 1), r"must have shape \(N,\), got \(1, 2\)"),
     ],
 )
 def test_bad_input_is_refused_in_words(call, message):

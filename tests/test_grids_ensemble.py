@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlhf_lab import NonFiniteError, PPOConfig, Trainer, load_world, masking, ppo
+from rlhf_lab import NonFiniteError, PPOConfig, Trainer, load_world
 from rlhf_lab.gpt2 import GPT2, GPT2Config
 from rlhf_lab.grids.ensemble import Ensemble
 
@@ -206,15 +206,11 @@ def test_no_token_and_no_gradient_step_waits_for_the_device():
 
 
 @pytest.mark.parametrize("shared", [{}, {"kl_mode": "full", "minibatches": 3}], ids=str)
-def test_nothing_on_the_way_comes_from_another_device(world, shared, monkeypatch):
+def test_nothing_on_the_way_comes_from_another_device(world, shared):
     """On "meta", which computes shapes only but, like a GPU, does not mix with the CPU.
 
-    It has no numbers either: but for the checks of shared functions, which are few and left out
-    here, a whole iteration can be asked for before the first is known.
+    It has no numbers either: a whole iteration can be asked for before the first is known.
     """
-    for module in (masking, ppo):
-        monkeypatch.setattr(module, "require_rows", lambda mask: None)
-    monkeypatch.setattr(GPT2, "_check", lambda self, tokens, past, positions: tokens.shape[1])
     ensemble = Ensemble(world, settings(device="meta", **shared))
     rollout = ensemble._collect()
     parts = ensemble._update(rollout)

@@ -105,7 +105,7 @@ def test_kl_is_positive_and_zero_only_at_home(seed):
 @property_test
 @given(st.floats(-30, 30), st.floats(-30, 0))
 def test_signs_of_the_estimators_of_one_token(d, ref):
-    d = torch.tensor(d, dtype=torch.float64)
+    d, ref = (torch.tensor(x, dtype=torch.float64) for x in (d, ref))
     assert_close(k1(ref + d, ref), d)
     assert k2(ref + d, ref) >= 0
     assert k3(ref + d, ref) >= 0
@@ -207,8 +207,8 @@ def test_what_the_reference_forbids_costs_infinitely_much():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: kl_penalty(x, x[:1]), r"\(2, 3\) and ref_logprob \(1, 3\) must have the same"),
-        (lambda x: kl_penalty(x, x[..., None], "full"), r"ref_logprob \(2, 3, 1\) must have"),
+        (lambda x: kl_penalty(x, x[:1]), r"ref_logprob must .* = \(2, 3\), got \(1, 3\)"),
+        (lambda x: kl_penalty(x, x[..., None], "full"), r"= \(2, 3\), got \(2, 3, 1\)"),
         (lambda x: kl_penalty(x, x, "k3"), r"one of \('kl', 'abs', 'mse', 'full'\), got 'k3'"),
         (lambda x: kl_penalty(x, x, None), "got None"),
     ],
@@ -221,7 +221,7 @@ def test_bad_input_is_refused_in_words(call, message):
 @pytest.mark.parametrize("function", [response_kl, mean_inverse_ratio, kl_loss])
 def test_a_reference_that_would_broadcast_is_refused(function):
     logprobs = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"ref_logprobs must have shape of logprobs = \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"ref_logprobs must .* = \(2, 3\), got \(3,\)"):
         function(logprobs, logprobs[0], torch.ones(2, 3))
 
 

@@ -145,7 +145,7 @@ MASK_OF_ROW_0 = torch.tensor([[1, 1, 1], [0, 0, 0]])
     ("call", "message"),
     [
         (lambda: response_mask(X, 0), r"integer token ids of shape \(B, T\), got torch.float32"),
-        (lambda: response_mask(X[0].long(), 0), r"got torch.int64 of shape \(3,\)"),
+        (lambda: response_mask(X[0].long(), 0), r"responses must have shape \(B, T\), got \(3,\)"),
         (lambda: masked_sum(X, X[0]), r"mask must have shape .* \(2, 3\), got \(3,\)"),
         (lambda: masked_sum(X, [[1, 1, 1]] * 2), r"mask must be a torch.Tensor .* got list"),
         (lambda: masked_mean(X, X + 0.5), "only 0 and 1; it selects tokens, it does not weight"),
@@ -157,7 +157,7 @@ MASK_OF_ROW_0 = torch.tensor([[1, 1, 1], [0, 0, 0]])
         (lambda: last_token(X, MASK_OF_ROW_0), "row 1 of the mask selects no token"),
         (lambda: last_token(X[0], MASK_OF_ROW_0), r"x must have shape \(B, T\)"),
         (lambda: terminal_reward(X[:, 0], MASK_OF_ROW_0), "row 1 of the mask selects no token"),
-        (lambda: terminal_reward(X, MASK_OF_ROW_0), r"scores must have shape \(B,\), one per"),
+        (lambda: terminal_reward(X, MASK_OF_ROW_0), r"scores must have shape \(B,\) = \(2,\), got"),
         (lambda: masked_whiten(X, X), "selects 0 entries .* use a larger batch or do not whiten"),
     ],
 )

@@ -232,9 +232,15 @@ HALF, NOTHING, ROW_1_EMPTY = 0.5 * MASK, 0 * MASK, MASK * torch.tensor([[1], [0]
         (lambda: returns_to_go(X, ROW_1_EMPTY), "row 1 of the mask selects no token"),
         (lambda: returns_to_go(X, MASK, -0.1), r"gamma must lie in \[0, 1\], got -0.1"),
         (lambda: response_logprobs(X, MASK, 1), r"logits must have shape \(B, P \+ T, V\)"),
-        (lambda: response_logprobs(X[None], MASK, 1), r"tokens .* \(1, 2\), got \(2, 3\)"),
-        (lambda: response_logprobs(X[None], MASK[:1, 1:], 2), r"must lie in 1..1 for 2 tokens"),
-        (lambda: response_logprobs(X[None], MASK[:1, 1:], 0), r"must lie in 1..1 .* got 0"),
+        (lambda: response_logprobs(X[None], MASK.long(), 1), r"tokens .* \(1, 2\), got \(2, 3\)"),
+        (
+            lambda: response_logprobs(X[None], MASK[:1, 1:].long(), 2),
+            r"must lie in 1..1 for 2 tokens",
+        ),
+        (
+            lambda: response_logprobs(X[None], MASK[:1, 1:].long(), 0),
+            "prompt_length must be a whole number >= 1, got 0",
+        ),
         (lambda: policy_loss(X, X[:1], X, MASK), r"old_logprobs .* \(2, 3\), got \(1, 3\)"),
         (lambda: policy_loss(X, X, X[0], MASK), r"advantages .* \(2, 3\), got \(3,\)"),
         (lambda: policy_loss(X, X, X, MASK[:1]), r"mask .* \(2, 3\), got \(1, 3\)"),

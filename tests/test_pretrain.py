@@ -45,7 +45,7 @@ def test_what_is_never_said_has_no_part_in_the_unit():
     ("scores", "message"),
     [
         (torch.ones(3), "all scores are 1.0"),
-        (torch.ones(2), r"scores \(2,\) and logprobs \(3,\) must be"),
+        (torch.ones(2), r"logprobs must have shape \(N,\) = \(2,\), got \(3,\)"),
     ],
 )
 def test_scores_without_a_unit_are_refused(scores, message):

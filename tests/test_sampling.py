@@ -212,7 +212,7 @@ def test_the_last_token_needs_no_position():
     assert sample(model, prompts, 7, generator=generator()).responses.shape == (2, 7)
     with pytest.raises(ValueError, match="11 tokens do not fit into n_positions = 10; shorten"):
         sample(model, prompts, 8, generator=generator())
-    with pytest.raises(ValueError, match="n_tokens must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_tokens must be a whole number >= 1, got 0"):
         sample(model, prompts, 0, generator=generator())
 
 

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._require import said
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig, kl_controller
-from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.gpt2 import GPT2, ScalarHead
 from rlhf_lab.grids.stacked import StackedGPT2, stack_head
-from rlhf_lab.kl import k1, kl_penalty
+from rlhf_lab.kl import kl_penalty
 from rlhf_lab.masking import masked_sum, terminal_reward
 from rlhf_lab.ppo import gae, policy_terms, value_terms
 from rlhf_lab.rollout import (
@@ -39,6 +41,7 @@ from rlhf_lab.trainer import NonFiniteError, StepStats, Trainer
 from rlhf_lab.unembed import pick
 
 
+@takes(config=PPOConfig)
 def shared_settings(config: PPOConfig) -> dict[str, Any]:
     """The settings that runs must have in common to be trained together: all but η, β and seed."""
     settings = dataclasses.asdict(config)
@@ -46,7 +49,9 @@ def shared_settings(config: PPOConfig) -> dict[str, Any]:
 
 
 class Ensemble:
-    """E runs on one task. Each `step()` is one iteration of all; interrupted, it cannot go on.
+    """E runs on one task; each `step()` is one iteration of all of them.
+
+    After an exception in `step()` an ensemble is unusable: make a new one. (A `Trainer` goes back.)
 
     Args:
         task: as for `Trainer`.
@@ -84,8 +89,11 @@ class Ensemble:
         self.errors: dict[int, NonFiniteError] = {}
         """Of each run that has failed, by its number, what was wrong."""
 
+    @takes(run="count 0..")
     def policy(self, run: int) -> GPT2:
         """One run's policy as a plain GPT-2, a copy."""
+        if run >= len(self.configs):
+            raise ValueError(f"run must lie in 0..{len(self.configs) - 1}, got {run}")
         model = copy.deepcopy(self.task.sft)
         model.load_state_dict({n: stack[run] for n, stack in self.policies.state_dict().items()})
         return model
@@ -108,17 +116,23 @@ class Ensemble:
         batch = self._sample(prompts)
         responses, mask, logprobs, hidden = batch
         tokens = torch.cat([prompts, responses], dim=1)
-        values, scores = self.value_heads(hidden), score(self.task, prompts, responses)
+        values, scores = self._values(hidden), score(self.task, prompts, responses)
         ref_logprobs, pair = reference_logprobs(
             self.task, self.policies.logits, tokens, batch, config.kl_mode
         )
-        kls = kl_penalty(*pair, config.kl_mode).masked_fill(~mask, 0.0)
+        kls = unchecked(kl_penalty)(*pair, config.kl_mode).masked_fill(~mask, 0.0)
         etas = self._per_run([controller.value for controller in self.controllers])
-        rewards = terminal_reward(scores, mask) - etas.repeat_interleave(B).unsqueeze(1) * kls
-        advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
-        log_ratios = masked_sum(k1(logprobs, ref_logprobs), mask, dim=1)
+        paid = unchecked(terminal_reward)(scores, mask)
+        rewards = paid - etas.repeat_interleave(B).unsqueeze(1) * kls
+        advantages, returns = unchecked(gae)(
+            rewards, values, mask, gamma=config.gamma, lam=config.lam
+        )
+        log_ratios = unchecked(masked_sum)(logprobs - ref_logprobs, mask, dim=1)
         experience = tokens, responses, mask, logprobs, values, kls, rewards
         return Rollout(*experience, _whiten(advantages, mask, E), returns, scores, log_ratios)
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        return unchecked(ScalarHead.forward)(self.value_heads, hidden)
 
     def _sample(self, prompts: Tensor) -> Sample:
         """As `rlhf_lab.sampling.sample`, but with a generator for each run's rows."""
@@ -154,10 +168,10 @@ class Ensemble:
         config, mask, E = self.config, rollout.mask, len(self.configs)
         hidden = self.policies.hidden(rollout.tokens[:, :-1], last=self.task.response_length)
         logprobs = self.policies.logits(hidden).log_softmax(dim=-1)  # (E · B, T, V)
-        chosen = pick(logprobs, rollout.responses)
+        chosen = unchecked(pick)(logprobs, rollout.responses)
         log_ratio = (chosen - rollout.logprobs).masked_fill(~mask, 0.0)
         policy = policy_terms(log_ratio, rollout.advantages, config.cliprange)
-        values = self.value_heads(hidden)
+        values = self._values(hidden)
         value = value_terms(values, rollout.values, rollout.returns, config.cliprange_value)
         per_token = policy.loss, value.loss, policy.clip_fraction, policy.approx_kl
         parts = [_means(x, mask, E) for x in per_token]
@@ -177,7 +191,7 @@ class Ensemble:
         per_response = [
             rollout.scores,
             rollout.log_ratios,
-            -masked_sum(rollout.logprobs, mask, dim=1),
+            -unchecked(masked_sum)(rollout.logprobs, mask, dim=1),
             rollout.rewards.sum(dim=1),
             mask.sum(dim=1),
             rollout.kls.sum(dim=1),
@@ -191,7 +205,7 @@ class Ensemble:
         if not finite and run not in self.errors:
             self.errors[run] = NonFiniteError(
                 f"iteration {self.iteration}: a loss or a weight is not finite (η = {eta:g}, "
-                f"β = {beta:g}, lr = {self.config.lr:g}). Lower lr, or the scale of the scores"
+                f"β = {beta:g}, lr = {self.config.lr:g}). {self.config.overflow_remedy(eta, beta)}"
             )
         if run in self.errors:
             return self.errors[run]
@@ -202,8 +216,10 @@ class Ensemble:
 
 
 def _require_shared(configs: Sequence[PPOConfig]) -> None:
+    if not isinstance(configs, list | tuple) or not all(isinstance(c, PPOConfig) for c in configs):
+        raise ValueError(f"configs must be a list of PPOConfig, got {said(configs)}")
     if not configs:
-        raise ValueError("an ensemble needs the settings of at least one run, got none")
+        raise ValueError("configs: an ensemble needs the settings of at least one run, got none")
     for name, first in shared_settings(configs[0]).items():
         others = {run: getattr(config, name) for run, config in enumerate(configs)}
         if odd := [run for run, value in others.items() if value != first]:
@@ -216,7 +232,7 @@ def _require_shared(configs: Sequence[PPOConfig]) -> None:
 def _means(x: Tensor, mask: Tensor, runs: int) -> Tensor:
     """`masked_mean` of each run's rows: (E · B, T) -> (E,)."""
     x, mask = x.reshape(runs, -1), mask.reshape(runs, -1)
-    return masked_sum(x, mask, dim=1) / mask.sum(dim=1)
+    return unchecked(masked_sum)(x, mask, dim=1) / mask.sum(dim=1)
 
 
 def _whiten(x: Tensor, mask: Tensor, runs: int) -> Tensor:
@@ -228,12 +244,12 @@ def _whiten(x: Tensor, mask: Tensor, runs: int) -> Tensor:
 
 
 def _distinct(rollout: Rollout, runs: int) -> tuple[Tensor, Tensor]:
-    """Of each run, how many different responses, and how often the most frequent; (E,) each."""
+    """The number of different responses of each run, and of its most frequent one; (E,) each."""
     rows, mask = len(rollout.responses), rollout.mask
     run = torch.arange(runs, device=mask.device).repeat_interleave(rows // runs).unsqueeze(1)
     # The number of the run as a first token: then one search does for all.
     named, always = torch.cat([run, rollout.responses], dim=1), torch.ones_like(mask[:, :1])
-    unique, counts = count_responses(named, torch.cat([always, mask], dim=1))
+    unique, counts = unchecked(count_responses)(named, torch.cat([always, mask], dim=1))
     none = counts.new_zeros(runs)
     different = none.index_add(0, unique[:, 0], torch.ones_like(counts))
     return different, none.scatter_reduce(0, unique[:, 0], counts, "amax")

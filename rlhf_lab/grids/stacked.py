@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlhf_lab._checks import takes
 from rlhf_lab.gpt2 import GPT2, Conv1D, KVCache, ScalarHead
 
 
@@ -84,6 +85,7 @@ def _stack(module: nn.Module, runs: int) -> None:
                 _stack(child, runs)
 
 
+@takes(head=ScalarHead, runs="count 1..100000")
 def stack_head(head: ScalarHead, runs: int) -> ScalarHead:
     """E value heads as one: (E · B, T, D) -> (E · B, T)."""
     head = copy.deepcopy(head)
@@ -95,8 +97,8 @@ class StackedGPT2(nn.Module):
     """E copies of a policy, from here on each with weights of its own.
 
     Its parameters have the names of the GPT-2's: `model.load_state_dict` of one slice of them
-    takes a run out again. Nothing is checked, because a check of tokens on a GPU makes the CPU
-    wait: they must be the model's own.
+    takes a run out again. Token ids are not checked, since that would make the CPU wait for a GPU:
+    they must be below the model's vocab_size.
 
     >>> from rlhf_lab.gpt2 import GPT2Config
     >>> model = GPT2(GPT2Config(vocab_size=16, n_positions=6, n_embd=32, n_layer=2, n_head=2))
@@ -106,6 +108,7 @@ class StackedGPT2(nn.Module):
     (torch.Size([2, 3, 16]), torch.Size([2, 32]))
     """
 
+    @takes(model=GPT2, runs="count 1..100000")
     def __init__(self, model: GPT2, runs: int) -> None:
         super().__init__()
         self.runs = runs
