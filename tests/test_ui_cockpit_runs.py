@@ -216,6 +216,24 @@ def test_two_cockpits_do_not_disturb_each_other(world, cockpit):
     assert with_company.trainer.history[0].eta == 0.0
 
 
+def test_a_visitor_of_a_served_page_writes_below_its_runs_folder_only(
+    cockpit, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.8")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "way_out").symlink_to(tmp_path)
+    for outside in ("../x", str(tmp_path / "x"), "runs", "runs/../x", "runs/way_out/x", "x", ""):
+        cockpit.controls.folder.value = outside
+        for button in (cockpit.controls.save, cockpit.controls.load):
+            button.click()
+            until(lambda: "on this page runs are kept in" in cockpit.status.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    cockpit.controls.folder.value = "runs/mine"
+    cockpit.controls.save.click()
+    until(lambda: "Saved 0 iterations in runs/mine" in cockpit.status.value)
+
+
 def test_save_and_load(world, cockpit, tmp_path):
     cockpit.run(2)
     cockpit.set(eta=0.7)

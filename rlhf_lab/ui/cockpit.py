@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,8 +172,8 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             (c.step, engine.step, True),
             (c.reset, self._restart, True),
             (c.fork, engine.fork, False),
-            (c.save, lambda: engine.save(Path(c.folder.value)), False),
-            (c.load, lambda: self._load(Path(c.folder.value)), True),
+            (c.save, lambda: engine.save(_allowed(Path(c.folder.value))), False),
+            (c.load, lambda: self._load(_allowed(Path(c.folder.value))), True),
         ):
             button.on_click(functools.partial(self._clicked, job, stops))
         for name in ("eta", "beta"):
@@ -247,3 +248,12 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             widgets.HTML(words.STYLE), buttons, sliders, settings, self.status, *pictures, tables,
             self.heard,
         ]  # fmt: skip
+
+
+def _allowed(folder: Path) -> Path:
+    """The folder that somebody typed, unless a visitor of a served page leaves the runs folder."""
+    served = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")  # set by Voilà
+    home = Path("runs").resolve()
+    if served and home not in folder.resolve().parents:
+        raise ValueError(f"on this page runs are kept in {home}; name a folder such as runs/mine")
+    return folder
