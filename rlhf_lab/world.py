@@ -85,9 +85,9 @@ class World:
         """The reward model's scalar, mean 0 and std 1 under π_SFT: (B, 1), (B, T) -> (B,)."""
         return response_scores(self.reward_trunk, self.reward_head, prompts, responses)
 
-    @takes(prompts="integers (B, 1)", responses="integers (B, T)")
+    @takes(prompts="integers (B, P)", responses="integers (B, T)")
     def gold(self, prompts: Tensor, responses: Tensor) -> Tensor:
-        """The gold score, for measuring only: (B, 1), (B, T) -> (B,)."""
+        """The gold score, for measuring only: (B, P), of which the first counts, (B, T) -> (B,)."""
         return language.gold_scores(prompts[:, 0], responses)
 
     @takes(word=str)
