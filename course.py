@@ -24,6 +24,8 @@ import shutil
 import signal
 import subprocess
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 USAGE = """\
@@ -75,11 +77,21 @@ class Environment:
             return False
         return said.split() == [str(number) for number in sys.version_info[:2]]
 
+    def done(self) -> bool:
+        """Has an installation of what is wanted now gone well, and does it still run?"""
+        stamp = self.stamp.read_text(encoding="utf-8") if self.stamp.exists() else None
+        return stamp == self.fingerprint() and self.runs()
+
     def ensure(self) -> None:
         """Install, unless that is done; only an installation that went well leaves a stamp."""
-        stamp = self.stamp.read_text(encoding="utf-8") if self.stamp.exists() else None
-        if stamp == self.fingerprint() and self.runs():
+        if self.done():
             return
+        with one_at_a_time(self.folder.parent) as held:
+            if not self.done():  # another may have done it while we waited
+                self.install(held)
+
+    def install(self, held: dict) -> None:
+        """Have pip install everything; `held` keeps the lock as long as pip lives."""
         print(f"Setting up {self.folder.name}; the first time takes minutes ...", flush=True)
         self.stamp.unlink(missing_ok=True)
         if self.unfinished.exists() or not self.runs():
@@ -89,7 +101,7 @@ class Environment:
         index = torch_index(sys.platform, shutil.which("nvidia-smi") is not None, config)
         quiet = [] if sys.stdout.isatty() else ["--quiet"]
         self.unfinished.touch()
-        code = subprocess.call([*pip, "install", *quiet, *index, *self.pip_args], cwd=ROOT)
+        code = subprocess.call([*pip, "install", *quiet, *index, *self.pip_args], cwd=ROOT, **held)
         if code in (0, 1):  # done, or given up in order; else killed, maybe half way in a package
             self.unfinished.unlink()
         if code != 0:
@@ -99,6 +111,30 @@ class Environment:
                 f"If that does not help, delete the folder {self.folder} first."
             )
         self.stamp.write_text(self.fingerprint(), encoding="utf-8")
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[dict]:
+    """Wait until no other set-up is at work in a folder; gives what subprocess needs to go on so.
+
+    Where this process is killed, its pip lives on. It inherits the lock, so that the next set-up
+    does not clear away what that pip is still writing. Windows has no such lock.
+    """
+    if os.name == "nt":
+        yield {}
+        return
+    import fcntl
+
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another set-up is at work; waiting for it ...", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield {"pass_fds": [lock]}
+    finally:
+        os.close(lock)
 
 
 def find_pip(python: Path) -> list[str]:

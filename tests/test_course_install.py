@@ -1,7 +1,9 @@
 """course.py installs what is missing; it needs no network here, for pip is a line of Python."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,30 @@ def test_pip_that_was_killed_leads_to_a_fresh_start(install, end):
     half.touch()
     assert install() == 2
     assert not half.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_a_second_set_up_waits_for_the_pip_of_one_that_was_killed(install, tmp_path):
+    """course.py itself is killed, its pip is not: the second must not clear the folder under it."""
+    ended = tmp_path / "ended"
+    pip = f"import sys, time; 'install' in sys.argv and (time.sleep(3), open({str(ended)!r}, 'w'))"
+    code = f"""
+import sys
+sys.path[:0] = {[str(ROOT / "tests"), str(ROOT)]}
+from test_course import course
+course.find_pip = lambda _: [sys.executable, "-c", {pip!r}]
+course.Environment({str(install.env.folder)!r}, [], [{str(install.list)!r}]).ensure()
+"""
+    first = subprocess.Popen([sys.executable, "-c", code])
+    while not install.env.unfinished.exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    assert not ended.exists(), "this pip was too quick for the test"
+    assert install() == 1
+    assert ended.exists()
+    assert install.env.stamp.exists()
 
 
 def test_ctrl_c_during_pip_leads_to_a_fresh_start(install, monkeypatch):

@@ -82,7 +82,7 @@ def test_an_exact_critic_with_lambda_0_gives_each_token_its_due(worth):
         load_world(), "food", worth, "not very good .", "exact", 1.0, 0.0
     )
     assert words == ["not", "very", "good", "."]
-    assert_close(given, due)
+    assert_close(given, due, rtol=0, atol=1e-6)  # float32; torch 2.15 rounds in another way
 
 
 def test_a_zero_critic_dims_the_score_and_a_constant_one_its_surprise(worth):
