@@ -197,19 +197,24 @@ def regret(
 
     The right side is what is computed: at a large τ, J* and J(π) agree in all their digits.
     """
-    best, logprobs = _tilt(ref_logprobs, scores, eta, beta), logprobs.double()
-    p = logprobs.exp()
+    best, tau = _tilt(ref_logprobs, scores, eta, beta), eta + beta
+    ref, logprobs = ref_logprobs.double(), logprobs.double()
+    p, q = logprobs.exp(), best.logprobs.exp()
     require_total("logprobs", p)
-    d = best.logprobs if best.log_ratio is None else ref_logprobs.double()
-    d = (d - logprobs).masked_fill(p == 0, 0.0)  # log π* − log π
-    if best.log_ratio is not None:
-        d = d + best.log_ratio.masked_fill(p == 0, 0.0)
+    never = p == 0
+    close = best.log_ratio is not None
+    d = ref - logprobs + best.log_ratio if close else best.logprobs - logprobs  # log π* − log π
+    d = d.masked_fill(never, 0.0)
     # Σ π·(e^d − 1 − d) is Σ −π·d, as both policies add up to 1; but no term of it is negative.
     small = d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d / 120)))
     excess = torch.where(d.abs() < 1e-3, small, d.clamp(max=1).expm1() - d)
-    q = best.logprobs.exp()
-    kl = torch.where(p == 0, q, torch.where(d > 1, q - p - p * d, p * excess)).sum()
-    return _not_too_large("J* − J(π)", (eta + beta) * kl, eta, beta, kl)
+    near = torch.where(never, q, torch.where(d > 1, q - p - p * d, p * excess))
+    # −τ·d where d itself may be too large for a float, because τ is tiny.
+    anchored = scores + eta * ref if eta else scores
+    lost = (best.value - anchored + tau * logprobs).masked_fill(never, 0.0)
+    total = torch.where(d < -1, tau * (q - p) + p * lost, tau * near).sum()
+    forbidden = ref.masked_fill(never, 0.0) if eta else d.new_zeros(())
+    return _not_too_large("J* − J(π)", total, eta, beta, forbidden)
 
 
 class TreePolicy(NamedTuple):
@@ -318,7 +323,7 @@ def _tilt(ref: Tensor, q: Tensor, eta: float, beta: float) -> _Tilt:
         total = p.sum(dim=-1, keepdim=True)
         if x.abs().max() <= 1 and (total - 1).abs().max() < 1e-4:
             log_z = ((p * x.expm1()).sum(dim=-1, keepdim=True) / total).log1p()
-            logprobs = log_ratio = x - log_z
+            log_ratio = x - log_z
             logprobs = ref + log_ratio
         else:
             gain = gain + (eta / tau * ref).masked_fill(never, -torch.inf)

@@ -1,5 +1,6 @@
 """Every response counted: the optimum, the regret, and the identities that tie them together."""
 
+import decimal
 import itertools
 import math
 
@@ -246,3 +247,71 @@ def test_the_fixed_point_lives_where_the_reference_forbids_a_token():
 def test_unflatten_refuses_another_number_of_responses():
     with pytest.raises(ValueError, match=r"one number per response, = \(7,\), got \(10,\)"):
         exact.unflatten(torch.zeros(10), 3, 2)
+
+
+def digits_700(ref, scores, policy, eta, beta):
+    """J* and the regret of a policy from their definitions, in decimals that lose nothing."""
+    with decimal.localcontext(prec=700):
+        D = decimal.Decimal
+        p, r, q = ([D(x) for x in row] for row in (ref, scores, policy))
+        p, q = ([x / sum(row) for x in row] for row in (p, q))
+        eta, beta = D(eta), D(beta)
+        tau, top = eta + beta, max(r)
+        z = sum((a.ln() * eta / tau + (b - top) / tau).exp() for a, b in zip(p, r, strict=True))
+        best = top + tau * z.ln()
+        kl = sum(b * (b.ln() - a.ln()) for a, b in zip(p, q, strict=True))
+        entropy = -sum(b * b.ln() for b in q)
+        j = sum(a * b for a, b in zip(q, r, strict=True)) - eta * kl + beta * entropy
+        return float(best), float(best - j)
+
+
+SIZES = [0.0, 5e-324, 1e-310, 1e-100, 1e-8, 0.3, 1e8, 1e16, 1e100, 1e300]
+
+
+@pytest.mark.parametrize("eta", SIZES)
+@pytest.mark.parametrize("beta", SIZES)
+def test_optimum_and_regret_at_every_size_of_eta_and_beta(eta, beta):
+    """τ·log Z as it stands loses r/τ behind 1 at a large τ, and overflows at a tiny one."""
+    if not eta + beta:
+        return
+    ref, policy = ([0.5, 0.25, 0.125, 0.125], [0.125, 0.5, 0.25, 0.125])
+    scores = [0.5, -1.25, 2.0, 1.0]
+    value, lost = digits_700(ref, scores, policy, eta, beta)
+    log_ref, log_policy, r = (torch.tensor(x, dtype=torch.float64) for x in (ref, policy, scores))
+    log_ref, log_policy = log_ref.log(), log_policy.log()
+    best = exact.optimum(log_ref, r, eta, beta)
+    assert best.value.item() == pytest.approx(value, rel=1e-13, abs=1e-13)
+    assert exact.regret(log_policy, log_ref, r, eta, beta).item() == pytest.approx(lost, rel=1e-12)
+    assert exact.regret(log_ref, log_ref, r, eta, beta) >= 0
+    assert exact.regret(best.logprobs, log_ref, r, eta, beta) >= 0
+    tables = [log_ref[None]], [r[None]]
+    assert exact.soft_values(*tables, eta, beta).values[0].item() == best.value.item()
+
+
+def test_what_is_too_large_for_a_float_is_refused():
+    ref, r = TWO.log_softmax(0), torch.tensor([0.0, 1.0])
+    with pytest.raises(ValueError, match=r"eta \+ beta is too large"):
+        exact.optimum(ref, r, 1.7e308, 1.7e308)
+    with pytest.raises(FloatingPointError, match=r"too large for a float: eta = 1.7e"):
+        exact.objective(
+            torch.tensor([0.0, -50.0]).log_softmax(0),
+            torch.tensor([-50.0, 0.0]).log_softmax(0), r, 1.7e308,
+        )  # fmt: skip
+
+
+def test_float32_references_meet_any_eta():
+    """0 · ∞ would be NaN where 1e-46 and 1e39 are written in float32."""
+    ref, r = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.0, 1.0])
+    assert exact.optimum(ref, r, 1e-46).value == 1
+    assert exact.optimum(ref, r, 1e39).value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("vocab_size", "depth"), [(0, 2), (3, 0), (3, -1), (10**6, 2)])
+def test_sizes_that_make_no_table_are_refused(vocab_size, depth):
+    with pytest.raises(ValueError, match=r"vocab_size|depth"):
+        exact.enumerate_responses(vocab_size, depth)
+
+
+def test_a_nan_is_never_the_highest_score():
+    with pytest.raises(ValueError, match="scores is nan at row 1"):
+        exact.argmax_policy(torch.tensor([5.0, torch.nan, 1.0]))

@@ -445,3 +445,27 @@ def test_a_task_is_checked_in_words(change, message):
     change(task)
     with pytest.raises(ValueError, match=message):
         Trainer(task, PPOConfig(batch_size=4)).step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"eta": 1e39, "lr": 0.01}, "Lower eta: it is 1e[+]39"),
+        ({"beta": 1e39}, "Lower beta: it is 1e[+]39"),
+        ({"vf_coef": 1e39}, "Lower vf_coef: it is 1e[+]39"),
+        ({"adam_eps": 0.0}, "Raise adam_eps: at 0 a gradient of 0 is divided by 0"),
+        ({"lr": 1e39}, "Lower lr: it is 1e[+]39"),
+    ],
+)
+def test_an_overflow_is_put_down_to_the_setting_that_is_to_blame(world, settings, remedy):
+    trainer = Trainer(world, PPOConfig(batch_size=16, **settings))
+    with pytest.raises(NonFiniteError, match=f"iteration .* is not finite .*{remedy}"):
+        [trainer.step() for _ in range(3)]
+
+
+def test_a_clip_beyond_float32_clips_nothing(world):
+    wide = [
+        Trainer(world, PPOConfig(batch_size=16, cliprange=clip, cliprange_value=clip)).step()
+        for clip in (1e20, 1e39)
+    ]
+    assert wide[0] == wide[1]
