@@ -215,12 +215,3 @@ def test_nothing_on_the_way_comes_from_another_device(world, shared):
     rollout = ensemble._collect()
     parts = ensemble._update(rollout)
     assert {x.device.type for x in (*rollout, parts, *ensemble.parameters)} == {"meta"}
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_cuda_follows_the_cpu(world):
-    on_cpu, on_gpu = Ensemble(world, settings()), Ensemble(world, settings(device="cuda"))
-    for _ in range(3):
-        for a, b in zip(on_cpu.step(), on_gpu.step(), strict=True):
-            assert a == pytest.approx(b, abs=1e-6)
-    assert on_gpu.policy(2).transformer.wte.weight.is_cuda
