@@ -56,7 +56,7 @@ def test_a_gpt2_of_hugging_face_with_its_tokenizer_and_any_function(tmp_path, mo
     torch.testing.assert_close(trained(tokens), policy(tokens).logits)
 
 
-def test_readme_shows_the_same_task_in_twelve_lines(capsys):
+def test_readme_shows_the_same_task(capsys):
     (block,) = (block for block in blocks("README.md") if "def score" in block)
     exec(block, {"__name__": "page"})
     assert float(capsys.readouterr().out.split()[-1]) > 2
