@@ -60,7 +60,7 @@ def test_resume_goes_on_and_may_steer(folder, capsys):
         (["--iterations", "0"], "iterations must be a whole number >= 1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--device", "meta"], "device 'meta' cannot be used"),
-        (["--batch-size", "1" + "0" * 14], "not enough memory for these sizes"),
+        (["--batch-size", "1" + "0" * 14], "batch_size must be a whole number in 2..1000000"),
         (["--resume", "nowhere"], "nowhere is no complete run"),
         (["--resume", "nowhere", "--lr", "1"], "--lr cannot change in mid-run"),
         (["--resume", "nowhere", "--out", "x"], "--out cannot change in mid-run"),
