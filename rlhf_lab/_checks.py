@@ -72,6 +72,7 @@ class _Call:
         self.floats: dict[str, tuple[Tensor, str]] = {}
         self.numbers: dict[str, float] = {}
         self.mask: Tensor | None = None
+        self.device: torch.device | None = None
 
     def require_values(self) -> None:
         """Look at every number: the part of the checks that makes the CPU wait for a GPU."""
@@ -125,15 +126,16 @@ def takes(*, result: str = "", **specs: Any) -> Callable[[Callable[P, R]], Calla
             in place of several for each argument. "" looks at them before the call.
         specs: a class, a `Literal` or one of the words above for each argument.
     """
-    checks = {name: _parse(spec) for name, spec in specs.items()}
+    checks = [(name, _parse(spec)) for name, spec in specs.items()]
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         names = list(inspect.signature(function).parameters)
 
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            call, given = _Call(), dict(zip(names, args, strict=False)) | kwargs
-            for name, check in checks.items():
+            call, given = _Call(), dict(zip(names, args, strict=False))
+            given.update(kwargs)
+            for name, check in checks:
                 if name in given:
                     given[name] = check(name, given[name], call)
             if not result:
@@ -152,7 +154,8 @@ def takes(*, result: str = "", **specs: Any) -> Callable[[Callable[P, R]], Calla
 
 def unchecked(function: Callable[P, R]) -> Callable[P, R]:
     """The function behind `takes`, for callers whose arguments are known to be right."""
-    return inspect.unwrap(function)
+    plain: Callable[P, R] = getattr(function, "__wrapped__", function)
+    return plain
 
 
 def _parse(spec: Any) -> Check:
@@ -192,28 +195,30 @@ def _fits(axes: str) -> Check:
                 f"{name} must be a torch.Tensor of shape {axes}, got {said(x)}; "
                 "torch.as_tensor makes one of numbers"
             )
-        shape: tuple[Any, ...] = tuple(x.shape)
+        shape: tuple[Any, ...] = x.shape
         if spread is not None and len(shape) >= least:
             end = len(shape) - (least - spread)
             shape = (*shape[:spread], shape[spread:end], *shape[end:])
         if len(shape) != len(names):
             _unlike(name, x, axes, names, call)
         sizes = call.sizes
-        sizes.update(fixed)
+        if fixed:
+            sizes.update(fixed)
         for axis, size in zip(names, shape, strict=True):
-            if axis != "_" and sizes.setdefault(axis, size) != size:
+            if sizes.setdefault(axis, size) != size and axis != "_":
                 _unlike(name, x, axes, names, call)
-            if size == 0 and axis in _FULL:
+            if not size and axis in _FULL:
                 raise ValueError(f"{name} must have shape {axes}, not empty; got {tuple(x.shape)}")
         if x.layout is not torch.strided:
             raise ValueError(f"{name} is {x.layout}; make it dense with .to_dense()")
-        for other, tensor in call.tensors.items():
-            if tensor.device != x.device:
-                raise ValueError(
-                    f"all tensors must be on one device, got {other} on {tensor.device} and "
-                    f"{name} on {x.device}; move them with .to(device)"
-                )
-            break
+        if call.device is None:
+            call.device = x.device
+        elif x.device != call.device:
+            on = ", ".join(f"{other} on {t.device}" for other, t in call.tensors.items())
+            raise ValueError(
+                f"all tensors must be on one device, got {on} and {name} on {x.device}; move them "
+                "with .to(device)"
+            )
         call.tensors[name] = x
 
     return check
@@ -402,8 +407,13 @@ def _floating(answer: Any) -> Iterator[Tensor]:
 
 def _all_finite(answer: Any) -> bool:
     """True only if all numbers are finite: their sum is. One wait for a GPU, however many."""
-    sums = [part.sum() for part in _floating(answer)]
-    total: Any = sum(sums[1:], sums[0]) if sums else torch.zeros(())
+    if isinstance(answer, Tensor):
+        total = answer.detach().sum()
+    else:
+        parts = [part.sum() for part in _floating(answer)]
+        if not parts:
+            return True
+        total = torch.stack(parts).sum()
     return total.is_meta or math.isfinite(total)
 
 

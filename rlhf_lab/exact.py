@@ -202,8 +202,8 @@ def regret(
     p, q = logprobs.exp(), best.logprobs.exp()
     require_total("logprobs", p)
     never = p == 0
-    close = best.log_ratio is not None
-    d = ref - logprobs + best.log_ratio if close else best.logprobs - logprobs  # log π* − log π
+    ratio = best.log_ratio  # d = log π* − log π
+    d = best.logprobs - logprobs if ratio is None else ref - logprobs + ratio
     d = d.masked_fill(never, 0.0)
     # Σ π·(e^d − 1 − d) is Σ −π·d, as both policies add up to 1; but no term of it is negative.
     small = d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d / 120)))
