@@ -39,7 +39,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    time something else: world, cockpit, notebooks, ensemble, growth or where
+  bench WORD    time something else: world, cockpit, notebooks, ensemble, growth, where or gpu
+                (gpu: with the Python that you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -198,6 +199,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
+    "bench gpu": [["benchmarks/bench_gpu.py"]],  # not with the Python in .venv: see main
 }
 for _word in ("world", "notebooks", "ensemble", "growth", "where"):
     TASKS[f"bench {_word}"] = [[f"benchmarks/bench_{_word}.py"]]
@@ -216,11 +218,11 @@ def environ() -> dict[str, str]:
     }
 
 
-def run(argv: list[str]) -> int:
-    """Run the course's Python with some arguments; returns the exit code."""
+def run(argv: list[str], python: Path | None = None) -> int:
+    """Run the course's Python, or another, with some arguments; returns the exit code."""
     # Ctrl-C reaches the tool too, and it alone decides: JupyterLab asks back, pytest sums up.
     usual = signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.call([COURSE.python, *argv], cwd=ROOT, env=environ())
+    code = subprocess.call([python or COURSE.python, *argv], cwd=ROOT, env=environ())
     signal.signal(signal.SIGINT, usual)
     return code if code >= 0 else 128 - code  # killed by a signal, written the way shells do
 
@@ -233,6 +235,8 @@ def main(args: list[str]) -> int:
         asked = args in (["-h"], ["--help"])
         print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
+    if command == "bench gpu":  # the machine may have no network, and a torch made for its GPU
+        return run([*TASKS[command][0], *further], Path(sys.executable))
     try:
         for environment in NEEDS.get(command, [COURSE]):
             environment.ensure()

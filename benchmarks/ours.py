@@ -27,13 +27,18 @@ class EvenTokens:
         return reward(responses)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        return self  # stays where it was made: CPU, float32
+        self.sft.to(device, dtype)
+        self.prompts = self.prompts.to(device)
+        return self
 
 
-def make(setting: Setting) -> tuple[Callable[[], Tensor], list[Tensor]]:
+def make(
+    setting: Setting, device: torch.device | str = "cpu"
+) -> tuple[Callable[[], Tensor], list[Tensor]]:
     config = PPOConfig(
-        eta=ETA, batch_size=setting.batch, epochs=EPOCHS, lr=LR, adam_eps=1e-8, seed=SEED
-    )
+        eta=ETA, batch_size=setting.batch, epochs=EPOCHS, lr=LR, adam_eps=1e-8, seed=SEED,
+        device=str(device),
+    )  # fmt: skip
     trainer = Trainer(EvenTokens(setting), config)
 
     def iterate() -> Tensor:
