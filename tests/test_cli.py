@@ -12,6 +12,7 @@ import pytest
 
 from rlhf_lab import __main__ as cli
 from rlhf_lab import runs
+from rlhf_lab.grids.sweep import Failure
 
 
 def train(*arguments):
@@ -43,12 +44,16 @@ def test_train_shows_sentences_and_compares_with_the_optimum(folder, capsys):
     ]
 
 
-def test_resume_goes_on_and_may_steer(folder, capsys):
+def test_resume_goes_on_and_may_steer(folder, monkeypatch):
+    compared = []
+    monkeypatch.setattr(cli.report, "compare", lambda *policy: compared.append(policy[2:]))
     train("--iterations", 2, "--batch-size", 8, "--out", folder)
-    assert train("--resume", folder, "--iterations", 4, "--eta", 0.7) == 0
+    assert train("--resume", folder, "--iterations", 4, "--eta", 0.7, "--device", "cpu") == 0
+    assert compared == [(0.1, 0.0), (0.7, 0.0)]
     records = runs.read_records(folder)
     assert [stats.iteration for stats in records] == [1, 2, 3, 4]
     assert [stats.eta for stats in records] == [0.1, 0.1, 0.7, 0.7]
+    assert {stats.beta for stats in records} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,12 @@ def test_an_interrupt_that_torch_turned_into_another_error_is_still_one(monkeypa
     assert (train(), capsys.readouterr().err) == (130, "")
 
 
+def test_the_callers_handler_of_ctrl_c_is_back_afterwards(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(["repair", "nowhere"]) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_an_interrupt_while_arguments_are_parsed_is_no_traceback(monkeypatch):
     monkeypatch.setattr(cli, "_parser", Fails(KeyboardInterrupt()))
     assert train() == 130
@@ -200,10 +211,11 @@ def test_ctrl_c_loses_nothing_finished(folder):
 def test_doctor_speaks_and_tells_by_its_status(capsys, monkeypatch):
     from rlhf_lab.doctor import Finding
 
-    monkeypatch.setattr(cli, "diagnose", lambda: [Finding("torch", "problem", "is asleep")])
+    well, ill = Finding("torch", "ok", "is awake"), Finding("disk", "problem", "is asleep")
+    monkeypatch.setattr(cli, "diagnose", lambda: [well, ill])
     assert cli.main(["doctor"]) == 1
     assert "is asleep" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "diagnose", lambda: [Finding("torch", "ok", "is awake")])
+    monkeypatch.setattr(cli, "diagnose", lambda: [well])
     assert cli.main(["doctor"]) == 0
 
 
@@ -244,3 +256,17 @@ def test_sweep_refuses_what_makes_no_sense(arguments, message, capsys, tmp_path)
     except SystemExit as exit:
         status = exit.code
     assert (status, message in capsys.readouterr().err) == (2, True)
+
+
+def test_a_sweep_of_which_a_run_failed_ends_with_1(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def failing(configs, file, together):
+        asked.append(together)
+        for config in configs:
+            yield Failure(config, "NonFiniteError: no luck")
+
+    monkeypatch.setattr(cli, "sweep", failing)
+    assert cli.main(["sweep", "--out", str(tmp_path / "s.csv"), "--together", "3"]) == 1
+    assert capsys.readouterr().out.count("failed: NonFiniteError: no luck") == 4
+    assert asked == [3]

@@ -16,6 +16,8 @@ from rlhf_lab import PPOConfig
         ({"kl_mode": "k3"}, "kl_mode must be one of"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\]"),
         ({"batch_size": 1}, r"batch_size must be a whole number in 2\.\.1000000, got 1"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"lam": 1.5}, r"lam must lie in \[0, 1\]"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"minibatches": 200}, "leave some empty"),
         ({"dtype": "float16"}, "dtype must be one of"),
@@ -23,6 +25,7 @@ from rlhf_lab import PPOConfig
         ({"kl_target": -1.0}, "kl_target must be a finite number >= 0"),
         ({"eta": 0.0, "kl_target": 1.0}, "eta must be > 0 where kl_target is set"),
         ({"kl_target": 1.0, "horizon": 25}, "horizon 25 is too small for batch_size 128.* 25.6"),
+        ({"kl_target": 1.0, "horizon": 0.2 * 128}, "horizon 25.6 is too small"),
         ({"seed": 1.5}, "seed must be a whole number >= 0"),
         ({"seed": 2**63}, "seed must be a whole number >= 0"),
         ({"lr": "fast"}, "lr must be a finite number, got 'fast'"),
@@ -47,6 +50,10 @@ def test_numbers_of_numpy_and_text_become_pythons():
     assert [(type(value), value) for value in values] == [
         (float, value) for value in (0.5, 0.1, 0.001, 6.0)
     ]
+
+
+def test_each_response_may_be_a_minibatch_of_its_own():
+    assert PPOConfig(batch_size=4, minibatches=4).minibatches == 4
 
 
 def test_settings_are_frozen():

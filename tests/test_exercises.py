@@ -1,5 +1,6 @@
 """The list of mistakes is the test: each is answered by its own message, correct solutions pass."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import alternatives
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rlhf_lab.exercises import EXERCISES, check, solution
 from rlhf_lab.exercises.checker import TOLERANCE, agree, observe
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
+from rlhf_lab.masking import masked_sum, terminal_reward
+from rlhf_lab.ppo import policy_loss
 
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = [e for e in EXERCISES.values() if isinstance(e, Exercise)]
@@ -75,7 +79,7 @@ def test_another_wrong_answer_shows_where_it_differs(exercise):
 @pytest.mark.parametrize("question", CHOICES, ids=by_name)
 def test_a_question_accepts_one_letter(question):
     assert check(None, question.name).status == "not done yet"
-    assert check(question.answer.upper(), question.name).status == "right"
+    assert check(f" {question.answer.upper()} ", question.name).status == "right"
     assert check("z", question.name).status == "wrong"
     letters = [question.answer, *(m.wrong for m in question.mistakes)]
     assert sorted(letters) == list("abcdef"[: len(letters)])
@@ -162,6 +166,62 @@ def test_the_solution_opens_after_a_try(monkeypatch):
     assert "Try first" in solution("double")
     check(lambda x: x, "double")
     assert "2 * x" in solution("double")
+
+
+def test_a_solution_shows_what_it_calls():
+    check(lambda *_: 0.0, "clipped_loss")
+    assert "def policy_terms" in solution("clipped_loss")
+
+
+def test_a_gradient_that_is_missing_is_shown_as_a_number():
+    verdict = check(lambda chosen, rejected: -F.logsigmoid(chosen - rejected.detach()).mean(),
+                    "bradley_terry_loss")  # fmt: skip
+    assert verdict.mistake == "half the gradient"
+    assert "3 of 6 gradients differ" in verdict.text
+
+
+@pytest.mark.parametrize(("n", "cut"), [(6, False), (7, True)])
+def test_a_long_table_ends_with_dots(n, cut, monkeypatch):
+    zeros = Case("zeros", (torch.zeros(n),))
+    monkeypatch.setitem(EXERCISES, "double", dataclasses.replace(DOUBLE, cases=(zeros,)))
+    assert check(lambda x: x + 1, "double").text.count("…") == cut
+
+
+def test_a_refusal_counts_whatever_its_words(monkeypatch):
+    def refuses(x):
+        raise ValueError(f"no {len(x)} numbers")
+
+    monkeypatch.setitem(EXERCISES, "double", dataclasses.replace(DOUBLE, reference=refuses))
+    assert check(lambda x: int("in other words"), "double").status == "right"
+    assert check(lambda x: [][1], "double").status == "wrong"
+
+
+# Solutions that are wrong for some inputs only; each exercise has a case that tells.
+ALMOST_RIGHT = [
+    (
+        "clipped_loss",
+        lambda logprobs, old, advantages, mask, clip: (
+            policy_loss(logprobs, old, advantages, mask, clip=0.2).loss
+        ),
+    ),
+    (
+        "next_eta",
+        lambda eta, kls, mask, target: (
+            eta * (1 + max(-0.1, masked_sum(kls, mask).item() / len(kls) / target - 1))
+        ),
+    ),
+    (
+        "compute_rewards",
+        lambda scores, logprobs, ref_logprobs, mask, eta: (
+            terminal_reward(scores, mask) - eta * (logprobs.detach() - ref_logprobs) * mask
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "attempt"), ALMOST_RIGHT, ids=[name for name, _ in ALMOST_RIGHT])
+def test_a_solution_that_is_right_for_some_inputs_is_not_right(name, attempt):
+    assert check(attempt, name).status == "wrong"
 
 
 def test_names_that_do_not_exist_are_refused():

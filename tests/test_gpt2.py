@@ -8,13 +8,14 @@ import re
 import pytest
 import torch
 from golden import normal
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import GPT2Config as HFConfig
 from transformers import GPT2LMHeadModel
 
-from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead
+from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead, _left_padding
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 SIZES = GPT2Config(vocab_size=11, n_positions=9, n_embd=12, n_layer=2, n_head=3)
@@ -80,6 +81,14 @@ def test_loads_what_transformers_writes_and_writes_what_it_loads(seed, tmp_path)
     assert shapes[0] == shapes[1] == shapes[2]
     assert ours.state_dict().keys() == load_file(tmp_path / "theirs/model.safetensors").keys()
     assert GPT2.from_pretrained(tmp_path / "ours").config == ours.config
+
+
+def test_the_files_hold_what_other_versions_of_transformers_ask_for(tmp_path):
+    """4.x refuses weights without the tag, and a text starts with bos, which in GPT-2 is eos."""
+    GPT2(dataclasses.replace(SIZES, eos_token_id=3)).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    assert json.loads((tmp_path / "config.json").read_text("utf-8"))["bos_token_id"] == 3
 
 
 def test_an_exact_gelu_would_be_seen(model, monkeypatch):
@@ -179,6 +188,13 @@ def test_padding_on_either_side_changes_nothing(cuts, dtype, model):
     for i, length in enumerate(LENGTHS):
         assert_close(left[i, -length:], model(TOKENS[[i], -length:])[0], **EXACT)
         assert_close(right[i, :length], model(TOKENS[[i], :length])[0], **EXACT)
+
+
+def test_a_place_that_holds_padding_sees_itself_at_least():
+    """Attention to nothing is 0 in new versions of torch, but NaN in those that we allow, too."""
+    padded = torch.tensor([[0, 0, 0], [0, 1, 1]])
+    _, visible = _left_padding(padded, torch.ones(2, 3).long(), past=0)
+    assert visible.any(dim=-1).all()
 
 
 def test_every_parameter_learns_and_the_embedding_twice(model):

@@ -58,9 +58,20 @@ def test_two_writers_neither_lose_nor_double_a_row(file):
 
 def test_a_row_that_stands_twice_counts_once(file):
     add_outcomes(file, map(fake, GRID))
-    text = file.read_text("utf-8")
-    file.write_text(text + text.splitlines()[1] + "\n", "utf-8")
-    assert len(read_outcomes(file)) == len(GRID)
+    before = read_outcomes(file)
+    again = ",".join(before[0]._replace(score=9.0).row)
+    file.write_text(file.read_text("utf-8") + again + "\n", "utf-8")
+    assert read_outcomes(file) == before
+
+
+def test_a_result_that_is_there_is_replaced_only_where_that_is_asked_for(file):
+    first = fake(GRID[0])
+    second = first._replace(score=9.0)
+    add_outcomes(file, [first])
+    add_outcomes(file, [second])
+    assert read_outcomes(file) == [first]
+    add_outcomes(file, [second], over=True)
+    assert read_outcomes(file) == [second]
 
 
 @pytest.mark.parametrize(

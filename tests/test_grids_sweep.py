@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from rlhf_lab import Trainer, load_world
 from rlhf_lab import __main__ as cli
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import ScalarHead
+from rlhf_lab.grids import workers
 from rlhf_lab.grids.sweep import (
     Failure,
     Outcome,
@@ -87,6 +89,35 @@ def test_a_second_sweep_runs_only_what_is_missing(file, threads):
     assert list(sweep(GRID, file, executor=threads, run=all_well)) == []
     other = list(sweep(grid([0.0], [0.0], [0], lr=1e-4), file, executor=threads, run=all_well))
     assert len(other) == 1  # any setting makes it another run
+
+
+def test_a_run_that_is_asked_for_twice_is_done_once(file, threads):
+    outcomes = list(sweep([*GRID, *GRID], file, executor=threads, run=all_well))
+    assert len(outcomes) == len(GRID)
+
+
+def test_who_stops_a_sweep_stops_what_has_not_begun(file):
+    begun, stopped = [], threading.Event()
+
+    def run(configs):
+        begun.append(configs)
+        assert len(begun) == 1 or stopped.wait(60)
+        return all_well(configs)
+
+    with ThreadPoolExecutor(1) as one:
+        steps = sweep(GRID, file, executor=one, run=run)
+        next(steps)
+        steps.close()
+        stopped.set()
+    assert len(begun) <= 2
+
+
+def test_there_are_as_many_workers_as_cores_that_we_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert workers._cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert workers._cores() == 64
 
 
 def test_all_runs_of_a_group_are_on_disk_before_the_first_is_yielded(file, threads):

@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from rlhf_lab import GPT2, PPOConfig, Trainer, World, load_world, runs
+from rlhf_lab import GPT2, PPOConfig, Trainer, World, load_world, run_files, runs
 
 CONFIG = PPOConfig(eta=0.1, beta=0.01, iterations=6, batch_size=16, minibatches=2)
 
@@ -146,6 +146,9 @@ def test_a_goal_that_is_already_passed_is_refused(world, folder):
     uninterrupted(world, folder)
     with pytest.raises(ValueError, match="has 6 iterations already; 4 would be counted"):
         runs.resume(folder, world, iterations=4)
+    with pytest.raises(ValueError, match="iterations must be a whole number >= 1, got 0"):
+        runs.resume(folder, world, iterations=0)
+    assert runs.resume(folder, world, iterations=6).iteration == 6
 
 
 def test_two_crashes_in_a_row_cost_no_more_than_one(world, folder):
@@ -205,6 +208,21 @@ def test_a_folder_in_use_is_not_overwritten(world, folder, damage, message):
     with pytest.raises(ValueError, match=message):
         runs.create(folder, Trainer(world, CONFIG))
     assert (folder / "records.csv").read_bytes() == before
+
+
+def test_of_two_that_make_one_folder_at_once_the_second_is_refused(world, folder, monkeypatch):
+    """Both have found it free when the first gets its lock."""
+    first, second = Trainer(world, CONFIG), Trainer(world, CONFIG)
+    lock = runs._writing
+
+    def after_the_first(folder):
+        monkeypatch.undo()
+        runs.create(folder, first)
+        return lock(folder)
+
+    monkeypatch.setattr(runs, "_writing", after_the_first)
+    with pytest.raises(ValueError, match="holds a run already"):
+        runs.create(folder, second)
 
 
 def test_no_folder(world, folder):
@@ -274,11 +292,16 @@ GOES_BACK = r"`python -m rlhf_lab repair .*` goes back to it, to iteration 6"
             (lambda f, c=c: edit_setting(f, **c), "config.json was edited or is damaged")
             for c in ({"lr": 0.1}, {"eta": None}, {"device": ["cpu"]}, {"kl_mode": "full"})
         ],
+        (
+            lambda f: (edit_setting(f, iterations=9), edit_config(f, sha256=None)),
+            "config.json was edited or is damaged",
+        ),
         (lambda f: (f / "checkpoint.safetensors").write_bytes(b""), "missing or broken.*previous"),
         (truncate("checkpoint.safetensors"), r"missing or broken.*previous\.safetensors is whole"),
         (edit_state(lambda s: s.pop(WEIGHT)), "checksum does not fit"),
         (edit_state(lambda s: s.update({WEIGHT: torch.ones(1, 1)})), "checksum does not fit"),
         (edit_state(lambda s: s.update({WEIGHT: s[WEIGHT].half()})), "checksum does not fit"),
+        (edit_state(lambda s: s.update({WEIGHT: s[WEIGHT].view(-1)})), "checksum does not fit"),
         (edit_state(lambda s: s.update(progress=torch.tensor([6, 0, 0]))), "checksum does not fit"),
         (lambda f: (f / "records.csv").unlink(), "records.csv is missing or broken.*" + GOES_BACK),
         (edit_records(lambda x: x[:-1]), "iteration 6 is missing.*" + GOES_BACK),
@@ -331,6 +354,37 @@ def test_the_settings_of_another_run_are_not_taken(world, folder, tmp_path):
     (tmp_path / "other" / "config.json").replace(folder / "config.json")
     with pytest.raises(ValueError, match=r"config\.json is that of another run than checkpoint"):
         runs.resume(folder, world)
+
+
+def test_repair_does_not_take_the_settings_of_another_run(world, folder, tmp_path):
+    uninterrupted(world, folder)
+    other = Trainer(world, dataclasses.replace(CONFIG, eta=0.7))
+    runs.create(tmp_path / "other", other)
+    (tmp_path / "other" / "config.json").replace(folder / "config.json")
+    runs.repair(folder)
+    assert runs.resume(folder, world).config == CONFIG
+
+
+def test_each_repair_keeps_what_it_replaces(world, folder):
+    uninterrupted(world, folder)
+    for damage in (b"first", b"second", b"third"):
+        (folder / "config.json").write_bytes(damage)
+        runs.repair(folder)
+    kept = [folder / f"config.json.damaged{n}" for n in ("", 2, 3)]
+    assert [path.read_bytes() for path in kept] == [b"first", b"second", b"third"]
+
+
+def test_a_checkpoint_of_another_version_is_not_read(world, folder, monkeypatch):
+    uninterrupted(world, folder)
+    monkeypatch.setattr(run_files, "FORMAT", "3")
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors has format '2'; this version"):
+        run_files.read_checkpoint(folder / "checkpoint.safetensors")
+
+
+def test_a_world_is_known_by_its_weights_in_any_dtype(world):
+    double = world.to(torch.device("cpu"), torch.float64)
+    assert runs.fingerprint(double.sft) == runs.fingerprint(world.sft)
+    assert runs.fingerprint(world.reward_trunk) != runs.fingerprint(world.sft)
 
 
 def test_one_flipped_bit_is_found_wherever_it_is(world, folder):

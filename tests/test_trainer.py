@@ -8,6 +8,7 @@ import torch
 
 from rlhf_lab import PPOConfig, Trainer, exact, language, load_world, train
 from rlhf_lab.gpt2 import GPT2, GPT2Config
+from rlhf_lab.rewards import AdaptiveKLController
 from rlhf_lab.rollout import collect, response_states
 from rlhf_lab.trainer import NonFiniteError
 from rlhf_lab.unembed import pick
@@ -132,6 +133,17 @@ def test_adaptive_controller_moves_eta_towards_its_target(world):
     assert etas[-1] > min(etas)  # and has overshot it since
 
 
+def test_an_adaptive_eta_follows_the_penalty_of_its_own_mode(world):
+    """|d| of a response is far above this target, and d itself below."""
+    config = PPOConfig(kl_mode="abs", kl_target=0.05, horizon=500, batch_size=32)
+    trainer = Trainer(world, config)
+    trainer.step()
+    expected = AdaptiveKLController(trainer.eta, config.kl_target, config.horizon)
+    trainer.step()
+    expected.update(trainer.rollout.kls.sum().item() / 32, 32)
+    assert trainer.eta == pytest.approx(expected.value)
+
+
 def test_minibatches_visit_every_response(world):
     whole, parts = (
         Trainer(world, PPOConfig(batch_size=30, minibatches=n, epochs=1)) for n in (1, 3)
@@ -185,6 +197,21 @@ def test_an_interrupted_iteration_leaves_no_trace(world, error):
     for _ in range(3):
         undisturbed.step()
     assert trainer.step() == undisturbed.history[-1]
+
+
+def test_gradients_of_a_broken_off_iteration_are_forgotten(world, monkeypatch):
+    """Ctrl-C between `backward` and Adam's step: the next step must not add to them."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    trainer, undisturbed = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.optimizer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.step()
+    assert trainer.step() == undisturbed.step()
+    assert same(trainer.state(), undisturbed.state())
 
 
 def test_a_nan_score_is_named_and_changes_nothing(world):

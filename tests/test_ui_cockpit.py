@@ -77,10 +77,20 @@ def test_a_slider_shows_its_effect_before_the_next_piece_of_work(cockpit, monkey
 def test_set_takes_any_value_and_moves_the_slider(cockpit):
     cockpit.set(eta=0.123, beta=0.0)
     assert cockpit.controls.eta.value == 0.123
+    positions = [value for _, value in cockpit.controls.eta.options]
+    assert positions == sorted(set(positions))
     assert cockpit.state.eta == 0.123
     with pytest.raises(ValueError, match=r"beta.*-1"):
         cockpit.set(eta=0.2, beta=-1)
     assert cockpit.state.eta == 0.123
+
+
+def test_on_its_way_to_a_new_position_a_slider_moves_nothing(cockpit, monkeypatch):
+    """For a moment the widget stands at 0, which an adaptive η must never be."""
+    asked = []
+    monkeypatch.setattr(cockpit._engine, "ask", asked.append)
+    cockpit.set(eta=0.123)
+    assert asked == []
 
 
 def test_what_it_calls_exact_is_exact(world, cockpit):
@@ -113,6 +123,15 @@ def test_the_optimum_follows_the_sliders(world, cockpit):
     assert f"<td>{best.score:.2f}</td>" in cockpit.numbers.value
     cockpit.set(eta=0.0)
     assert cockpit.state.optimum.score == pytest.approx(frontier(world)[0].score)
+
+
+def test_the_last_batch_has_a_regret_of_its_own(cockpit):
+    cockpit.run(2)
+    state, batch = cockpit.state, cockpit._engine.view().seen[-1]
+    goal = state.optimum.objective(state.eta, state.beta)
+    assert state.regret_estimate == pytest.approx(goal - batch.objective(state.eta, state.beta))
+    assert state.regret_estimate != state.regret
+    assert cockpit._engine.view().regret == state.regret_estimate
 
 
 def test_exact_values_come_on_the_way_too(cockpit, monkeypatch):
@@ -152,12 +171,24 @@ def test_an_eta_that_moves_by_itself_is_no_move_of_a_slider(world):
     assert cockpit._engine.view().moves == []
 
 
+def test_an_eta_that_moves_by_itself_is_left_alone_after_a_slider(world):
+    cockpit = Cockpit(world, dataclasses.replace(SMALL, kl_target=0.01, horizon=50))
+    cockpit.set(eta=0.5)
+    cockpit.run(3)
+    first, *later = [stats.eta for stats in cockpit.trainer.history]
+    assert first == 0.5
+    assert len({first, *later}) == 3
+
+
 def test_the_numbers_are_in_words_for_those_who_listen(cockpit):
     cockpit.run(1)
     s = cockpit.state
     assert "aria-live=polite" in cockpit.heard.value
-    for text in ("Paused, iteration 1", "eta 0.1", f"{s.batch.distinct} different", "Regret"):
-        assert text in cockpit.heard.value
+    for text in (
+        "Paused, iteration 1", "eta 0.1", f"{s.batch.distinct} different", "Regret",
+        f"score {s.batch.score:.2f}", f"KL {abs(s.batch.kl):.2f}", f"entropy {s.batch.entropy:.2f}",
+    ):  # fmt: skip
+        assert text.replace("-", "−") in cockpit.heard.value
 
 
 @pytest.mark.parametrize("panels", [("curves",), ("landscape", "regret"), ("regret",)])
@@ -204,6 +235,18 @@ def test_new_limits_may_come_one_axes_at_a_time(cockpit):
         dashboard.update(longer, most)
         ends.append([panel.ax.get_xlim()[1] for panel in dashboard.panels[:4]])
     assert ends == [[100, 50, 50, 50], [100, 100, 50, 50], [100] * 4]
+
+
+def test_only_a_picture_of_a_running_loop_may_lack_room(cockpit, monkeypatch):
+    asked, png = set(), cockpit._dashboard.png
+
+    def watched(view, most):
+        asked.add((cockpit.state.running, most))
+        return png(view, most)
+
+    monkeypatch.setattr(cockpit._dashboard, "png", watched)
+    cockpit.run(2)
+    assert asked == {(True, 1), (False, None)}
 
 
 def test_pictures_are_the_same_each_time(world):

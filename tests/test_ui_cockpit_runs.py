@@ -13,6 +13,7 @@ from cockpits import PATIENCE, SMALL, until, weights, workers
 from rlhf_lab import GPT2, NonFiniteError, PPOConfig, Trainer
 from rlhf_lab.runs import read_records
 from rlhf_lab.ui.cockpit import Cockpit
+from rlhf_lab.ui.runner import wait
 
 world, cockpit = cockpits.world, cockpits.cockpit
 
@@ -40,6 +41,16 @@ def test_a_fork_that_is_not_steered_stays_with_its_parent(cockpit):
     cockpit.run(2)
     assert cockpit.parent.trainer.history == cockpit.trainer.history
     assert cockpit.parent.trainer is not cockpit.trainer
+
+
+def test_a_fork_takes_along_what_was_seen_and_shares_nothing(cockpit):
+    cockpit.run(2)
+    said = cockpit._engine.branch.reviews("food", most=6)
+    cockpit.fork()
+    assert cockpit.parent.reviews("food", most=6) == said != []
+    cockpit.set(eta=2.0)
+    cockpit.run(1)
+    assert (list(cockpit.parent.exact), list(cockpit._engine.branch.exact)) == ([0, 2], [0, 2, 3])
 
 
 def test_a_fork_takes_a_slider_along_that_has_just_been_moved(cockpit):
@@ -145,13 +156,33 @@ def test_a_forgotten_run_ends_by_itself_and_says_so(world):
     until(lambda: not workers())
 
 
+def test_who_pauses_is_not_told_that_it_stopped_by_itself(cockpit):
+    cockpit.controls.start.click()
+    until(lambda: cockpit.state.iteration >= 1)
+    cockpit.controls.pause.click()
+    until(lambda: not workers())
+    assert "Paused" in cockpit.status.value
+    assert "by itself" not in cockpit.status.value
+
+
+def test_the_first_iteration_is_drawn_even_if_pictures_are_dear(cockpit, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(cockpit._engine, "_draw", lambda: drawn.append(cockpit.state.iteration))
+    cockpit._engine._budget.spend(1e9)  # seconds
+    wait(cockpit._engine.start(3))
+    assert drawn[0] == 1
+
+
 def test_start_and_pause_by_button(cockpit):
     cockpit.controls.start.click()
     until(lambda: cockpit.state.iteration >= 3 and "Running" in cockpit.status.value)
     assert cockpit.state.running
     assert len(workers()) == 1
+    c = cockpit.controls
+    assert (c.start.button_style, c.pause.button_style) == ("", "warning")
     cockpit.controls.pause.click()
     until(lambda: "Paused" in cockpit.status.value)
+    assert (c.start.button_style, c.pause.button_style) == ("primary", "")
     until(lambda: not workers())
     k = cockpit.state.iteration
     assert cockpit.state.exact_iteration == k
@@ -188,6 +219,16 @@ def test_step_by_button(cockpit):
     cockpit.controls.step.click()
     cockpit.pause()
     assert cockpit.state.iteration == 2
+
+
+def test_a_step_takes_an_old_error_off_the_screen(cockpit, tmp_path):
+    with pytest.raises(ValueError, match="no complete run"):
+        cockpit.load(tmp_path)
+    assert "no complete run" in cockpit.status.value
+    cockpit.controls.step.click()
+    cockpit.pause()
+    assert cockpit.state.error is None
+    assert "no complete run" not in cockpit.status.value
 
 
 def test_hammering_leaves_one_thread(cockpit):
@@ -244,7 +285,7 @@ def test_save_and_load(world, cockpit, tmp_path):
     assert "Saved 4 iterations" in cockpit.status.value
     policy = GPT2.from_pretrained(tmp_path / "run" / "policy")
     assert torch.equal(policy.transformer.wte.weight, cockpit.trainer.policy.transformer.wte.weight)
-    other = Cockpit(world, PPOConfig(seed=8, batch_size=16))
+    other = Cockpit(world, PPOConfig(seed=8, batch_size=16, lr=3e-3))
     other.controls.start.click()
     other._engine.moved["eta"] = 2.0  # a move of the run that is replaced
     other.load(tmp_path / "run")
@@ -252,6 +293,7 @@ def test_save_and_load(world, cockpit, tmp_path):
     assert other.trainer.history == cockpit.trainer.history
     assert torch.equal(weights(other.trainer), weights(cockpit.trainer))
     assert (other.controls.eta.value, other.controls.seed.value) == (0.7, 0)
+    assert other.controls.rate.value == SMALL.lr
     assert other._engine.view().moves == [(2, "η 0.7")]
     cockpit.run(1)
     other.run(1)

@@ -1,5 +1,6 @@
 """The explorer without a browser: what it shows follows the sliders and is right."""
 
+import copy
 import io
 import re
 import threading
@@ -7,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -150,6 +152,18 @@ def test_another_policy_can_stand_beside(world):
     explorer = Explorer(world, policy=world.sft, policy_name="<PPO>")
     assert "&lt;PPO&gt;" in explorer.words.value
     sft = Explorer(world)
+    assert [response.compared for response in explorer.state.responses] == pytest.approx(
+        [response.compared for response in sft.state.responses]
+    )
+
+
+def test_a_policy_that_is_trained_on_stays_in_the_picture_as_it_was(world):
+    policy = copy.deepcopy(world.sft)
+    explorer = Explorer(world, panels=["responses"], policy=policy)
+    with torch.no_grad():
+        policy.transformer.wte.weight.zero_()
+    explorer.set(prompt="staff")
+    sft = Explorer(world, "staff", panels=["responses"])
     assert [response.compared for response in explorer.state.responses] == pytest.approx(
         [response.compared for response in sft.state.responses]
     )

@@ -43,6 +43,14 @@ def test_the_first_guess_counts(choice):
     assert choice.guess == "up"
 
 
+def test_the_first_guess_counts_in_another_notebook_too(choice, tmp_path):
+    other = Prediction("t_choice", "Up or down?", choices=["up", "down"], folder=tmp_path)
+    choice.commit("up")
+    with pytest.raises(ValueError, match="committed 'up' already"):
+        other.commit("down")
+    assert choice.guess == other.guess == "up"
+
+
 def test_a_restart_keeps_it(number, tmp_path):
     number.commit(3)
     again = Prediction("t_number", "How many?", low=0, high=10, folder=tmp_path)

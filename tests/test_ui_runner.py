@@ -59,6 +59,33 @@ def test_what_a_job_raises_is_told_and_raised_where_someone_waits(log):
     assert log.lines == ["still works"]
 
 
+def test_an_error_is_shown_before_the_one_who_waits_goes_on():
+    may_fail, told = threading.Event(), []
+
+    def fail():
+        may_fail.wait(PATIENCE)
+        raise ValueError("no")
+
+    runner = Runner(lambda: None, lambda reached: None, lambda error: told.append(done.done()))
+    done = runner.submit(fail)
+    may_fail.set()
+    with pytest.raises(ValueError, match="no"):
+        wait(done)
+    assert told == [False]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_that_cannot_be_shown_does_not_end_all_work():
+    def cannot_show(error):
+        raise RuntimeError("no ink")
+
+    runner = Runner(lambda: None, lambda reached: None, cannot_show)
+    with pytest.raises(ZeroDivisionError):
+        wait(runner.submit(lambda: 1 / 0))
+    until(lambda: not workers())
+    runner.submit(lambda: None).result(timeout=PATIENCE)
+
+
 def test_a_timeout_of_the_job_itself_is_not_mistaken_for_waiting(log):
     def fail():
         raise TimeoutError("the job's own")
@@ -164,6 +191,15 @@ def test_the_budget_keeps_its_share():
             budget.spend(0.02)
             drawing += 0.02
     assert 0.08 < drawing / training < 0.101
+
+
+def test_saved_time_is_not_spent_in_a_burst():
+    budget = Budget(share=0.1)
+    budget.spend(0.02)
+    budget.earn(1000.0)
+    assert budget.enough
+    budget.spend(0.02)
+    assert not budget.enough
 
 
 def test_pictures_on_demand_do_not_stop_the_others_for_long():

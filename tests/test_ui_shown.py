@@ -54,6 +54,13 @@ def test_a_curve_of_the_cockpit(ax, quantity):
     assert labels == VIEW.moves
 
 
+def test_the_latest_moves_of_a_slider_are_labelled(ax):
+    moves = [(k, f"η {k}") for k in range(1, 10)]
+    curve = Curve(ax, "score", FRONTIER, labels=True)
+    curve.update(VIEW._replace(moves=moves))
+    assert [text.get_text() for text in curve.texts] == [f"η {k}" for k in range(4, 10)]
+
+
 def test_the_landscape_of_the_cockpit(ax):
     landscape = Landscape(ax, FRONTIER)
     landscape.update(VIEW)
