@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import require_coefficient
+from rlhf_lab._checks import require_coefficient, unchecked
 from rlhf_lab._require import NotFinite
 from rlhf_lab.adam import Adam
 from rlhf_lab.collapse import count_responses
@@ -25,7 +25,7 @@ from rlhf_lab.rollout import (
     prompts_in_turn,
     response_states,
 )
-from rlhf_lab.unembed import pick
+from rlhf_lab.unembed import chosen_logprobs, pick
 
 
 class StepStats(NamedTuple):
@@ -180,20 +180,24 @@ class Trainer:
         return means.mean(dim=0)
 
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """The loss of some rows: clipped policy loss + vf_coef · value loss − β·H."""
+        """The loss of some rows: clipped policy loss + vf_coef · value loss − β·H.
+
+        Its parts are unchecked: shapes fit here, and `_update` looks at all losses at its end.
+        """
         hidden = response_states(
             self.policy, rollout.tokens, self.task.response_length, rollout.attention_mask
         )
         if self.beta:  # the entropy asks about every token, log π about the chosen ones only
             logits = self.policy.logits(hidden)  # (B, T, V)
-            logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
+            logprobs = unchecked(pick)(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
         else:
-            logprobs = self.policy.logprobs(hidden, rollout.responses)
-        policy = policy_loss(
+            unembedding = self.policy.transformer.wte.weight
+            logprobs = unchecked(chosen_logprobs)(hidden, unembedding, rollout.responses)
+        policy = unchecked(policy_loss)(
             logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.cliprange
         )
-        value = value_loss(
-            self.value_head(hidden),
+        value = unchecked(value_loss)(
+            unchecked(ScalarHead.forward)(self.value_head, hidden),
             rollout.values,
             rollout.returns,
             rollout.mask,
