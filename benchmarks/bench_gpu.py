@@ -12,10 +12,11 @@ works. A part is left out if the time that is left is less than it usually needs
     grid          an iteration of 64 runs of review world, 8 x 8 (η, β), as one batch
                   (`grids.ensemble`) and one by one
 
-Times are wall time, medians of several calls after two to warm up; the GPU is waited for before and
-after each. "CPU / GPU" takes the CPU's best. "peak" is the most memory that torch had in use on the
-GPU. `--out` gets the table, gpu.md, and all numbers, gpu.json, anew after each part. The exit code
-is 1 if a part failed, 2 if nothing could be run.
+Times are wall time, medians of several calls after two to warm up (of a single call, where that
+takes more than 8 s); the GPU is waited for before and after each. "CPU / GPU" takes the CPU's best
+time, with one thread, which is the course's default, or with one per core. "peak" is the most
+memory that torch had in use on the GPU. `--out` gets the table, gpu.md, and all numbers, gpu.json,
+anew after each part. The exit code is 1 if a part failed, 2 if nothing could be run.
 """
 
 import argparse
@@ -148,7 +149,8 @@ def outcomes(parts: dict[str, dict]) -> list[str]:
     lines = ["| part | | took, s |", "|---|---|---|"]
     for name, part in parts.items():
         said = [row["text"] for row in part["results"] if "ms" not in row]
-        said += [f"{r['what']} on {r['on']}: {r['note']}" for r in part["results"] if r.get("note")]
+        noted = [row for row in part["results"] if row.get("note")]
+        said += [f"{r['what'].split(':')[0]} on {r['on']}: {r['note']}" for r in noted]
         ended = part["state"] + (f": {part['error']}" if part["error"] else "")
         text = "<br>".join([ended, *said]).replace("|", "\\|")
         lines.append(f"| {name} | {text} | {part['seconds']:.0f} |")
