@@ -260,8 +260,14 @@ def loss_bonus_fixed_point(
     for. For responses of one token, or β = 0, it is the optimum.
 
     Args:
-        ref_logprobs, scores, eta, beta: as in `soft_values`.
+        ref_logprobs, scores, beta: as in `soft_values`.
+        eta: η ≥ 0, and at most 1e9 unless β = 0.
+
+    Raises:
+        ValueError: the arguments are bad, or η is so large that V(s) would be rounding alone.
     """
+    if eta > 1e9 and beta:  # KL is exact to 16 digits, and η multiplies what is wrong with it
+        raise ValueError(f"eta must be at most 1e9 where beta > 0, got {eta:g}: use a smaller one")
 
     def rest(ref: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         logprobs, _, log_ratio = _tilt(ref, q, eta, beta)

@@ -315,3 +315,13 @@ def test_sizes_that_make_no_table_are_refused(vocab_size, depth):
 def test_a_nan_is_never_the_highest_score():
     with pytest.raises(ValueError, match="scores is nan at row 1"):
         exact.argmax_policy(torch.tensor([5.0, torch.nan, 1.0]))
+
+
+def test_a_fixed_point_that_rounding_would_decide_is_refused():
+    ref, scores = [torch.zeros(1, 3).log_softmax(1)], [torch.tensor([[0.0, 1.0, 0.5]])]
+    near = exact.loss_bonus_fixed_point(ref, scores, 1e9, 1e8).values[0].item()
+    assert near == pytest.approx(0.5, abs=1e-5)
+    with pytest.raises(ValueError, match=r"eta must be at most 1e9 where beta > 0, got 1e\+10"):
+        exact.loss_bonus_fixed_point(ref, scores, 1e10, 1.0)
+    alone = exact.loss_bonus_fixed_point(ref, scores, 1e300, 0.0).values[0].item()
+    assert alone == pytest.approx(0.5)
