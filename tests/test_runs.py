@@ -343,6 +343,13 @@ def test_a_run_of_another_world_is_refused(world, folder):
         runs.resume(folder, World(world.reward_trunk, *other_parts(world)))
 
 
+def test_a_run_of_another_world_is_not_saved_over(world, folder):
+    runs.create(folder, Trainer(world, CONFIG))
+    other = Trainer(World(world.reward_trunk, *other_parts(world)), CONFIG)
+    with pytest.raises(ValueError, match="holds another run"):
+        runs.save_as(folder, other)
+
+
 def other_parts(world):
     return world.reward_trunk, world.reward_head, world.prompts
 

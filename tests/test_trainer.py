@@ -200,13 +200,18 @@ def test_an_interrupted_iteration_leaves_no_trace(world, error):
     assert trainer.step() == undisturbed.history[-1]
 
 
-def test_gradients_of_a_broken_off_iteration_are_forgotten(world, monkeypatch):
-    """Ctrl-C between `backward` and Adam's step: the next step must not add to them."""
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_update_that_is_broken_off_leaves_no_trace(world, monkeypatch, moved):
+    """Before Adam's step there are gradients to forget, and after it moments to put back."""
+    trainer, undisturbed = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
+    assert trainer.step() == undisturbed.step()
+    own_step = trainer.optimizer.step
 
     def interrupted():
+        if moved:
+            own_step()
         raise KeyboardInterrupt
 
-    trainer, undisturbed = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(trainer.optimizer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -96,6 +96,12 @@ def test_guesses_outside_are_refused(number, choice):
         choice.commit("left")
 
 
+@pytest.mark.parametrize("limit", [0, 10])
+def test_the_limits_are_answers_too(number, limit):
+    number.commit(limit)
+    assert number.guess == limit
+
+
 def test_the_output_does_not_depend_on_the_guess(number):
     before = repr(number)
     number.commit(3)

@@ -4,6 +4,7 @@ No two numbers are alike, so that a mark at another's place is seen.
 """
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rlhf_lab.report import Metrics
 from rlhf_lab.ui import cockpit_words, explorer_words
 from rlhf_lab.ui.branch import Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
-from rlhf_lab.ui.explorer_panels import Frontier, Map
+from rlhf_lab.ui.explorer_panels import Frontier, Map, Responses
 from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
@@ -129,6 +130,12 @@ def test_a_collapse_may_be_liked(gold, meaning):
 @pytest.fixture(scope="module", params=["reward model", "gold"])
 def best(request):
     return optima(load_world(), "food", request.param)
+
+
+def test_the_responses_of_the_explorer(ax):
+    Responses(ax, SimpleNamespace(prompt="food"), None).show(STATE)
+    assert [bar.get_width() for bar in ax.patches] == [0.4, 0.2]
+    assert list(ax.lines[-1].get_xdata()) == [0.1, 0.05]
 
 
 def test_the_frontier_of_the_explorer(ax, best):
