@@ -476,3 +476,13 @@ def test_a_task_is_checked_in_words(change, message):
     change(task)
     with pytest.raises(ValueError, match=message):
         Trainer(task, PPOConfig(batch_size=4)).step()
+
+
+def test_prompts_are_visited_in_turn():
+    """Five prompts, three at a time: the second batch goes on where the first ended."""
+    trainer = Trainer(Counting([[1], [2], [3], [4], [6]]), PPOConfig(batch_size=3, epochs=1))
+    visited = []
+    for _ in range(2):
+        trainer.step()
+        visited += trainer.rollout.tokens[:, 0].tolist()
+    assert visited == [1, 2, 3, 4, 6, 1]

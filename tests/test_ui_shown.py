@@ -154,6 +154,8 @@ def test_the_map_of_the_explorer(ax, best):
     regions.show(STATE)
     place = plots.place(ETA_POSITIONS, 0.3), plots.place(BETA_POSITIONS, 0.02)
     assert [points(mark) for mark in regions.moving] == [[place]] * 2
+    regions.show(STATE._replace(beta=9.0))  # more than there is room for: at the edge
+    assert points(regions.moving[0])[0][1] == plots.place(BETA_POSITIONS, BETA_POSITIONS[-1])
     names = {text.get_text(): text.get_position() for text in ax.texts}
     inside = best.regions()
     for name, (x, y) in names.items():  # each name stands on a cell of its own kind
