@@ -122,6 +122,13 @@ def test_gradients_count_even_where_values_agree():
 
 
 @pytest.mark.usefixtures("double")
+def test_gradients_that_have_changed_places_are_seen():
+    """A plain sum of the outputs has the same gradient by each input."""
+    verdict = check(lambda x: 2 * x.detach() + 2 * (x - x.detach()).flip(0), "double")
+    assert (verdict.status, "2 of 2 gradients differ" in verdict.text) == ("wrong", True)
+
+
+@pytest.mark.usefixtures("double")
 def test_an_attempt_may_work_in_place():
     def in_place(x):
         x *= 2
@@ -166,6 +173,13 @@ def test_the_solution_opens_after_a_try(monkeypatch):
     assert "Try first" in solution("double")
     check(lambda x: x, "double")
     assert "2 * x" in solution("double")
+
+
+@pytest.mark.usefixtures("double")
+def test_a_check_leaves_the_inputs_of_its_cases_alone():
+    """Some cases share a tensor, and not all of them ask for its gradient."""
+    check(lambda x: 2 * x, "double")
+    assert not DOUBLE.cases[0].inputs[0].requires_grad
 
 
 def test_a_solution_shows_what_it_calls():

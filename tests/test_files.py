@@ -72,3 +72,13 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_an_error_lets_the_lock_go(tmp_path):
+    """While it is handled: it keeps all that was in use where it was raised."""
+    try:
+        with locked(tmp_path / "f", wait=0):
+            raise ValueError("broken")
+    except ValueError:
+        with locked(tmp_path / "f", wait=0):
+            pass

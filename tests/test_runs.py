@@ -182,6 +182,13 @@ def test_the_goal_may_be_moved(world, folder):
     assert [stats.iteration for stats in finish(folder, longer)] == [7, 8]
 
 
+def test_the_device_may_be_changed(world, folder):
+    uninterrupted(world, folder)
+    finish(folder, runs.resume(folder, world, iterations=7, device="cpu:0"))
+    again = runs.resume(folder, world)
+    assert (again.iteration, again.config.device) == (7, "cpu:0")
+
+
 def test_policy_is_a_hugging_face_folder(world, folder):
     trainer = uninterrupted(world, folder)
     loaded = GPT2.from_pretrained(folder / "policy")
@@ -341,6 +348,13 @@ def test_a_run_of_another_world_is_refused(world, folder):
     uninterrupted(world, folder)
     with pytest.raises(ValueError, match="trained in another world"):
         runs.resume(folder, World(world.reward_trunk, *other_parts(world)))
+
+
+def test_a_run_of_another_world_is_not_saved_over(world, folder):
+    runs.create(folder, Trainer(world, CONFIG))
+    other = Trainer(World(world.reward_trunk, *other_parts(world)), CONFIG)
+    with pytest.raises(ValueError, match="holds another run"):
+        runs.save_as(folder, other)
 
 
 def other_parts(world):

@@ -199,13 +199,18 @@ def test_an_interrupted_iteration_leaves_no_trace(world, error):
     assert trainer.step() == undisturbed.history[-1]
 
 
-def test_gradients_of_a_broken_off_iteration_are_forgotten(world, monkeypatch):
-    """Ctrl-C between `backward` and Adam's step: the next step must not add to them."""
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_update_that_is_broken_off_leaves_no_trace(world, monkeypatch, moved):
+    """Before Adam's step there are gradients to forget, and after it moments to put back."""
+    trainer, undisturbed = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
+    assert trainer.step() == undisturbed.step()
+    own_step = trainer.optimizer.step
 
     def interrupted():
+        if moved:
+            own_step()
         raise KeyboardInterrupt
 
-    trainer, undisturbed = (Trainer(world, PPOConfig(batch_size=16)) for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(trainer.optimizer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -486,3 +491,13 @@ def test_a_clip_beyond_float32_clips_nothing(world):
         for clip in (1e20, 1e39)
     ]
     assert wide[0] == wide[1]
+
+
+def test_prompts_are_visited_in_turn():
+    """Five prompts, three at a time: the second batch goes on where the first ended."""
+    trainer = Trainer(Counting([[1], [2], [3], [4], [6]]), PPOConfig(batch_size=3, epochs=1))
+    visited = []
+    for _ in range(2):
+        trainer.step()
+        visited += trainer.rollout.tokens[:, 0].tolist()
+    assert visited == [1, 2, 3, 4, 6, 1]

@@ -2,11 +2,13 @@
 
 import json
 import multiprocessing
+import threading
 
 import pytest
 import torch
 
 from rlhf_lab import plots
+from rlhf_lab.files import locked
 from rlhf_lab.ui.predict import FILE, Prediction, class_figure, read_guesses
 
 
@@ -96,6 +98,12 @@ def test_guesses_outside_are_refused(number, choice):
         choice.commit("left")
 
 
+@pytest.mark.parametrize("limit", [0, 10])
+def test_the_limits_are_answers_too(number, limit):
+    number.commit(limit)
+    assert number.guess == limit
+
+
 def test_the_output_does_not_depend_on_the_guess(number):
     before = repr(number)
     number.commit(3)
@@ -136,6 +144,16 @@ def test_a_class_of_choices(tmp_path):
     (ax,) = class_figure("c", class_files(tmp_path, "c", ["up", "down", "up"], "up")).axes
     bars = dict(zip([t.get_text() for t in ax.get_yticklabels()], ax.patches, strict=True))
     assert {answer: bar.get_width() for answer, bar in bars.items()} == {"down": 1, "up": 2}
+
+
+def test_a_guess_waits_until_another_notebook_has_written_its_own(number, tmp_path):
+    with locked(tmp_path / FILE, wait=0):
+        waiting = threading.Thread(target=number.commit, args=(3,))
+        waiting.start()
+        waiting.join(0.3)
+        assert number.guess is None
+    waiting.join()
+    assert number.guess == 3
 
 
 def test_a_question_that_nobody_answered(tmp_path):

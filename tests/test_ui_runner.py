@@ -100,6 +100,11 @@ def test_the_loop_ends_by_itself(log):
     assert not log.runner.running
 
 
+def test_a_loop_of_no_turns_is_at_its_limit_at_once(log):
+    wait(log.runner.start(0))
+    assert log.lines == ["limit"]
+
+
 def test_a_failing_turn_ends_the_loop(log):
     log.turn = None
     runner = Runner(lambda: 1 / 0, log.ended, log.errors.append)

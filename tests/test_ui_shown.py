@@ -4,6 +4,7 @@ No two numbers are alike, so that a mark at another's place is seen.
 """
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rlhf_lab.report import Metrics
 from rlhf_lab.ui import cockpit_words, explorer_words
 from rlhf_lab.ui.branch import Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
-from rlhf_lab.ui.explorer_panels import Frontier, Map
+from rlhf_lab.ui.explorer_panels import Frontier, Map, Responses
 from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
     ETA_POSITIONS,
@@ -131,6 +132,12 @@ def best(request):
     return optima(load_world(), "food", request.param)
 
 
+def test_the_responses_of_the_explorer(ax):
+    Responses(ax, SimpleNamespace(prompt="food"), None).show(STATE)
+    assert [bar.get_width() for bar in ax.patches] == [0.4, 0.2]
+    assert list(ax.lines[-1].get_xdata()) == [0.1, 0.05]
+
+
 def test_the_frontier_of_the_explorer(ax, best):
     frontier = Frontier(ax, best, compared_policy(load_world(), "food"))
     frontier.show(STATE)
@@ -147,6 +154,8 @@ def test_the_map_of_the_explorer(ax, best):
     regions.show(STATE)
     place = plots.place(ETA_POSITIONS, 0.3), plots.place(BETA_POSITIONS, 0.02)
     assert [points(mark) for mark in regions.moving] == [[place]] * 2
+    regions.show(STATE._replace(beta=9.0))  # more than there is room for: at the edge
+    assert points(regions.moving[0])[0][1] == plots.place(BETA_POSITIONS, BETA_POSITIONS[-1])
     names = {text.get_text(): text.get_position() for text in ax.texts}
     inside = best.regions()
     for name, (x, y) in names.items():  # each name stands on a cell of its own kind
