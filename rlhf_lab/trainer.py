@@ -25,7 +25,7 @@ from rlhf_lab.rollout import (
     prompts_in_turn,
     response_states,
 )
-from rlhf_lab.unembed import chosen_logprobs, pick
+from rlhf_lab.unembed import pick
 
 
 class StepStats(NamedTuple):
@@ -182,22 +182,21 @@ class Trainer:
     def _loss(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """The loss of some rows: clipped policy loss + vf_coef · value loss − β·H.
 
-        Its parts are unchecked: shapes fit here, and `_update` looks at all losses at its end.
+        The two losses are not checked here: shapes fit, and `_update` looks at all of them.
         """
         hidden = response_states(
             self.policy, rollout.tokens, self.task.response_length, rollout.attention_mask
         )
         if self.beta:  # the entropy asks about every token, log π about the chosen ones only
             logits = self.policy.logits(hidden)  # (B, T, V)
-            logprobs = unchecked(pick)(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
+            logprobs = pick(logits.log_softmax(dim=-1), rollout.responses)  # (B, T)
         else:
-            unembedding = self.policy.transformer.wte.weight
-            logprobs = unchecked(chosen_logprobs)(hidden, unembedding, rollout.responses)
+            logprobs = self.policy.logprobs(hidden, rollout.responses)
         policy = unchecked(policy_loss)(
             logprobs, rollout.logprobs, rollout.advantages, rollout.mask, clip=self.config.cliprange
         )
         value = unchecked(value_loss)(
-            unchecked(ScalarHead.forward)(self.value_head, hidden),
+            self.value_head(hidden),
             rollout.values,
             rollout.returns,
             rollout.mask,
