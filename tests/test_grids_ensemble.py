@@ -156,6 +156,13 @@ def test_settings_that_differ_are_named(world, change, message):
         Ensemble(world, [first, dataclasses.replace(second, **change)])
 
 
+def test_padded_prompts_are_refused():
+    task = EvenTokens()
+    task.attention_mask = torch.ones_like(task.prompts)
+    with pytest.raises(ValueError, match="padding cannot be trained together yet"):
+        Ensemble(task, settings())
+
+
 def test_no_runs_are_no_ensemble(world):
     with pytest.raises(ValueError, match="at least one run"):
         Ensemble(world, [])

@@ -133,6 +133,17 @@ def test_a_file_that_cannot_be_written_is_found_before_anything_is_run(tmp_path,
         next(sweep(GRID, tmp_path / "file" / "x.csv", executor=threads, run=fails_at_seed_1))
 
 
+def test_a_full_disk_is_found_before_anything_is_run(file, threads, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    begun = []
+    monkeypatch.setattr("rlhf_lab.grids.results.write_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        next(sweep(GRID, file, executor=threads, run=begun.append))
+    assert begun == []
+
+
 def test_all_groups_run_in_the_world_that_was_asked_for(file, threads):
     """Three runs in groups of two: the second group is one run alone."""
     configs = grid([0.0], [0.0], [0, 1, 2], iterations=1, batch_size=8, epochs=1)

@@ -134,14 +134,15 @@ def test_adaptive_controller_moves_eta_towards_its_target(world):
 
 
 def test_an_adaptive_eta_follows_the_penalty_of_its_own_mode(world):
-    """|d| of a response is far above this target, and d itself below."""
-    config = PPOConfig(kl_mode="abs", kl_target=0.05, horizon=500, batch_size=32)
+    """Σ |d| of a response is above this target by then, and Σ d below."""
+    config = PPOConfig(kl_mode="abs", kl_target=0.4, horizon=500, batch_size=32)
     trainer = Trainer(world, config)
     trainer.step()
     expected = AdaptiveKLController(trainer.eta, config.kl_target, config.horizon)
     trainer.step()
     expected.update(trainer.rollout.kls.sum().item() / 32, 32)
     assert trainer.eta == pytest.approx(expected.value)
+    assert trainer.rollout.log_ratios.mean() < 0.4 < trainer.rollout.kls.sum() / 32
 
 
 def test_minibatches_visit_every_response(world):

@@ -140,6 +140,15 @@ def test_exact_values_come_on_the_way_too(cockpit, monkeypatch):
     assert list(cockpit._engine.branch.exact) == [0, 13, 26, 39]
 
 
+def test_an_exact_value_on_the_way_is_that_of_its_own_policy(world, cockpit, monkeypatch):
+    """Which is trained on while it is measured."""
+    monkeypatch.setattr("rlhf_lab.ui.engine.EXACT_EVERY", 13)
+    cockpit.run(25)
+    at_rest = Cockpit(world, SMALL)
+    at_rest.run(13)
+    assert cockpit._engine.branch.exact[13] == at_rest.state.exact
+
+
 def test_reviews_are_grouped_and_counted(world, cockpit):
     assert "first reviews" in cockpit.reviews[0].value
     cockpit.run(2)
