@@ -323,7 +323,7 @@ def train(task: Task, config: PPOConfig) -> Iterator[StepStats]:
 def _usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # a device without numbers, as "meta", fails here
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f'device {name!r} cannot be used ({str(error).splitlines()[0]}); use "cpu", or "cuda" '

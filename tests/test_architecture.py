@@ -65,8 +65,8 @@ MAY_IMPORT = {
     "plots": "",
     "__init__": "collapse config entropies gpt2 kl masking ppo rewards rollout sampling trainer "
     "world",
-    "ui": "collapse config entropies exact files gpt2 gradients kl language masking plots ppo "
-    "report rewards rollout runs sampling trainer tree world",
+    "ui": "_require collapse config entropies exact files gpt2 gradients kl language masking plots "
+    "ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
     "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
     "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
@@ -88,6 +88,7 @@ LONG = {
     "world": "a world whole: its tables, its files, and how it is made",
     "gpt2": "the whole model in one sitting",
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
+    "grids.ensemble": "the trainer again, part by part, for many runs at once",
     "runs": "all that can happen to a run folder, from its creation to its repair",
     "trainer": "the loop with all it keeps: step, losses, statistics, state",
 }

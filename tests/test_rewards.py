@@ -147,7 +147,7 @@ HOLE = torch.tensor([[0, 0, 0], [0, -INF, 0]])
         ((S, LP, LP, MASK, -0.1), "eta must be a finite number >= 0, got -0.1"),
         ((S, LP, LP, MASK, NAN), "finite number >= 0, got nan"),
         ((S, LP, LP, MASK, INF), "finite number >= 0, got inf"),
-        ((S[:, None], LP, LP, MASK, 0.1), r"scores must have shape \(B,\), .*got \(2, 1\)"),
+        ((S[:, None], LP, LP, MASK, 0.1), r"scores must have shape \(B,\) = \(2,\), got \(2, 1\)"),
         (
             (S[:1], LP, LP, MASK, 0.1),
             r"scores must have shape \(B,\) = \(2,\), got \(1,\): mask has \(2, 3\)",

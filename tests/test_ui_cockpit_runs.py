@@ -224,7 +224,7 @@ def test_step_by_button(cockpit):
 def test_a_step_takes_an_old_error_off_the_screen(cockpit, tmp_path):
     with pytest.raises(ValueError, match="no complete run"):
         cockpit.load(tmp_path)
-    assert "no complete run" in cockpit.status.value
+    until(lambda: "no complete run" in cockpit.status.value)
     cockpit.controls.step.click()
     cockpit.pause()
     assert cockpit.state.error is None

@@ -77,7 +77,7 @@ def run_together(
             ends.append(_failure(config, last))
         else:
             eta = ensemble.controllers[run].value
-            ends.append(_measured(world, config, ensemble.policy(run), eta, last))
+            ends.append(_measured(world, config, ensemble.policy(run).cpu(), eta, last))
     return ends
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 import torch
 
 from rlhf_lab import exact, report, runs
+from rlhf_lab._require import NotFinite
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
@@ -88,7 +89,10 @@ class Branch:
 
     def measure(self) -> bool:
         """Go on with the evaluation for half the time of an iteration; False if there is none."""
-        return any([True for _ in islice(self._measuring, PARTS)])
+        try:
+            return any([True for _ in islice(self._measuring, PARTS)])
+        except NotFinite:  # weights that are finite, but whose logits overflow: nothing to measure
+            return False
 
     @torch.no_grad()
     def _evaluation(self, k: int, policy: GPT2) -> Iterator[None]:
