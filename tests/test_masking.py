@@ -157,7 +157,7 @@ MASK_OF_ROW_0 = torch.tensor([[1, 1, 1], [0, 0, 0]])
         (lambda: last_token(X, MASK_OF_ROW_0), "row 1 of the mask selects no token"),
         (lambda: last_token(X[0], MASK_OF_ROW_0), r"x must have shape \(B, T\)"),
         (lambda: terminal_reward(X[:, 0], MASK_OF_ROW_0), "row 1 of the mask selects no token"),
-        (lambda: terminal_reward(X, X), r"scores must have shape \(B,\)|selects no token"),
+        (lambda: terminal_reward(X, X == X), r"scores must have shape \(B,\) = \(2,\), got"),
         (lambda: masked_whiten(X, X), "selects 0 entries .* use a larger batch or do not whiten"),
     ],
 )
