@@ -1,5 +1,6 @@
 """What readers and nbval rely on: one clean run, no widget state, checked numbers, short cells."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -52,6 +53,78 @@ def test_no_cell_printed_to_stderr(notebook):
 def test_cells_are_short(notebook):
     for cell in code_cells(notebook):
         assert len("".join(cell["source"]).splitlines()) <= 15
+
+
+LINES = 2072
+"""Lines of code, blank ones aside, in the notebooks of commit b1ce0d1, where all were in sight."""
+NEVER_HIDDEN = (
+    r"Prediction\(", r"\.reveal\(", r"^check\(", r"^solution\(", r"^my_\w+ = ", r"\bKnobs\(",
+    r"\bExplorer\(", r"^(cockpit|explorer|museum|knobs)$", r"^seeds = ", r"^(def|class) ",
+)  # fmt: skip
+"""What students answer, change or must understand: the lists of 07 that take more seeds, too."""
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def hidden(cell):
+    """Is the code collapsed in JupyterLab? Pages on the web show it all the same."""
+    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+
+
+def test_little_code_is_in_sight():
+    """What only plots, prints, checks or holds words for a picture is collapsed."""
+    cells = [c for path in NOTEBOOKS for c in code_cells(json.loads(path.read_text("utf-8")))]
+    seen = [line for c in cells if not hidden(c) for line in source(c).splitlines()]
+    assert len([line for line in seen if line.strip()]) <= 0.6 * LINES
+
+
+def test_what_students_read_and_write_is_in_sight(notebook):
+    for cell in filter(hidden, code_cells(notebook)):
+        assert "exercise" not in cell["metadata"].get("tags", [])
+        for pattern in NEVER_HIDDEN:
+            assert not re.search(pattern, source(cell), re.M), source(cell)
+
+
+def test_a_collapsed_cell_says_what_it_does(notebook):
+    """JupyterLab shows its first line on the bar. Its outputs stay in sight."""
+    for cell in filter(hidden, code_cells(notebook)):
+        assert re.match(r"# [A-Z].{10,90}\.\n", source(cell)), source(cell)
+        assert cell["metadata"]["jupyter"] == {"source_hidden": True}
+
+
+def test_words_for_pictures_are_collapsed(notebook):
+    for cell in code_cells(notebook):
+        pictures = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        assert hidden(cell) or not pictures, source(cell)
+
+
+def names(cell, context):
+    """The names that a cell reads (`ast.Load`) or sets (`ast.Store`) outside functions."""
+    tree = ast.parse(source(cell))
+    inner = {
+        id(node)
+        for scope in ast.walk(tree)
+        if isinstance(scope, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.GeneratorExp)
+        for node in ast.walk(scope)
+        if context is ast.Store
+    }
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, context) and id(node) not in inner
+    }
+
+
+def test_what_is_in_sight_can_be_understood_without_what_is_not(notebook):
+    """No open cell uses what a collapsed one has defined, but for its own loops' variables."""
+    set_in = {}
+    for cell in code_cells(notebook):
+        if not hidden(cell):
+            borrowed = {n for n in names(cell, ast.Load) if hidden(set_in.get(n, cell))}
+            assert borrowed <= names(cell, ast.Store), source(cell)
+        set_in |= dict.fromkeys(names(cell, ast.Store), cell)
 
 
 def test_pictures_have_words(notebook):

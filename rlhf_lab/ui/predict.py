@@ -280,9 +280,10 @@ _STYLE = """<style>
 .rlhf-prediction .widget-text { width: 140px; }
 .rlhf-prediction .widget-radio { width: auto; max-width: 100%; }
 .rlhf-prediction .widget-radio-box { height: auto; gap: 4px; margin-bottom: 0; max-width: 100%; }
-.rlhf-prediction .widget-radio-box label { height: auto; line-height: 1.3; white-space: normal;
-  padding-left: 22px; position: relative; display: block; font-size: inherit; }
-.rlhf-prediction .widget-radio-box input { position: absolute; left: 0; top: .15em; margin: 0; }
+.rlhf-prediction .widget-radio-box label { display: flex; flex-flow: row-reverse;
+  justify-content: flex-end; gap: 6px; height: auto; margin: 0;
+  line-height: 20px; white-space: normal; font-size: inherit; }
+.rlhf-prediction .widget-radio-box input { flex: none; height: 20px; margin: 0; }
 .rlhf-prediction button { margin: 2px 0; width: auto; }
 .rlhf-closed button, .rlhf-closed button:hover { background: transparent; box-shadow: none;
   border: 1px solid var(--jp-border-color1, #999); color: inherit; cursor: default; }
