@@ -1,8 +1,8 @@
 """What readers and nbval rely on: one clean run, no widget state, checked numbers, short cells."""
 
-import ast
 import json
 import re
+import symtable
 from pathlib import Path
 
 import pytest
@@ -100,31 +100,27 @@ def test_words_for_pictures_are_collapsed(notebook):
         assert hidden(cell) or not pictures, source(cell)
 
 
-def names(cell, context):
-    """The names that a cell reads (`ast.Load`) or sets (`ast.Store`) outside functions."""
-    tree = ast.parse(source(cell))
-    inner = {
-        id(node)
-        for scope in ast.walk(tree)
-        if isinstance(scope, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.GeneratorExp)
-        for node in ast.walk(scope)
-        if context is ast.Store
-    }
-    return {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, context) and id(node) not in inner
-    }
+def names(cell):
+    """The global names that a cell reads, in its functions too, and those that it sets."""
+    module = symtable.symtable(source(cell), "cell", "exec")
+    scopes = [module]
+    for scope in scopes:
+        scopes += scope.get_children()
+    inner = {s.get_name() for scope in scopes[1:] for s in scope.get_symbols() if s.is_global()}
+    outer = {s.get_name() for s in module.get_symbols() if s.is_referenced()}
+    return inner | outer, {s.get_name() for s in module.get_symbols() if s.is_assigned()}
 
 
 def test_what_is_in_sight_can_be_understood_without_what_is_not(notebook):
-    """No open cell uses what a collapsed one has defined, but for its own loops' variables."""
+    """No open cell uses what only a collapsed one has defined."""
     set_in = {}
     for cell in code_cells(notebook):
+        reads, sets = names(cell)
         if not hidden(cell):
-            borrowed = {n for n in names(cell, ast.Load) if hidden(set_in.get(n, cell))}
-            assert borrowed <= names(cell, ast.Store), source(cell)
-        set_in |= dict.fromkeys(names(cell, ast.Store), cell)
+            assert not {name for name in reads - sets if hidden(set_in.get(name, cell))}, source(
+                cell
+            )
+        set_in |= dict.fromkeys(sets, cell)
 
 
 def test_pictures_have_words(notebook):
