@@ -335,11 +335,12 @@ def words(ax):
 
 def test_a_class_of_numbers(tmp_path):
     entries = [NUMBER | {"guess": guess, "result": 5} for guess in (1, 2, 2, 9)]
-    (ax,) = class_figure("n", new_files(tmp_path, "n", entries)).axes
+    figure = class_figure("n", new_files(tmp_path, "n", entries))
+    (ax,) = figure.axes
     assert sum(bar.get_height() for bar in ax.patches) == 4
     assert ax.get_xlim() == (0, 10)
     assert ax.lines[0].get_xdata()[0] == 5
-    assert ax.get_title() == "How many?\n4 guesses"
+    assert figure.get_suptitle() == "How many?\n4 guesses"
     assert ax.get_legend().get_texts()[0].get_text() == "the answer: 5"
     assert all(tick == round(tick) for tick in ax.get_yticks())
 
@@ -347,11 +348,12 @@ def test_a_class_of_numbers(tmp_path):
 def test_a_class_of_choices(tmp_path):
     three = {"question": "Where?", "choices": ["up", "down", "away"]}
     entries = [three | {"guess": guess, "result": 1} for guess in (0, 0, 1)]
-    (ax,) = class_figure("c", new_files(tmp_path, "c", entries)).axes
+    figure = class_figure("c", new_files(tmp_path, "c", entries))
+    (ax,) = figure.axes
     assert words(ax) == ["up", "✓ down", "away"]
     assert [bar.get_width() for bar in ax.patches] == [2, 1, 0]
     assert [text.get_text() for text in ax.texts] == ["2", "1", "0"]
-    assert ax.get_title() == "Where?\n3 guesses"
+    assert figure.get_suptitle() == "Where?\n3 guesses"
     assert all(tick == round(tick) for tick in ax.get_xticks())
 
 
@@ -461,6 +463,7 @@ def test_the_result_of_one_student_is_not_the_truth(tmp_path):
 
 
 def test_a_word_among_numbers_is_counted_and_not_drawn(tmp_path):
-    (ax,) = class_figure("n", class_files(tmp_path, "n", ["abc", 1, 2], 2)).axes
-    assert ax.get_title() == "n\n2 guesses; 1 of another kind not drawn"
+    figure = class_figure("n", class_files(tmp_path, "n", ["abc", 1, 2], 2))
+    (ax,) = figure.axes
+    assert figure.get_suptitle() == "n\n2 guesses; 1 of another kind not drawn"
     assert sum(bar.get_height() for bar in ax.patches) == 2

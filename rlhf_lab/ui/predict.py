@@ -216,7 +216,7 @@ class Revealed(widgets.HTML):  # type: ignore[misc]
     """The strip that `Prediction.reveal` shows: the choices or a number line, with both marks."""
 
     def __init__(self, box: Prediction, answer: Guess, guess: Guess | None) -> None:
-        self._said = f"{box.question} → {_text(answer)}"
+        self._question, self._answer = box.question, _text(answer)
         note = "" if guess is not None else " (you did not commit a guess)"
         if isinstance(guess, str) and guess not in box.choices:
             note = f" (you guessed “{guess}”; the question has changed since)"
@@ -229,11 +229,12 @@ class Revealed(widgets.HTML):  # type: ignore[misc]
         self.add_class("rlhf-reveal")
 
     def __repr__(self) -> str:
-        return f"Answer. {self._said}"
+        return f"Answer. {self._question} → {self._answer}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         shown: dict[str, str] = super()._repr_mimebundle_(**kwargs)
-        static = f"<p><b>Answer.</b> {html.escape(self._said)}</p>"
+        question, answer = html.escape(self._question), html.escape(self._answer)
+        static = f"<p><b>Answer.</b> {question} → <b>{answer}</b></p>"
         return shown | {"text/plain": repr(self), "text/html": static}
 
 
@@ -410,9 +411,10 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
         drawn = _draw_numbers(ax, numbers)
     left_out = f"; {len(kept) - drawn} of another kind not drawn" if drawn < len(kept) else ""
     question = Counter(k["question"] for k in kept if "question" in k).most_common(1)
-    title = textwrap.fill(_label(question[0][0] if question else name, 300), 75)
+    title = textwrap.fill(_label(question[0][0] if question else name, 300), 85)
     guesses = "1 guess" if drawn == 1 else f"{drawn} guesses"
-    ax.set_title(f"{title}\n{guesses}{left_out}", fontsize=10, parse_math=False)
+    title = f"{title}\n{guesses}{left_out}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
 
 
@@ -442,8 +444,8 @@ def _draw_choices(ax: Axes, name: str, kept: Sequence[dict[str, Any]]) -> int:
     ax.set_yticks(rows, labels)
     ax.invert_yaxis()
     if right is not None and right < len(choices):
-        bars[right].set(color=plots.GREEN, hatch="//", edgecolor="black", label="✓ the answer")
-        ax.legend(handles=[bars[right]], frameon=False)
+        bars[right].set(color=plots.GREEN, hatch="//", edgecolor="black")
+        ax.get_yticklabels()[right].set_fontweight("bold")
     ax.set(xlabel="students", xlim=(0, 1.15 * max(counts.values(), default=1)))
     for row in rows:
         ax.annotate(
