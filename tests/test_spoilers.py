@@ -9,10 +9,11 @@ What counts as giving the answer away:
 - a literal in `reveal(…)`, any `assert`, and any picture, but for those of MAY_SHOW;
 - the words of the right choice in their order, if the same cell names no other choice: a list of
   all cases tells nothing;
-- a number that is the answer, when the more exact of the two is rounded like the other, also as a
-  share or in per cent. Whole numbers up to 12 and whole numbers for a number with decimals occur
-  everywhere, in settings and headings, so they count only in a line that shares a word of five
-  letters or more with the question;
+- a number that is the answer, when the more exact of the two is rounded like the other, and no more
+  than a tenth of it away; also as a share or in per cent. Small whole numbers, up to 12, occur
+  everywhere, in settings and headings. So they count only in a line that shares a word of five
+  letters or more with the question, as does a whole number for an answer with decimals; and for a
+  small whole answer no number with decimals counts;
 - what TELLING holds: other words for the answer, by the name of the question.
 """
 
@@ -153,8 +154,9 @@ def numbers(line):
 
 
 def same(number, answer, factor=1.0):
-    few = min(decimals(number), decimals(answer))
-    return round(value(number), few) == round(factor * value(answer), few)
+    few, right = min(decimals(number), decimals(answer)), factor * value(answer)
+    near = abs(value(number) - right) <= abs(right) / 10
+    return near and round(value(number), few) == round(right, few)
 
 
 def names_number(guess, line):
@@ -163,7 +165,8 @@ def names_number(guess, line):
     for number in numbers(line):
         whole = "." not in number
         everywhere = whole and (abs(value(number)) <= 12 or "." in guess.answer)
-        if everywhere and not related:
+        small = abs(value(guess.answer)) <= 12 and "." not in guess.answer
+        if (everywhere and not related) or (small and not whole):
             continue
         if same(number, guess.answer):
             return number
@@ -265,9 +268,9 @@ PLANTED = {
         "06_home", "flow", {"outputs": picture("abs and mse run away")}, "'run away'",
     ),
     "prose": ("07_flatter", "climb", {"markdown": "The flatter one: it **falls**."}, "it falls"),
-    "a printed number": ("02_agree", "fit", {"outputs": stream("right in 78% of pairs")}, "78"),
+    "a printed number": ("02_agree", "fit_word", {"outputs": stream("right in 78% of pairs")}, "78"),
     "a rounded number": ("04_kl", "for eta", {"source": lambda s: s + "  # 2.7 nats"}, "2.7"),
-    "a share": ("02_agree", "fit", {"outputs": stream("agrees: 0.78")}, "0.78"),
+    "a share": ("02_agree", "fit_word", {"outputs": stream("agrees: 0.78")}, "0.78"),
     "a number in words": (
         "00_different", "Trainer", {"markdown": "Five different reviews are left."}, "names 5",
     ),
