@@ -268,7 +268,9 @@ PLANTED = {
         "06_home", "flow", {"outputs": picture("abs and mse run away")}, "'run away'",
     ),
     "prose": ("07_flatter", "climb", {"markdown": "The flatter one: it **falls**."}, "it falls"),
-    "a printed number": ("02_agree", "fit_word", {"outputs": stream("right in 78% of pairs")}, "78"),
+    "a printed number": (
+        "02_agree", "fit_word", {"outputs": stream("right in 78% of pairs")}, "names 78",
+    ),
     "a rounded number": ("04_kl", "for eta", {"source": lambda s: s + "  # 2.7 nats"}, "2.7"),
     "a share": ("02_agree", "fit_word", {"outputs": stream("agrees: 0.78")}, "0.78"),
     "a number in words": (
