@@ -32,7 +32,27 @@ MOST_BYTES, MOST_BARS = 1_000_000, 12
 Guess = float | str
 
 
-class Prediction(widgets.VBox):  # type: ignore[misc]
+class _Readable:
+    """A widget that is text and plain HTML where no kernel runs, as on GitHub."""
+
+    _ipython_display_ = None  # that of ipywidgets 7, which Colab has, would keep our words back
+    model_id: str
+
+    def _static(self) -> tuple[str, str]:
+        """Text and HTML: never the guess, so that what a notebook keeps is the same for all."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        text, static = self._static()
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "text/html": static,
+            "text/plain": text,
+        }
+
+
+class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
     """A question that takes one guess; a number between `low` and `high`, or one of `choices`.
 
     Args:
@@ -89,16 +109,14 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"Prediction({self.name!r})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        """What is shown where no kernel runs: never the guess, so that it is everybody's."""
-        shown: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+    def _static(self) -> tuple[str, str]:
         options = self.choices or (f"a number from {_text(self.low)} to {_text(self.high)}",)
         said = [] if self.result is None else [f"Answer: {_text(self.result)}"]
         lines = [f"Predict. {self.question}", *(f"- {option}" for option in options), *said]
         items = "".join(f"<li>{html.escape(option)}</li>" for option in options)
         static = f"<p><b>Predict.</b> {html.escape(self.question)}</p><ul>{items}</ul>"
         static += "".join(f"<p><b>{html.escape(line)}</b></p>" for line in said)
-        return shown | {"text/plain": "\n".join(lines), "text/html": static}
+        return "\n".join(lines), static
 
     @property
     def guess(self) -> Guess | None:
@@ -212,7 +230,7 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         self.text.value = f"You guessed <b>{html.escape(_text(guess))}</b>. Run on to see."
 
 
-class Revealed(widgets.HTML):  # type: ignore[misc]
+class Revealed(_Readable, widgets.HTML):  # type: ignore[misc]
     """The strip that `Prediction.reveal` shows: the choices or a number line, with both marks."""
 
     def __init__(self, box: Prediction, answer: Guess, guess: Guess | None) -> None:
@@ -231,11 +249,9 @@ class Revealed(widgets.HTML):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"Answer. {self._question} → {self._answer}"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        shown: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+    def _static(self) -> tuple[str, str]:
         question, answer = html.escape(self._question), html.escape(self._answer)
-        static = f"<p><b>Answer.</b> {question} → <b>{answer}</b></p>"
-        return shown | {"text/plain": repr(self), "text/html": static}
+        return repr(self), f"<p><b>Answer.</b> {question} → <b>{answer}</b></p>"
 
 
 def _choices(choices: Sequence[str], answer: Guess, guess: Guess | None) -> str:
