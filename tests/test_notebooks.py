@@ -29,7 +29,10 @@ def test_outputs_are_those_of_one_clean_run(notebook):
 
 
 def test_no_widget_state_is_kept(notebook):
+    """Nor a view of a widget: without a kernel it would hide the words that stand beside it."""
     assert set(notebook["metadata"]) == {"kernelspec"}
+    for cell in code_cells(notebook):
+        assert not [output for output in cell["outputs"] if "widget" in str(output.get("data"))]
 
 
 def test_every_printed_number_is_compared_in_the_students_tests_too(notebook):

@@ -2,7 +2,8 @@
 
 In sight are the names of variables, all sources (also collapsed ones: a click opens them, and pages
 on the web show them), markdown, and the committed outputs with their alternative texts. The cell
-that reveals is in sight with its source; what it prints comes together with the answer.
+that reveals is in sight with its source; what it prints comes together with the answer. The name
+of a question ("03_turn") does not count: students' files hold it, so it cannot change.
 
 What counts as giving the answer away:
 
