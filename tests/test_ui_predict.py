@@ -415,7 +415,7 @@ def test_two_notebooks_that_commit_at_the_same_time_lose_no_guess(tmp_path):
     "entry",
     [
         '{"guess": null}', '{"guess": [1]}', '{"guess": {}}', '"my guess"', '["guess"]', "1",
-        '{"guess": true}', '{"guess": NaN}', '{"guess": Infinity}', '{"guess": 1e400}',
+        '{"guess": 1e13}', '{"guess": true}', '{"guess": NaN}', '{"guess": Infinity}', '{"guess": 1e400}',
         '{"result": 1}', '{"guess": 1, "more": 2}', '{"guess": 1, "result": null}',
         '{"question": "?", "guess": 1}', '{"question": 1, "low": 0, "high": 1, "guess": 1}',
         '{"question": "?", "low": 0, "high": 1, "guess": 2}',
@@ -452,6 +452,19 @@ def test_no_answer_of_a_student_can_spoil_the_figure(tmp_path, answer):
     plots.png(class_figure("c", class_files(tmp_path, "c", answers, answer)))
     entries = [{"question": answer, "choices": [answer, "up"] * 20, "guess": 30, "result": 1}]
     plots.png(class_figure("c", new_files(tmp_path, "c", entries)))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"guess": 1e12}, {"guess": 0}, NUMBER | {"guess": 3, "result": 1e12},
+        {"question": "?", "low": -1e12, "high": 1e12, "guess": 0},
+        {"question": "?", "low": 0, "high": 0, "guess": 0},
+        {"question": "?", "low": 0, "high": 1e-320, "guess": 0},
+    ],
+)  # fmt: skip
+def test_no_number_of_a_student_can_spoil_the_figure(tmp_path, entry):
+    plots.png(class_figure("n", new_files(tmp_path, "n", [entry])))
 
 
 def test_the_result_of_one_student_is_not_the_truth(tmp_path):

@@ -8,7 +8,6 @@ teacher collects the students' files, reads them with `read_guesses` and plots t
 import contextlib
 import html
 import json
-import sys
 import textwrap
 import threading
 import unicodedata
@@ -27,8 +26,8 @@ from rlhf_lab.files import locked, write_whole
 from rlhf_lab.lessons.answers import ANSWERS
 
 FILE = "predictions.json"
-MOST_BYTES, MOST_BARS = 1_000_000, 12
-"""A larger file is none of ours, and more different answers than that no figure can show."""
+MOST_BYTES, MOST_BARS, LARGEST = 1_000_000, 12, 1e12
+"""A larger file or number is none of ours; more different answers than that no figure can show."""
 Guess = float | str
 
 
@@ -380,7 +379,7 @@ def _is_entry(kept: dict[str, Any]) -> bool:
 def _is_number(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # NaN is not
+    return abs(value) <= LARGEST  # NaN is not
 
 
 def _meaning(kept: dict[str, Any], value: Guess, choices: Sequence[str]) -> Guess:
@@ -479,11 +478,9 @@ def _draw_numbers(ax: Axes, kept: Sequence[dict[str, Any]]) -> int:
     low, high = limits[0][0] if limits else (min(guesses), max(guesses))
     inside = [guess for guess in guesses if low <= guess <= high]
     ax.hist(inside, bins=20, range=(low, high), color=plots.SKY, edgecolor="white")
-    results = Counter(float(k["result"]) for k in kept if _is_number(k.get("result"))).most_common(
-        1
-    )
+    results = Counter(float(k["result"]) for k in kept if _is_number(k.get("result")))
     if results:
-        result = results[0][0]
+        result = results.most_common(1)[0][0]
         ax.axvline(result, color=plots.RED, linestyle="--", label=f"the answer: {result:g}")
         ax.legend(frameon=False)
     ax.set(xlabel="guess", ylabel="students", xlim=(low, high) if low < high else None)
