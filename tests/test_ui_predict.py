@@ -415,8 +415,9 @@ def test_two_notebooks_that_commit_at_the_same_time_lose_no_guess(tmp_path):
     "entry",
     [
         '{"guess": null}', '{"guess": [1]}', '{"guess": {}}', '"my guess"', '["guess"]', "1",
-        '{"guess": 1e13}', '{"guess": true}', '{"guess": NaN}', '{"guess": Infinity}', '{"guess": 1e400}',
-        '{"result": 1}', '{"guess": 1, "more": 2}', '{"guess": 1, "result": null}',
+        '{"guess": true}', '{"guess": NaN}', '{"guess": Infinity}', '{"guess": 1e400}',
+        '{"guess": 1e13}', '{"result": 1}', '{"guess": 1, "more": 2}',
+        '{"guess": 1, "result": null}',
         '{"question": "?", "guess": 1}', '{"question": 1, "low": 0, "high": 1, "guess": 1}',
         '{"question": "?", "low": 0, "high": 1, "guess": 2}',
         '{"question": "?", "low": 0, "high": 1, "guess": "up"}',
