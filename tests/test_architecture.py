@@ -65,8 +65,8 @@ MAY_IMPORT = {
     "plots": "",
     "__init__": "collapse config entropies gpt2 kl masking ppo rewards rollout sampling trainer "
     "world",
-    "ui": "_require collapse config entropies exact files gpt2 gradients kl language masking plots "
-    "ppo report rewards rollout runs sampling trainer tree world",
+    "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
+    "masking plots ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
     "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
     "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "

@@ -185,3 +185,11 @@ def test_the_figure_writes_names_between_its_rows():
     (name,) = figure.axes[0].texts
     away = [abs(name.get_position()[1] - plots.place(values, mark.beta)) for mark in marks]
     assert min(away) == pytest.approx(0.5)
+
+
+def test_where_word_salad_begins():
+    marks = [Mark(0.1, 0.1, "useful", "useful"), Mark(0.1, 0.3, "useful", "word salad")]
+    marks += [Mark(0.1, 0.5, "word salad", "word salad"), Mark(0.2, 0.2, "useful", "word salad")]
+    assert phase.first_salad(marks, 0.1, "best") == 0.3
+    assert phase.first_salad(marks, 0.1, "ppo") == 0.5
+    assert phase.first_salad(marks, 0.2, "ppo") == float("inf")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import symtable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,10 @@ def test_outputs_are_those_of_one_clean_run(notebook):
 
 
 def test_no_widget_state_is_kept(notebook):
+    """Nor a view of a widget: without a kernel it would hide the words that stand beside it."""
     assert set(notebook["metadata"]) == {"kernelspec"}
+    for cell in code_cells(notebook):
+        assert not [output for output in cell["outputs"] if "widget" in str(output.get("data"))]
 
 
 def test_every_printed_number_is_compared_in_the_students_tests_too(notebook):
@@ -52,6 +56,74 @@ def test_no_cell_printed_to_stderr(notebook):
 def test_cells_are_short(notebook):
     for cell in code_cells(notebook):
         assert len("".join(cell["source"]).splitlines()) <= 15
+
+
+LINES = 2072
+"""Lines of code, blank ones aside, in the notebooks of commit b1ce0d1, where all were in sight."""
+NEVER_HIDDEN = (
+    r"Prediction\(", r"\.reveal\(", r"^check\(", r"^solution\(", r"^my_\w+ = ", r"\bKnobs\(",
+    r"\bExplorer\(", r"^(cockpit|explorer|museum|knobs)$", r"^seeds = ", r"^(def|class) ",
+)  # fmt: skip
+"""What students answer, change or must understand: the lists of 07 that take more seeds, too."""
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def hidden(cell):
+    """Is the code collapsed in JupyterLab? Pages on the web show it all the same."""
+    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+
+
+def test_little_code_is_in_sight():
+    """What only plots, prints, checks or holds words for a picture is collapsed."""
+    cells = [c for path in NOTEBOOKS for c in code_cells(json.loads(path.read_text("utf-8")))]
+    seen = [line for c in cells if not hidden(c) for line in source(c).splitlines()]
+    assert len([line for line in seen if line.strip()]) <= 0.6 * LINES
+
+
+def test_what_students_read_and_write_is_in_sight(notebook):
+    for cell in filter(hidden, code_cells(notebook)):
+        assert "exercise" not in cell["metadata"].get("tags", [])
+        for pattern in NEVER_HIDDEN:
+            assert not re.search(pattern, source(cell), re.M), source(cell)
+
+
+def test_a_collapsed_cell_says_what_it_does(notebook):
+    """JupyterLab shows its first line on the bar. Its outputs stay in sight."""
+    for cell in filter(hidden, code_cells(notebook)):
+        assert re.match(r"# [A-Z].{10,90}\.\n", source(cell)), source(cell)
+        assert cell["metadata"]["jupyter"] == {"source_hidden": True}
+
+
+def test_words_for_pictures_are_collapsed(notebook):
+    for cell in code_cells(notebook):
+        pictures = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        assert hidden(cell) or not pictures, source(cell)
+
+
+def names(cell):
+    """The global names that a cell reads, in its functions too, and those that it sets."""
+    module = symtable.symtable(source(cell), "cell", "exec")
+    scopes = [module]
+    for scope in scopes:
+        scopes += scope.get_children()
+    inner = {s.get_name() for scope in scopes[1:] for s in scope.get_symbols() if s.is_global()}
+    outer = {s.get_name() for s in module.get_symbols() if s.is_referenced()}
+    return inner | outer, {s.get_name() for s in module.get_symbols() if s.is_assigned()}
+
+
+def test_what_is_in_sight_can_be_understood_without_what_is_not(notebook):
+    """No open cell uses what only a collapsed one has defined."""
+    set_in = {}
+    for cell in code_cells(notebook):
+        reads, sets = names(cell)
+        if not hidden(cell):
+            assert not {name for name in reads - sets if hidden(set_in.get(name, cell))}, source(
+                cell
+            )
+        set_in |= dict.fromkeys(sets, cell)
 
 
 def test_pictures_have_words(notebook):

@@ -25,6 +25,9 @@ def run(path: Path) -> None:
         resources={"metadata": {"path": path.parent}},
     )
     client.execute()
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        # Without a kernel a page shows "Loading widget…" for ever, and not the words beside it.
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     nbformat.write(notebook, path)
 

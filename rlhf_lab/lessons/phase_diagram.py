@@ -102,6 +102,12 @@ def resting_point(world: World, eta: float, beta: float) -> Metrics:
     return metrics(world, logprobs)
 
 
+def first_salad(marks: Iterable[Mark], eta: float, who: str) -> float:
+    """The smallest β at which the policy of "ppo" or "best" is word salad; inf if there is none."""
+    found = [mark.beta for mark in marks if (mark.eta, getattr(mark, who)) == (eta, "word salad")]
+    return min(found, default=float("inf"))
+
+
 def phase_figure(
     etas: Sequence[float],
     betas: Sequence[float],

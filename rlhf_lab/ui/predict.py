@@ -1,30 +1,57 @@
-"""Prediction boxes: commit a guess before you run on, and see it beside the result afterwards.
+"""Prediction boxes: commit a guess before you run on, and see it beside the answer afterwards.
 
 Guesses are kept in `predictions.json` beside the notebook, so that a restart loses none of them. A
-teacher collects the students' files and plots them with `class_figure`.
+teacher collects the students' files, reads them with `read_guesses` and plots them with
+`class_figure`.
 """
 
 import contextlib
 import html
 import json
-import sys
+import textwrap
+import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rlhf_lab import plots
 from rlhf_lab.files import locked, write_whole
+from rlhf_lab.lessons.answers import ANSWERS
 
 FILE = "predictions.json"
-MOST_BYTES, MOST_BARS = 1_000_000, 12
-"""A larger file is none of ours, and more different answers than that no figure can show."""
+MOST_BYTES, MOST_BARS, LARGEST = 1_000_000, 12, 1e12
+"""A larger file or number is none of ours; more different answers than that no figure can show."""
 Guess = float | str
 
 
-class Prediction(widgets.VBox):  # type: ignore[misc]
+class _Readable:
+    """A widget that is text and plain HTML where no kernel runs, as on GitHub."""
+
+    _ipython_display_ = None  # that of ipywidgets 7, which Colab has, would keep our words back
+    model_id: str
+
+    def _static(self) -> tuple[str, str]:
+        """Text and HTML: never the guess, so that what a notebook keeps is the same for all."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        text, static = self._static()
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "text/html": static,
+            "text/plain": text,
+        }
+
+
+class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
     """A question that takes one guess; a number between `low` and `high`, or one of `choices`.
 
     Args:
@@ -50,40 +77,51 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
     ) -> None:
         if bool(choices) == (low is not None and high is not None):
             raise ValueError(f"prediction {name!r} needs either low and high or choices")
-        self.name, self.file = name, Path(folder) / FILE
-        if choices:
-            self.control = widgets.RadioButtons(
-                options=list(choices), value=None, layout=widgets.Layout(width="max-content")
-            )
-        else:
-            # Empty at first: a number that stands there already would be committed unread.
-            self.control = widgets.Text(
-                placeholder=f"{low:g} to {high:g}",
-                layout=widgets.Layout(width="140px"),
-                continuous_update=False,  # else the click on Commit may overtake the last digits
-            )
-        self.low, self.high = low, high
+        self.name, self.question, self.file = name, question, Path(folder) / FILE
+        self.choices, self.low, self.high = tuple(choices), low, high
+        self.result: Guess | None = None
+        self.control = self._control()
         self.button = widgets.Button(description="Commit", tooltip="Keep this guess")
         self.button.on_click(self._commit)
-        self._closed = False
-        self.text = widgets.HTML()
-        title = widgets.HTML(
-            f"<div style='line-height: 1.4'><b>Predict.</b> {html.escape(question)}</div>"
-        )
-        super().__init__([title, widgets.HBox([self.control, self.button]), self.text])
+        self._closed = self._entered = False
+        self.text = widgets.HTML().add_class("rlhf-said")
+        title = widgets.HTML(f"{_STYLE}<div><b>Predict.</b> {html.escape(question)}</div>")
+        row = widgets.HBox([self.control, self.button]).add_class("rlhf-answer")
+        super().__init__([title, row, self.text])
         self.add_class("rlhf-prediction")
-        kept = read_guesses(self.file).get(name)
-        if kept is not None:
-            self._show(kept["guess"])
+        if (guess := self.guess) is not None:
+            self._show(guess)
+
+    def _control(self) -> widgets.Widget:
+        if self.choices:
+            control = widgets.RadioButtons(options=self.choices, value=None)
+        else:
+            # Empty at first: a number that stands there already would be committed unread.
+            control = widgets.Text(
+                placeholder=f"{_text(self.low)} to {_text(self.high)}",
+                continuous_update=False,  # else the click on Commit may overtake the last digits
+            )
+            control.on_msg(self._enter)
+        control.observe(self._changed, "value")
+        return control
 
     def __repr__(self) -> str:
-        return f"Prediction({self.name!r})"  # without the guess: every student's output is the same
+        return f"Prediction({self.name!r})"
+
+    def _static(self) -> tuple[str, str]:
+        options = self.choices or (f"a number from {_text(self.low)} to {_text(self.high)}",)
+        said = [] if self.result is None else [f"Answer: {_text(self.result)}"]
+        lines = [f"Predict. {self.question}", *(f"- {option}" for option in options), *said]
+        items = "".join(f"<li>{html.escape(option)}</li>" for option in options)
+        static = f"<p><b>Predict.</b> {html.escape(self.question)}</p><ul>{items}</ul>"
+        static += "".join(f"<p><b>{html.escape(line)}</b></p>" for line in said)
+        return "\n".join(lines), static
 
     @property
     def guess(self) -> Guess | None:
-        """What was committed, if anything was."""
+        """What was committed, if anything was: a number, or one of the choices."""
         kept = read_guesses(self.file).get(self.name)
-        return kept["guess"] if kept else None
+        return None if kept is None else _meaning(kept, kept["guess"], self.choices)
 
     def commit(self, guess: Guess) -> None:
         """Keep a guess; what the button does. The first one counts: a later one is refused.
@@ -91,32 +129,80 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
         Raises:
             ValueError: a guess is kept already, or this is none of the answers.
         """
-        if isinstance(self.control, widgets.RadioButtons):
-            if guess not in self.control.options:
-                raise ValueError(f"choose one of {self.control.options}")
-        elif self.low is not None and self.high is not None:
-            guess = _number(guess)
-            if not self.low <= guess <= self.high:
-                raise ValueError(f"{guess:g} is not between {self.low:g} and {self.high:g}")
+        entry: dict[str, Any] = {"question": self.question}
+        if self.low is None or self.high is None:
+            if guess not in self.choices:
+                raise ValueError(f"choose one of {self.choices}")
+            entry |= {"choices": [*self.choices], "guess": self.choices.index(str(guess))}
+        else:
+            guess = _number(guess, self.low, self.high)
+            entry |= {"low": self.low, "high": self.high, "guess": guess}
         with _guesses(self.file) as guesses:
             if self.name in guesses:
-                kept = guesses[self.name]["guess"]
-                raise ValueError(f"you committed {kept!r} already; that one counts")
-            guesses[self.name] = {"guess": guess}
+                kept = guesses[self.name]
+                said = _text(_meaning(kept, kept["guess"], self.choices))
+                raise ValueError(f"you committed “{said}” already; that one counts")
+            guesses[self.name] = entry
         self._show(guess)
 
-    def reveal(self, result: Guess) -> "Prediction":
-        """Show the result beside the guess; make it the last expression of a cell."""
-        guess, result = self.guess, result if isinstance(result, str) else float(result)
-        said = f"Answer: <b>{_text(result)}</b>."
+    def reveal(self, result: Guess | None = None) -> "Revealed":
+        """Show the answer beside the guess; make it the last expression of a cell.
+
+        Args:
+            result: the number, or the choice, that the notebook has computed. None takes the
+                choice that `lessons.answers` holds, so that no notebook needs to say it.
+
+        Raises:
+            ValueError: there is no such choice, or nobody knows the answer.
+        """
+        self.result = answer = self._answer(result)
+        guess = self.guess
         if guess is None:
             self._close()  # to know the answer is not to predict it
-            self.text.value = f"{said} You did not commit a guess."
-            return self
+            self.text.value = "The answer came first: there is no guess."
+            return Revealed(self, answer, None)
         with _guesses(self.file) as guesses:
-            guesses[self.name] = {"guess": guess, "result": result}
-        self.text.value = f"{said} You guessed <b>{_text(guess)}</b>."
-        return self
+            kept = guesses[self.name]
+            if "choices" not in kept:
+                if isinstance(answer, float) or "low" not in kept:
+                    kept["result"] = answer
+            elif len(kept["choices"]) == len(self.choices):  # else the question has changed since
+                kept["result"] = self.choices.index(str(answer))
+        self.text.value = f"You guessed <b>{html.escape(_text(guess))}</b>."
+        return Revealed(self, answer, guess)
+
+    def _answer(self, result: Guess | None) -> Guess:
+        if result is None:
+            index = ANSWERS[self.name].right if self.name in ANSWERS else None
+            if not self.choices or index is None:
+                raise ValueError(f"reveal of {self.name!r} needs the result: no table holds it")
+            return self.choices[index]
+        if not self.choices:
+            return float(result)
+        if result not in self.choices:
+            raise ValueError(f"{result!r} is none of the choices of {self.name!r}: {self.choices}")
+        return result
+
+    def _changed(self, _: object) -> None:
+        if self._closed:
+            return
+        self.text.value = ""  # what was said about the old answer
+        if self._entered:
+            self._commit_entered()
+
+    def _enter(self, _: object, content: dict[str, Any], __: object) -> None:
+        """Enter was pressed. The page says so first and sends what was typed afterwards, if it
+        has changed; so wait for it, and take what is there if nothing comes."""
+        if content.get("event") == "submit":
+            self._entered = True
+            waiting = threading.Timer(0.3, self._commit_entered)
+            waiting.daemon = True
+            waiting.start()
+
+    def _commit_entered(self) -> None:
+        if self._entered:
+            self._entered = False
+            self._commit(None)
 
     def _commit(self, _: object) -> None:
         if self._closed:
@@ -126,23 +212,128 @@ class Prediction(widgets.VBox):  # type: ignore[misc]
                 raise ValueError("Answer first.")
             self.commit(self.control.value)
         except (ValueError, OSError) as error:  # Jupyter shows what a callback raises to nobody
-            self.text.value = html.escape(str(error))
+            self.text.value = f"<span class=rlhf-error>⚠ {html.escape(str(error))}</span>"
 
     def _close(self) -> None:
         # The button stays enabled: disabled, it would throw the focus out of the notebook.
         self.control.disabled = self._closed = True
+        self.add_class("rlhf-closed")
 
     def _show(self, guess: Guess) -> None:
+        self._close()
+        self.button.description, self.button.tooltip = "✓ Committed", "This guess is kept"
         if isinstance(self.control, widgets.Text):
             self.control.value = _text(guess)
-        elif guess in self.control.options:  # else the question has changed since
+        elif guess in self.choices:  # else the question has changed since
             self.control.value = guess
-        self._close()
-        self.text.value = f"You guessed <b>{_text(guess)}</b>. Run on to see."
+        self.text.value = f"You guessed <b>{html.escape(_text(guess))}</b>. Run on to see."
 
 
-def read_guesses(file: str | Path) -> dict[str, dict[str, Guess]]:
-    """All guesses of one student: {name: {"guess": …, "result": … once it was revealed}}.
+class Revealed(_Readable, widgets.HTML):  # type: ignore[misc]
+    """The strip that `Prediction.reveal` shows: the choices or a number line, with both marks."""
+
+    def __init__(self, box: Prediction, answer: Guess, guess: Guess | None) -> None:
+        self._question, self._answer = box.question, _text(answer)
+        note = "" if guess is not None else " (you did not commit a guess)"
+        if isinstance(guess, str) and guess not in box.choices:
+            note = f" (you guessed “{guess}”; the question has changed since)"
+        if box.low is None or box.high is None:
+            marks = _choices(box.choices, answer, guess)
+        else:
+            marks = _number_line(box.low, box.high, float(answer), guess)
+        lead = f"<b>Answer</b>{html.escape(note)}"
+        super().__init__(f"{_STYLE}<div class=rlhf-strip><span>{lead}</span>{marks}</div>")
+        self.add_class("rlhf-reveal")
+
+    def __repr__(self) -> str:
+        return f"Answer. {self._question} → {self._answer}"
+
+    def _static(self) -> tuple[str, str]:
+        question, answer = html.escape(self._question), html.escape(self._answer)
+        return repr(self), f"<p><b>Answer.</b> {question} → <b>{answer}</b></p>"
+
+
+def _choices(choices: Sequence[str], answer: Guess, guess: Guess | None) -> str:
+    """The choices in their order; the right one and the guessed one have a sign and a word."""
+    chips = []
+    for choice in choices:
+        words = [word for word, it in (("answer", answer), ("your guess", guess)) if choice == it]
+        sign = {"answer": "✓ ", "your guess": "○ "}.get(words[0], "") if words else ""
+        small = f" <small>{' and '.join(words)}</small>" if words else ""
+        kind = "rlhf-right" if choice == answer else "rlhf-guessed" if words else ""
+        chips.append(f"<span class='rlhf-chip {kind}'>{sign}{html.escape(choice)}{small}</span>")
+    return "".join(chips)
+
+
+def _number_line(low: float, high: float, answer: float, guess: Guess | None) -> str:
+    """A line from low to high; the guess is a ring with its number above, the answer a diamond
+    with its number below, so that no label can touch another."""
+
+    def mark(value: float, kind: str, word: str) -> str:
+        left = min(max(100 * (value - low) / (high - low), 0), 100)
+        # The label moves along its own width, so that it never leaves the line's ends.
+        label = f"<span style='left: {left:.2f}%; transform: translateX(-{left:.2f}%)'>"
+        return (
+            f"<div class={kind}><i style='left: {left:.2f}%'></i>"
+            f"{label}{word} <b>{_text(value)}</b></span></div>"
+        )
+
+    marks = mark(answer, "rlhf-right", "answer")
+    if isinstance(guess, float | int):
+        marks = mark(float(guess), "rlhf-guessed", "your guess") + marks
+    return (
+        f"<span class=rlhf-line><span>{_text(low)}</span><span class=rlhf-track>{marks}</span>"
+        f"<span>{_text(high)}</span></span>"
+    )
+
+
+_STYLE = """<style>
+.rlhf-prediction { padding: 4px 0; }
+.rlhf-prediction .widget-html, .rlhf-prediction .widget-html-content,
+.rlhf-reveal, .rlhf-reveal .widget-html-content { height: auto; line-height: 1.4;
+  color: var(--jp-content-font-color1, inherit); }
+.rlhf-prediction .rlhf-answer { flex-flow: row wrap; align-items: flex-end; gap: 6px 20px; }
+.rlhf-prediction .widget-text { width: 140px; }
+.rlhf-prediction .widget-radio { width: auto; max-width: 100%; }
+.rlhf-prediction .widget-radio-box { height: auto; gap: 4px; margin-bottom: 0; max-width: 100%; }
+.rlhf-prediction .widget-radio-box label { display: flex; flex-flow: row-reverse;
+  justify-content: flex-end; gap: 6px; height: auto; margin: 0;
+  line-height: 20px; white-space: normal; font-size: inherit; }
+.rlhf-prediction .widget-radio-box input { flex: none; height: 20px; margin: 0; }
+.rlhf-prediction button { margin: 2px 0; width: auto; }
+.rlhf-closed button, .rlhf-closed button:hover { background: transparent; box-shadow: none;
+  border: 1px solid var(--jp-border-color1, #999); color: inherit; cursor: default; }
+.rlhf-prediction .rlhf-error { border-left: 4px solid #D55E00; padding-left: 8px; }
+.rlhf-strip { display: flex; flex-flow: row wrap; align-items: center; gap: 6px 12px;
+  border-left: 4px solid #009E73; padding: 4px 10px; }
+.rlhf-chip { border: 1px dashed var(--jp-border-color1, #999); border-radius: 12px;
+  padding: 1px 10px; }
+.rlhf-chip small, .rlhf-track span { font-size: 85%; }
+.rlhf-chip.rlhf-right { border: 2px solid #009E73; font-weight: bold; }
+.rlhf-chip.rlhf-guessed { border: 2px dotted currentColor; }
+.rlhf-line { display: flex; flex: 1 1 260px; max-width: 620px; align-items: center; gap: 10px; }
+.rlhf-track { position: relative; flex: 1; height: 56px; white-space: nowrap;
+  background: linear-gradient(currentColor, currentColor) center / 100% 1px no-repeat; }
+.rlhf-track i { position: absolute; top: 50%; width: 10px; height: 10px; box-sizing: border-box;
+  border: 2px solid currentColor; background: var(--jp-layout-color0, #fff); }
+.rlhf-track .rlhf-guessed i { border-radius: 50%; width: 16px; height: 16px;
+  margin: -8px 0 0 -8px; }
+.rlhf-track .rlhf-right i { background: #009E73; transform: rotate(45deg);
+  margin: -5px 0 0 -5px; }
+.rlhf-track span { position: absolute; }
+.rlhf-track .rlhf-guessed span { top: 0; }
+.rlhf-track .rlhf-right span { bottom: 0; }
+</style>"""
+
+
+def read_guesses(file: str | Path) -> dict[str, dict[str, Any]]:
+    """All guesses of one student, by the name of the question; {} if there is no such file.
+
+    An entry is one of these, "result" once it was revealed:
+
+    - {"question": str, "choices": [str, …], "guess": int, "result": int}, indices of choices;
+    - {"question": str, "low": number, "high": number, "guess": number, "result": number};
+    - {"guess": …, "result": …} with a number or a choice each, as files were before.
 
     Raises:
         ValueError: the file is not one that prediction boxes write.
@@ -161,22 +352,47 @@ def read_guesses(file: str | Path) -> dict[str, dict[str, Guess]]:
     raise ValueError(f"{file} holds no predictions; rename it, and new ones will be kept")
 
 
-def _is_entry(kept: dict[str, object]) -> bool:
+def _is_entry(kept: dict[str, Any]) -> bool:
     """Is this what is kept of one question: a guess, and a result or none?"""
-    return "guess" in kept and all(
-        key in ("guess", "result") and (isinstance(value, str) or _is_number(value))
-        for key, value in kept.items()
+    values = {key: value for key, value in kept.items() if key in ("guess", "result")}
+    about = {key: value for key, value in kept.items() if key not in values}
+    if "guess" not in values:
+        return False
+    if not about:
+        return all(isinstance(x, str) or _is_number(x) for x in values.values())
+    if not isinstance(about.get("question"), str):
+        return False
+    if about.keys() == {"question", "choices"}:
+        choices = about["choices"]
+        return (
+            isinstance(choices, list)
+            and all(isinstance(choice, str) for choice in choices)
+            and all(type(x) is int and 0 <= x < len(choices) for x in values.values())
+        )
+    return (
+        about.keys() == {"question", "low", "high"}
+        and all(_is_number(x) for x in (about["low"], about["high"], *values.values()))
+        and bool(about["low"] <= values["guess"] <= about["high"])
     )
 
 
 def _is_number(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # NaN is not
+    return abs(value) <= LARGEST  # NaN is not
+
+
+def _meaning(kept: dict[str, Any], value: Guess, choices: Sequence[str]) -> Guess:
+    """A guess as a number or as the words of a choice, those of the present question if it has as
+    many: they may be of another language."""
+    if "choices" not in kept:
+        return value
+    same = len(choices) == len(kept["choices"])
+    return str((choices if same else kept["choices"])[int(value)])
 
 
 @contextlib.contextmanager
-def _guesses(file: Path) -> Iterator[dict[str, dict[str, Guess]]]:
+def _guesses(file: Path) -> Iterator[dict[str, dict[str, Any]]]:
     """What is kept, to be changed; nobody else writes meanwhile, and all of it is kept or none."""
     with locked(file, wait=10):
         guesses = read_guesses(file)
@@ -185,11 +401,15 @@ def _guesses(file: Path) -> Iterator[dict[str, dict[str, Guess]]]:
 
 
 def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
-    """What a class guessed: one bar per answer, or a mark per number, and the result if known.
+    """What a class guessed: a bar for each choice, or a histogram of numbers, and the answer.
+
+    All choices are there in the order of the question, also those that nobody chose. Files in
+    several languages add up, since they hold the index of the choice.
 
     Args:
         name: of the question.
-        files: the students' `predictions.json`. The result is what most of them hold as such.
+        files: the students' `predictions.json`. The answer is that of `lessons.answers`, or what
+            most of the files hold as such.
 
     Raises:
         ValueError: nobody answered it, or a file is damaged.
@@ -197,43 +417,99 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
     kept = [answers[name] for file in files if name in (answers := read_guesses(file))]
     if not kept:
         raise ValueError(f"none of the {len(files)} files holds a guess for {name!r}")
-    guesses = [answer["guess"] for answer in kept]
-    results = Counter(answer["result"] for answer in kept if "result" in answer).most_common(1)
-    figure, (ax,) = plots.new_figure(6.5, 2.8)
-    numbers = [guess for guess in guesses if not isinstance(guess, str)]
-    words = [guess for guess in guesses if isinstance(guess, str)]
+    words = [k for k in kept if "choices" in k or isinstance(k["guess"], str)]
+    numbers = [k for k in kept if "choices" not in k and not isinstance(k["guess"], str)]
+    figure, (ax,) = plots.new_figure(7, 3)
     if len(words) > len(numbers):
-        counts = Counter(map(_label, words)).most_common()[:MOST_BARS][::-1]
-        ax.barh(range(len(counts)), [n for _, n in counts], color=plots.SKY)
-        ax.set_yticks(range(len(counts)), [answer for answer, _ in counts])
-        ax.set_xlabel("students")
+        drawn = _draw_choices(ax, name, words)
     else:
-        ax.hist(numbers, bins=20, color=plots.SKY, edgecolor="white")
-        ax.set(xlabel="guess", ylabel="students")
-        if results and not isinstance(results[0][0], str):
-            ax.axvline(results[0][0], color=plots.RED, linestyle="--", label="result")
-            ax.legend(frameon=False)
-    result = f"; it is {_label(results[0][0])}" if results else ""
-    other = min(len(words), len(numbers))
-    left_out = f"; {other} of another kind not drawn" if other else ""
-    title = f"{name}: {len(guesses)} guesses{result}{left_out}"
-    ax.set_title(title, parse_math=False, wrap=True)
+        drawn = _draw_numbers(ax, numbers)
+    left_out = f"; {len(kept) - drawn} of another kind not drawn" if drawn < len(kept) else ""
+    question = Counter(k["question"] for k in kept if "question" in k).most_common(1)
+    title = textwrap.fill(_label(question[0][0] if question else name, 300), 85)
+    guesses = "1 guess" if drawn == 1 else f"{drawn} guesses"
+    title = f"{title}\n{guesses}{left_out}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
 
 
-def _label(value: Guess) -> str:
-    """A guess as a line of a figure, whatever a student's file holds."""
-    text = value if isinstance(value, str) else f"{value:g}"
-    line = " ".join(text[:1000].encode(errors="replace").decode().split())[:60]
+def _draw_choices(ax: Axes, name: str, kept: Sequence[dict[str, Any]]) -> int:
+    """A bar for each choice; returns how many guesses could be drawn."""
+    asked = Counter(tuple(k["choices"]) for k in kept if "choices" in k).most_common(1)
+    old = Counter(k["guess"] for k in kept if "choices" not in k).most_common(MOST_BARS)
+    choices = list(asked[0][0] if asked else (guess for guess, _ in old))
+
+    def counted(key: str) -> Counter[int]:
+        found = [
+            k[key] if "choices" in k else choices.index(k[key])
+            for k in kept
+            if (len(k["choices"]) == len(choices) if "choices" in k else k.get(key) in choices)
+            and key in k
+        ]
+        return Counter(found)
+
+    counts, results = counted("guess"), counted("result").most_common(1)
+    drawn, choices = counts.total(), choices[:MOST_BARS]
+    right = ANSWERS[name].right if asked and name in ANSWERS else None
+    if right is None and results:
+        right = results[0][0]
+    rows = range(len(choices))
+    bars = ax.barh(rows, [counts[row] for row in rows], color=plots.SKY, edgecolor="black")
+    labels = ["✓ " * (row == right) + _label(choices[row]) for row in rows]
+    ax.set_yticks(rows, labels)
+    ax.invert_yaxis()
+    if right is not None and right < len(choices):
+        bars[right].set(color=plots.GREEN, hatch="//", edgecolor="black")
+        ax.get_yticklabels()[right].set_fontweight("bold")
+    ax.set(xlabel="students", xlim=(0, 1.15 * max(counts.values(), default=1)))
+    for row in rows:
+        ax.annotate(
+            str(counts[row]), (counts[row], row), xytext=(4, 0), textcoords="offset points",
+            va="center",
+        )  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return drawn
+
+
+def _draw_numbers(ax: Axes, kept: Sequence[dict[str, Any]]) -> int:
+    """A histogram over the allowed range; returns how many guesses were drawn."""
+    guesses = [float(k["guess"]) for k in kept]
+    limits = Counter((k["low"], k["high"]) for k in kept if "low" in k).most_common(1)
+    low, high = limits[0][0] if limits else (min(guesses), max(guesses))
+    inside = [guess for guess in guesses if low <= guess <= high]
+    ax.hist(inside, bins=20, range=(low, high), color=plots.SKY, edgecolor="white")
+    results = Counter(float(k["result"]) for k in kept if _is_number(k.get("result")))
+    if results:
+        result = results.most_common(1)[0][0]
+        ax.axvline(result, color=plots.RED, linestyle="--", label=f"the answer: {result:g}")
+        ax.legend(frameon=False)
+    ax.set(xlabel="guess", ylabel="students", xlim=(low, high) if low < high else None)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return len(inside)
+
+
+def _label(text: str, most: int = 60) -> str:
+    """Words as a line of a figure, whatever a student's file holds."""
+    line = " ".join(text[:1000].encode(errors="replace").decode().split())[:most]
     return line.replace("$", r"\$")  # matplotlib would read a formula between two
 
 
-def _number(text: Guess) -> float:
+def _number(text: Guess, low: float, high: float) -> float:
+    """What somebody typed: "2.5", "2,5", "−3"; "60%" where the range is one of shares."""
+    plain = unicodedata.normalize("NFKC", str(text)).strip().replace("−", "-")
+    percent = plain.endswith("%")
+    if percent and (low < 0 or high not in (1, 100)):
+        raise ValueError(f"this is no share: write a number from {_text(low)} to {_text(high)}")
     try:
-        return float(text)
+        number = float(plain.removesuffix("%").replace(",", "."))
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a number; write it as 2.5 or -3") from None
+        raise ValueError(f"“{text}” is not a number; write it as 2.5 or −3") from None
+    number = number / 100 if percent and high == 1 else number
+    if not low <= number <= high:
+        raise ValueError(f"{_text(number)} is not between {_text(low)} and {_text(high)}")
+    return number
 
 
-def _text(value: Guess) -> str:
-    return html.escape(value) if isinstance(value, str) else f"{value:g}"
+def _text(value: Guess | None) -> str:
+    """As readers see it: words, or a number with a real minus sign."""
+    return value if isinstance(value, str) else f"{value:g}".replace("-", "−")

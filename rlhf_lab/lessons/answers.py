@@ -1,0 +1,178 @@
+"""The answers of all predictions, out of the students' sight: for `reveal` and a teacher's key."""
+
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """What is right, and why."""
+
+    right: int | None
+    """Which of the choices, from 0; None where a cell of the notebook computes the answer."""
+    reason: str
+    """One sentence for teachers."""
+
+
+ANSWERS = {
+    "00_different": Answer(
+        None,
+        "Nothing but the score counts, so the policy says nearly always the one review that "
+        "scores highest of those it has tried.",
+    ),
+    "00_reader": Answer(
+        1,
+        "At first a higher score is a better review; then the policy finds a sentence that the "
+        "reward model likes by mistake.",
+    ),
+    "00_leash": Answer(
+        None,
+        "The penalty makes it costly to say one review much more often than π_SFT does, so "
+        "several good ones share the probability.",
+    ),
+    "01_first_token": Answer(
+        2, "With γ = 1 the return of every token is all that is still to come: the whole score."
+    ),
+    "01_value_error": Answer(
+        None, "The scores have a standard deviation of about 1, and the mean of n has std / √n."
+    ),
+    "01_constant": Answer(
+        1,
+        "With a critic of 0 and λ < 1 the last token, always <eos>, is paid more than a word that "
+        "goes on, and whitening makes the difference count.",
+    ),
+    "02_agree": Answer(
+        None,
+        "The wrong labels point in no direction, so they average out, and the fitted model is "
+        "more often right than its teacher.",
+    ),
+    "02_triple": Answer(
+        2, "Only r/η counts, so three times the score acts as a third of the η: a longer leash."
+    ),
+    "02_random_words": Answer(
+        None,
+        "About text that π_SFT never writes the reward model has learned nothing, so it tosses a "
+        "coin.",
+    ),
+    "03_turn": Answer(
+        2,
+        "While pressure is small both judges agree; then π* moves to word salad that scores high "
+        "by mistake, and its gold score is −2.",
+    ),
+    "03_best_of_4096": Answer(
+        None,
+        "Among 4,096 reviews there is often one that the reward model overrates, and it wins the "
+        "round.",
+    ),
+    "04_kl": Answer(
+        None,
+        "Scores have a ceiling: a policy that says mostly the best reviews of π_SFT has little "
+        "left to buy with more nats.",
+    ),
+    "04_spread": Answer(
+        2,
+        "If one review had a higher total than another under π*, saying it more often would raise "
+        "J, and π* would not be the best.",
+    ),
+    "04_gap": Answer(
+        None,
+        "With η = 0.3 the optimum is near and the signal strong, so thirty iterations go most of "
+        "the way.",
+    ),
+    "05_negative": Answer(
+        None,
+        "π must say less often whatever it does not say more often; near home that is nearly half "
+        "of what it writes.",
+    ),
+    "05_spread": Answer(
+        None,
+        "Far from home k3 contains π_SFT/π, which is huge for reviews that π has nearly given up.",
+    ),
+    "06_home": Answer(
+        3,
+        "In the reward only k1 has the gradient of the KL: abs and mse push down the rare word, "
+        "and full is the same for every word of a place.",
+    ),
+    "06_scale": Answer(
+        2,
+        "The controller moves η until the KL is at its target, and the optimum depends on r/η "
+        "only, so η grows tenfold, too.",
+    ),
+    "07_sampled": Answer(
+        2,
+        "The mean of ∇log π(a) over a ~ π is the gradient of the sum of all probabilities, which "
+        "is always 1.",
+    ),
+    "07_flatter": Answer(
+        1,
+        "The penalty pulls the entropy to that of π_SFT, from above as well as from below.",
+    ),
+    "07_empty": Answer(
+        1,
+        "The entropy of whole reviews is highest if all 402,234 of them are equally likely, and "
+        "one of them is the empty one.",
+    ),
+    "07_alone": Answer(
+        1,
+        "Fewer than one review in a hundred is grammatical, so variety without π_SFT is word "
+        "salad at any β.",
+    ),
+    "07_border": Answer(
+        2,
+        "PPO's bonus stands in the loss and is divided by the spread of the advantages, so it is "
+        "weaker than β says.",
+    ),
+    "08_ties": Answer(
+        2,
+        "The gradient of a logit has the factor π(a), so what is said more often is pushed harder "
+        "although it deserves no more.",
+    ),
+    "08_luck": Answer(
+        None,
+        "Whatever is said is reinforced and nothing pushes back, so chance carries nearly every "
+        "run to one side.",
+    ),
+    "08_trap": Answer(
+        None,
+        "A policy that starts at 10 % A hears B more often and reinforces it; in about a quarter "
+        "of the runs A dies before it is noticed.",
+    ),
+    "08_clip": Answer(
+        3,
+        "The lower bound protects what is falling and the upper one holds the small down, so the "
+        "best is a lower bound with a wide upper one.",
+    ),
+    "08_late": Answer(
+        1,
+        "The penalty makes every word of the salad expensive, so the policy goes home; the bonus "
+        "only makes it say anything at all.",
+    ),
+    "09_distance": Answer(
+        None,
+        "The clip and the four small steps keep each iteration short; thirty of them make the "
+        "long way.",
+    ),
+    "09_loss": Answer(
+        1,
+        "With ratio 1 the loss is minus the mean of the advantages, and whitening made that 0.",
+    ),
+    "09_batch": Answer(
+        1,
+        "Near the optimum the noise of a batch decides, and four times the reviews halve the "
+        "noise of a mean.",
+    ),
+    "10_silent": Answer(
+        None,
+        "Three mistakes change so little in this language that none of five curves leaves the "
+        "range of clean runs.",
+    ),
+    "10_better": Answer(
+        None,
+        "Whoever weakens the leash scores higher than the clean trainer, and pays with a regret "
+        "ten times as large.",
+    ),
+    "10_strongest": Answer(
+        None,
+        "“Update is ∇J” sees everything that enters the first update: rewards, advantages, loss "
+        "and masks.",
+    ),
+}
+"""By the name of the question."""
