@@ -164,7 +164,7 @@ def test_copying_loads_nothing_but_the_standard_library(place):
 
 def test_git_does_not_see_what_students_write():
     assert "my_notebooks/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert course.FIRST == f"/lab/tree/{copies.FOLDER}/{NOTEBOOKS[0].name}"
+    assert f"/lab/tree/{copies.FOLDER}/{NOTEBOOKS[0].name}" == course.FIRST
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

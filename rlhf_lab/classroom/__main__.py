@@ -1,0 +1,58 @@
+"""The teachers' commands: `python3 course.py handout`, `… grade`, `… report` and `… key`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rlhf_lab.classroom import grading
+from rlhf_lab.files import write_whole
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 2 if there is nothing to work on, 130 for Ctrl-C."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.command(arguments) or 0)
+    except KeyboardInterrupt:
+        print("\nStopped; nothing was written.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 course.py", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    grade = commands.add_parser("grade", help="check all exercises of a class, write two tables")
+    grade.add_argument("folder", type=Path, help="one folder or notebook for each student")
+    grade.set_defaults(command=_grade)
+    return parser
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    """A file beside a class's folder: what was handed in stays as it is."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}-{ending}")
+
+
+def _grade(arguments: argparse.Namespace) -> None:
+    grades = grading.grade(arguments.folder, lambda line: print(line, flush=True))
+    head = ["exercise", *grading.STATUSES, "commonest mistake", "times"]
+    summary = grading.summary(grades.rows)
+    tables = {
+        _beside(arguments.folder, "grades.csv"): grading.table(grades.rows, grading.Grade._fields),
+        _beside(arguments.folder, "summary.csv"): grading.table(summary, head),
+    }
+    for line in grades.left_out:
+        print(line)
+    for row in summary:
+        often = f", {row[-1]} × {row[-2]}" if row[-1] else ""
+        print(f"{row[0]}: {row[1]} right{often}")
+    for path, content in tables.items():
+        write_whole(path, content)
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
