@@ -90,18 +90,43 @@ def test_other_outputs_are_no_newer_version(place):
     assert copies.make(place) == []
 
 
-def test_those_who_worked_in_notebooks_keep_answers_and_guesses(place):
-    edit(place / "notebooks" / NOTEBOOKS[0].name, "x = 1  # mine", language_info={})
-    (place / "notebooks" / "predictions.json").write_text("{}", encoding="utf-8")
+@pytest.mark.parametrize("left", ["guesses", "a saved notebook"])
+def test_those_who_worked_in_notebooks_keep_answers_and_guesses(place, left):
+    if left == "guesses":
+        (place / "notebooks" / "predictions.json").write_text("{}", encoding="utf-8")
+    else:
+        edit(place / "notebooks" / NOTEBOOKS[0].name, "x = 1  # mine", language_info={})
     before = {p.name: p.read_bytes() for p in (place / "notebooks").iterdir()}
     _, said = copies.make(place)
     assert said.startswith("You have worked in notebooks/ before")
-    assert b"x = 1  # mine" in mine(place)[NOTEBOOKS[0].name]
-    assert mine(place)["predictions.json"] == b"{}"
     assert {p.name: p.read_bytes() for p in (place / "notebooks").iterdir()} == before
+    if left == "guesses":
+        assert mine(place)["predictions.json"] == b"{}"
+    else:
+        assert b"x = 1  # mine" in mine(place)[NOTEBOOKS[0].name]
+
+
+def test_new_guesses_are_not_replaced_by_old_ones(place):
+    (place / "notebooks" / "predictions.json").write_text("{}", encoding="utf-8")
+    copies.make(place)
     (place / copies.FOLDER / "predictions.json").write_text('{"new": 1}', encoding="utf-8")
-    assert copies.make(place) == []
+    (place / copies.FOLDER / NOTEBOOKS[0].name).unlink()
+    copies.make(place)
     assert mine(place)["predictions.json"] == b'{"new": 1}'
+
+
+def test_two_at_the_same_time_make_one_copy(place, monkeypatch):
+    write = Path.write_bytes
+
+    def overtaken(path: Path, content: bytes) -> int:
+        if path.name.startswith("."):
+            for notebook in NOTEBOOKS[:2]:
+                write(path.parent / notebook.name, b"the other's, edited already")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", overtaken)
+    copies.make(place)
+    assert set(mine(place).values()) == {b"the other's, edited already"}
 
 
 def test_a_failed_merge_is_named_and_the_others_are_copied(place):

@@ -121,7 +121,7 @@ def test_what_is_left_out_is_named(graded):
         ("def response_mask(r, e): return y", "wrong", "NameError"),
         ("def response_mask(r, e): exit()", "error", "SystemExit"),
         ("x = exit()\ndef response_mask(r, e): return x", "error", "SystemExit"),
-        ("import os\ndef response_mask(r, e): os._exit(0)", "stopped", "ended before"),
+        ("import os\ndef response_mask(r, e): os._exit(0)", "stopped", "ended its process"),
         ("def response_mask(r, e): raise KeyboardInterrupt", "error", "KeyboardInterrupt"),
         ("import rlhf_lab\nresponse_mask = rlhf_lab.response_mask", "copied", "of the package"),
         ("from rlhf_lab import response_mask", "missing", "neither defined"),
@@ -208,9 +208,13 @@ def test_a_sleeper_is_ended_in_time(monkeypatch):
     assert time.monotonic() - began < 100
 
 
-def test_a_process_that_has_died_is_started_anew(examiner):
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_process_that_has_died_costs_one_cell_at_most(examiner, waits):
     examiner._process.kill()
-    examiner._process.wait()
+    if waits:
+        examiner._process.wait()
+    else:
+        examiner.examine([RIGHT], "response_mask")
     assert examiner.examine([RIGHT], "response_mask")["status"] == "right"
 
 

@@ -107,8 +107,7 @@ def _take_along(source: Path, target: Path) -> bool:
     old, new = source / GUESSES, target / GUESSES
     if not old.exists():
         return False
-    if not new.exists():
-        _write_new(new, old.read_bytes())
+    _write_new(new, old.read_bytes())
     return True
 
 

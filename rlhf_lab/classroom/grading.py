@@ -73,6 +73,7 @@ class Examiner:
             return {key: str(said[key]) for key in ("status", "mistake", "message")}
         except (OSError, ValueError, KeyError):  # it has gone, or what it says is no answer
             process.kill()
+            process.wait()  # else the next cell would be written to the dead
             return sandbox.answer("stopped", "it ended the process that checks it")
         finally:
             end.cancel()

@@ -15,12 +15,16 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
 from typing import Any, NoReturn
 
 from rlhf_lab.classroom import excerpt
 from rlhf_lab.exercises import EXERCISES, check
 from rlhf_lab.exercises.exercise import Exercise
+
+if sys.platform != "win32":
+    import resource
 
 CPU_SECONDS, WALL_SECONDS, MEMORY = 10, 60, 2 * 2**30
 """For one cell. A check needs less than a second of CPU, and less than 0.1 GB."""
@@ -97,9 +101,7 @@ def refuse(event: str, details: tuple[Any, ...]) -> None:
 
 def limit() -> None:
     """Bound what this process may use, where the system can; it ends when it asks for more."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return
     bounds = {
         resource.RLIMIT_CPU: CPU_SECONDS,
@@ -107,7 +109,7 @@ def limit() -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: 0,  # also of threads; not for root
     }
-    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="utf-8") as file:
         # torch maps a gigabyte that it does not use, so what counts is how much is added.
         bounds[resource.RLIMIT_AS] = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
     for what, most in bounds.items():
@@ -139,25 +141,39 @@ def _forked(job: dict[str, Any]) -> Answer:
         _child(job, writes)
     os.close(writes)
     said, late = b"", False
-    while not said.endswith(b"\n") and len(said) < MOST_BYTES and not late:
+    while not said.endswith(b"\n") and len(said) < MOST_BYTES:
         ready, _, _ = select.select([reads], [], [], WALL_SECONDS)
         part = os.read(reads, MOST_BYTES) if ready else b""
         late, said = not ready, said + part
         if not part:
             break
     os.close(reads)
-    for kill in (os.killpg, os.kill):  # it may not have had the time to make its group
-        with contextlib.suppress(OSError):
-            kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    status = _end(child)
     if said.endswith(b"\n"):
         return dict(json.loads(said))
     if late:
         return answer("stopped", f"it did not end within {WALL_SECONDS} seconds")
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+    if status in (signal.SIGXCPU, signal.SIGKILL):
         text = f"it was ended: an endless loop ({CPU_SECONDS} seconds of CPU), or too much memory"
         return answer("stopped", text)
-    return answer("stopped", "the process ended before the check did: os._exit, or a crash")
+    return answer("stopped", "it ended its process before the check was done")
+
+
+def _end(child: int) -> int | None:
+    """End a child with all that it has started; returns the signal of which it has died itself."""
+    ended = 0
+    for _ in range(20):  # one that has just closed its end of the pipe is about to die
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.01)
+    for kill in (os.killpg, os.kill) if not ended else (os.killpg,):  # it may have made no group
+        with contextlib.suppress(OSError):
+            kill(child, signal.SIGKILL)
+    if not ended:
+        os.waitpid(child, 0)
+        return None
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
 
 def serve() -> None:
