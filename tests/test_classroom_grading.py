@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from scripts import ROOT
 
-from rlhf_lab.classroom import sandbox
+from rlhf_lab.classroom import grading, sandbox
 from rlhf_lab.classroom.__main__ import main
 from rlhf_lab.classroom.grading import Examiner, Grade, safe, summary, table
 
@@ -138,6 +140,7 @@ def test_each_way_to_fail_has_its_status(examine, cell, status, message):
     assert (said["status"], message in said["message"]) == (status, True), said
 
 
+LIE = '{"status": "right", "mistake": "", "message": ""}'
 CRASH = "import faulthandler\ndef response_mask(r, e): faulthandler._sigsegv()"
 HOSTILE = {
     "kill of the parent": "import os\ndef response_mask(r, e): os.kill(os.getppid(), 9)",
@@ -176,10 +179,10 @@ def test_what_reaches_out_of_the_process_is_refused(examine, cell, tmp_path, mon
          ["not done yet"]),
         ("class E(Exception):\n    def __str__(self): return 'x' * 10**8\n"
          "def response_mask(r, e): raise E", ["wrong", "error"]),
-        ("import os\nfor fd in range(3, 300):\n    try: os.write(fd, b'{\"status\": 1}\\n')\n"
-         "    except OSError: pass\nx = 1\ndef response_mask(r, e): return x", ["wrong"]),
-        ("print('{\"status\": \"right\", \"mistake\": \"\", \"message\": \"\"}', flush=True)\n"
-         "def response_mask(r, e): return r", ["wrong", "mistake"]),
+        (f"import os\nfor fd in range(300):\n    try: os.write(fd, b'{LIE}\\n')\n"
+         "    except OSError: pass\n    response_mask = lambda r, e: r", ["stopped"]),
+        (f"def response_mask(r, e):\n    print('{LIE}', flush=True)\n    return r",
+         ["wrong", "mistake"]),
     ],
 )  # fmt: skip
 def test_floods_crashes_and_lies_cost_that_cell_alone(examine, cell, statuses):
@@ -223,6 +226,13 @@ def test_students_code_sees_no_secrets_and_an_empty_folder(examine):
     said = examine(f"import os\nx = int(str({seen}))\ndef response_mask(r, e): return x")
     assert "[None, [], '" in said["message"]
     assert f"'{Path.home()}'" not in said["message"]
+
+
+def test_the_page_for_teachers_explains_every_status():
+    teaching = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    for status in grading.STATUSES:
+        assert re.search(rf"^\| (?:\w+, )?{status}(?:, \w+)? \|", teaching, re.M), status
+    assert f"{sandbox.CPU_SECONDS} seconds of CPU" in teaching
 
 
 def test_summary_names_the_commonest_mistake():

@@ -28,6 +28,7 @@ def test_every_prediction_has_its_question_and_reason():
         q.name for n, notebook in NOTEBOOKS.items() for q in questions.predictions(n, notebook)
     ]
     assert sorted(names) == sorted(ANSWERS)
+    assert "run it" not in PAGE, "the notebooks' outputs hold all answers that cells compute"
     for name in names:
         assert f"<code>{name}</code>" in PAGE
         assert ANSWERS[name].reason in PAGE

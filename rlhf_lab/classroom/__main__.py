@@ -1,6 +1,7 @@
 """The teachers' commands: `python3 course.py handout`, `… grade`, `… report` and `… key`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def _handout(arguments: argparse.Namespace) -> None:
 
 
 def _grade(arguments: argparse.Namespace) -> None:
+    if not os.access(arguments.folder.resolve().parent, os.W_OK):  # grading takes minutes
+        raise OSError(f"the tables go beside {arguments.folder}, where you may not write: copy it")
     grades = grading.grade(arguments.folder, lambda line: print(line, flush=True))
     head = ["exercise", *grading.STATUSES, "commonest mistake", "times"]
     summary = grading.summary(grades.rows)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import linecache
 import os
+import secrets
 import select
 import signal
 import sys
@@ -117,7 +118,7 @@ def limit() -> None:
             resource.setrlimit(what, (most, most))
 
 
-def _child(job: dict[str, Any], channel: int) -> NoReturn:
+def _child(job: dict[str, Any], channel: int, word: bytes) -> NoReturn:
     """Do a job, answer through `channel`, and end without going back to the parent's code."""
     try:
         os.setsid()  # so that all of it can be ended at once
@@ -128,7 +129,8 @@ def _child(job: dict[str, Any], channel: int) -> NoReturn:
         os.closerange(channel + 1, 1024)
         limit()
         sys.addaudithook(refuse)
-        os.write(channel, json.dumps(examine(job["cells"], job["name"])).encode() + b"\n")
+        said = json.dumps(examine(job["cells"], job["name"])).encode()
+        os.write(channel, word + said + b"\n")
     finally:
         os._exit(0)
 
@@ -136,9 +138,10 @@ def _child(job: dict[str, Any], channel: int) -> NoReturn:
 def _forked(job: dict[str, Any]) -> Answer:
     """Do a job in a child, and wait for it no longer than it may take."""
     reads, writes = os.pipe()
+    word = secrets.token_hex(8).encode()  # what else is written to the pipe is no answer
     child = os.fork()
     if child == 0:
-        _child(job, writes)
+        _child(job, writes, word)
     os.close(writes)
     said, late = b"", False
     while not said.endswith(b"\n") and len(said) < MOST_BYTES:
@@ -149,8 +152,8 @@ def _forked(job: dict[str, Any]) -> Answer:
             break
     os.close(reads)
     status = _end(child)
-    if said.endswith(b"\n"):
-        return dict(json.loads(said))
+    if said.startswith(word) and said.endswith(b"\n"):
+        return dict(json.loads(said.removeprefix(word)))
     if late:
         return answer("stopped", f"it did not end within {WALL_SECONDS} seconds")
     if status in (signal.SIGXCPU, signal.SIGKILL):
