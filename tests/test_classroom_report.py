@@ -83,7 +83,9 @@ def test_nothing_that_a_student_writes_is_code_of_the_page(collect):
     page = collect(
         {"00_reader": {"guess": evil}, evil: own, "x" * 9999: {**own, "question": "y" * 9999}},
         {"00_reader": {"guess": "a\ud800"}, "03_turn": {"guess": 0}},
+        {evil: {**own, "choices": [evil, "b", "c"]}},
     )
+    assert "1 of 2 guesses" in page
     assert "<script" not in page
     assert "evil.example" not in re.sub(r"&lt;.*?&gt;", "", page)
     assert re.findall(r"<img (?!alt)", page) == []
@@ -93,17 +95,14 @@ def test_nothing_that_a_student_writes_is_code_of_the_page(collect):
     assert max(map(len, alts(page))) < 2000
 
 
-def test_a_damaged_file_is_named_and_the_class_goes_on(collect, tmp_path):
-    page = collect(choice("03_turn", 1), '{"a":', "[" * 10**5)
-    assert "s1, predictions.json: no file of predictions" in page
-    assert "1 of 3 students" in page
-
-
-def test_the_name_of_a_student_is_no_code_of_the_page(collect, tmp_path):
+def test_a_damaged_file_is_named_to_the_teacher_and_the_class_goes_on(collect, tmp_path):
     (tmp_path / "class" / "<script>x").mkdir(parents=True)
-    page = collect(choice("03_turn", 1))
-    assert "<script" not in page
-    assert "&lt;script&gt;x: no predictions" in page
+    page = collect(choice("03_turn", 1), '{"a":', "[" * 10**5)
+    said = report(tmp_path / "class").left_out
+    assert "s1, predictions.json: no file of predictions" in said
+    assert "<script>x: no predictions" in said
+    assert "1 of 4 students" in page
+    assert not re.search(r"s1\b|script", page), "no student is named on a page for the class"
 
 
 def test_questions_of_the_teacher_come_last(collect):

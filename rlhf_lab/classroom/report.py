@@ -43,10 +43,8 @@ def report(folder: Path, course: Path = questions.COURSE) -> Report:
         raise ValueError("\n".join([*left_out, f"{folder} holds no predictions of a class"]))
     notebooks = questions.notebooks(course)
     asked = [q for name, n in notebooks.items() for q in questions.predictions(name, n)]
-    parts = [
-        element("p", f"{len(guesses)} of {len(students)} students have guessed something."),
-        *(element("p", line, "note") for line in left_out),
-    ]
+    # No name of a student is on the page, so that a class may see it.
+    parts = [element("p", f"{len(guesses)} of {len(students)} students have guessed something.")]
     known, last = {question.name for question in asked}, ""
     asked += _own({name: kept for name, kept in _all(guesses) if name not in known})
     for question in asked:
