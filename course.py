@@ -20,6 +20,7 @@ if not (3, 11) <= sys.version_info < (3, 15):
 import hashlib
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -31,11 +32,15 @@ from pathlib import Path
 USAGE = """\
 usage: python3 course.py COMMAND [arguments for the tool behind it]
 
-  lab           open the course in JupyterLab
+  lab           open the course in JupyterLab, in notebooks of your own (my_notebooks/)
   cockpit       show the cockpit alone, as a page for projecting (Voilà)
   test          test the package, the examples in its docstrings and the notebooks (pytest)
   browser-test  click through the notebooks in a real browser, which is installed if need be
   doctor        say what is right and what is wrong with this set-up
+  handout       for teachers: write the students' edition into a new FOLDER and FOLDER.zip
+  grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
+  report        for teachers: a page with all guesses of a class, from its files in FOLDER
+  key           for teachers: a page with the answers to guesses, tasks and questions
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
@@ -44,7 +49,7 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
-FIRST = "/lab/tree/notebooks/00_start_here.ipynb"  # also in the address that is printed
+FIRST = "/lab/tree/my_notebooks/00_start_here.ipynb"  # also in the address that is printed
 CPU_TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 
 
@@ -201,6 +206,10 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # not with the Python in .venv: see main
 }
+CLASSROOM = ("handout", "grade", "report", "key")
+for _word in CLASSROOM:
+    # -P: a file of a student that is called torch.py must not be imported from where one stands.
+    TASKS[_word] = [["-P", "-m", "rlhf_lab.classroom", _word]]
 for _word in ("world", "notebooks", "ensemble", "growth", "where"):
     TASKS[f"bench {_word}"] = [[f"benchmarks/bench_{_word}.py"]]
 
@@ -218,11 +227,23 @@ def environ() -> dict[str, str]:
     }
 
 
-def run(argv: list[str], python: Path | None = None) -> int:
+def working_copies() -> None:
+    """Make the student's own notebooks, where they are missing, and say what there is to say."""
+    try:
+        said = runpy.run_path(str(ROOT / "rlhf_lab" / "classroom" / "copies.py"))["make"](ROOT)
+    except OSError as error:
+        sys.exit(
+            f"Your notebooks could not be written ({error}). They go into {ROOT}: it needs a free\n"
+            "disk and your permission to write; else copy the course to a folder of your own."
+        )
+    print(*said, sep="\n", end="\n" if said else "", flush=True)
+
+
+def run(argv: list[str], python: Path | None = None, cwd: Path = ROOT) -> int:
     """Run the course's Python, or another, with some arguments; returns the exit code."""
     # Ctrl-C reaches the tool too, and it alone decides: JupyterLab asks back, pytest sums up.
     usual = signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.call([python or COURSE.python, *argv], cwd=ROOT, env=environ())
+    code = subprocess.call([python or COURSE.python, *argv], cwd=cwd, env=environ())
     signal.signal(signal.SIGINT, usual)
     return code if code >= 0 else 128 - code  # killed by a signal, written the way shells do
 
@@ -242,9 +263,13 @@ def main(args: list[str]) -> int:
             environment.ensure()
     except OSError as error:
         sys.exit(f"Set-up failed: {error}. Close what uses the course, check the disk, try again.")
+    if command == "lab":
+        working_copies()
     *first, last = TASKS[command]
+    # Teachers name folders from where they stand; the other tools work on the course itself.
+    place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
     for argv in [*first, [*last, *further]]:
-        code = run(argv)
+        code = run(argv, **place)
         if code != 0:
             return code
     return 0

@@ -204,6 +204,7 @@ def _for_notebooks(name: str, least: str) -> Verdict:
 
 NO_NOTEBOOKS: Verdict = ("note", "not installed; only the notebooks need it: rlhf-lab[lab]")
 NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
+NO_KEY: Verdict = ("note", "not installed; only `course.py key` needs it")
 NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
 CHECKS: dict[str, Callable[[], Verdict]] = {
     "Python": _python,
@@ -217,6 +218,7 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "matplotlib": partial(_for_notebooks, "matplotlib", "3.8"),
     "pillow": partial(_for_notebooks, "pillow", "10.1"),
     "jupyterlab": partial(_package, "jupyterlab", "4.2", NO_LAB),
+    "mistune": partial(_package, "mistune", "3.1", NO_KEY),
     "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,
 }

@@ -71,6 +71,7 @@ MAY_IMPORT = {
     "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
     "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
     "masking ppo pretrain report rewards rollout sampling trainer tree world",
+    "classroom": "__init__ exercises files lessons plots ui",
     "__main__": "config doctor grids interrupts report runs trainer world",
 }
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
@@ -78,6 +79,7 @@ ALSO = {
     "plots": {"matplotlib", "numpy"},
     "ui": {"matplotlib", "numpy", "ipywidgets", "IPython", "PIL"},
     "lessons": {"matplotlib", "numpy"},
+    "classroom": {"matplotlib", "mistune"},
     "__main__": {"tqdm"},
 }
 """What may be imported besides BASICS, and by whom: the rest must run without a screen."""
@@ -102,6 +104,8 @@ LONG_FOLDERS = {
 GLOBAL_SEEDS = {"manual_seed", "manual_seed_all", "seed", "set_rng_state"}
 RANDOM = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal_", "uniform_"}
 FORBIDDEN = {"torch.save", "torch.load", "eval", "exec", "breakpoint"}
+MAY_EXEC = "classroom.sandbox"
+"""Running students' code is all that this process is for."""
 
 
 def layer(module: str) -> str:
@@ -186,8 +190,9 @@ def test_no_module_seeds_prints_asserts_or_pickles(module):
     pickles = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     assert not pickles & {name.split(".")[0] for name, _ in imports(module)}
     for name, node in calls(module):
-        assert name not in FORBIDDEN, f"{name} in line {node.lineno}"
-        assert name != "print" or module == "__main__", f"print in line {node.lineno}"
+        may = name == "exec" and module == MAY_EXEC
+        assert name not in FORBIDDEN or may, f"{name} in line {node.lineno}"
+        assert name != "print" or module.endswith("__main__"), f"print in line {node.lineno}"
         root, _, last = name.rpartition(".")
         # torch.Generator().manual_seed is a method of a new object: it has no dotted name.
         assert not (last in GLOBAL_SEEDS and root.split(".")[0] in {"torch", "random", "np"}), (

@@ -104,6 +104,30 @@ def test_arguments_of_the_cockpit_reach_voila(commands):
     assert commands == [".venv", page]
 
 
+def test_lab_opens_the_students_own_notebooks(commands, monkeypatch):
+    monkeypatch.setattr(course, "working_copies", lambda: commands.append("copies"))
+    assert course.main(["lab", "--no-browser"]) == 0
+    assert commands[:2] == [".venv", "copies"]
+    assert commands[2][:2] == ["-m", "jupyterlab"]
+    assert "--LabApp.default_url=/lab/tree/my_notebooks/00_start_here.ipynb" in commands[2]
+    assert commands[2][-1] == "--no-browser"
+    commands.clear()
+    course.main(["cockpit"])
+    assert "copies" not in commands
+
+
+def test_teachers_name_folders_from_where_they_stand(monkeypatch, tmp_path):
+    """And no file that lies there can take the place of a module: it may be a student's."""
+    monkeypatch.setattr(course.Environment, "ensure", lambda _: None)
+    monkeypatch.setattr(course.COURSE, "python", Path(sys.executable))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torch.py").write_text("raise SystemExit(77)", encoding="utf-8")
+    assert course.main(["handout", "week 1"]) == 0
+    assert (tmp_path / "week 1" / "00_start_here.ipynb").exists()
+    assert course.main(["handout", "week 1"]) == 2
+    assert course.main(["grade", "nobody"]) == 2
+
+
 def test_browser_test_finds_its_browser_before_it_starts(commands):
     assert course.main(["browser-test", "-x"]) == 0
     steps = [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser", "-x"]]

@@ -181,9 +181,3 @@ def test_guesses_are_named_after_their_notebook(path):
     variables = re.findall(r"\"(\w+) = Prediction\(", path.read_text(encoding="utf-8"))
     assert len(set(variables)) == len(variables)  # or an earlier cell reveals a later question
     assert len(set(names)) == len(names)
-
-
-def test_the_teachers_example_names_a_question_that_is_asked():
-    teaching = (NOTEBOOKS[0].parent.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
-    (name,) = re.findall(r'class_figure\("(\w+)"', teaching)
-    assert name in [name for path in LESSONS for name in guesses(path)]

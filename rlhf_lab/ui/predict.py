@@ -417,6 +417,11 @@ def class_figure(name: str, files: Sequence[str | Path]) -> Figure:
     kept = [answers[name] for file in files if name in (answers := read_guesses(file))]
     if not kept:
         raise ValueError(f"none of the {len(files)} files holds a guess for {name!r}")
+    return guesses_figure(name, kept)
+
+
+def guesses_figure(name: str, kept: Sequence[dict[str, Any]]) -> Figure:
+    """The figure of one question, from the entries of as many students, at least one."""
     words = [k for k in kept if "choices" in k or isinstance(k["guess"], str)]
     numbers = [k for k in kept if "choices" not in k and not isinstance(k["guess"], str)]
     figure, (ax,) = plots.new_figure(7, 3)

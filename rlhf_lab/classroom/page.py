@@ -1,0 +1,41 @@
+"""A page that stands alone: one HTML file that loads nothing and runs nothing."""
+
+import base64
+import html
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
+  color: #111; background: #fff; }}
+img {{ max-width: 100%; }}
+figure {{ margin: 1.5em 0; }}
+section, figure, li {{ break-inside: avoid; }}
+.answer {{ border-left: 4px solid #009E73; padding-left: .8em; margin: .4em 0 1.2em; }}
+.note {{ color: #555; }}
+</style></head>
+<body>
+<h1>{title}</h1>
+"""
+
+
+def page(title: str, parts: list[str]) -> bytes:
+    """The file of a page; `parts` are HTML, the title is text."""
+    head = _HEAD.format(title=html.escape(title))
+    return (head + "\n".join(parts) + "\n</body></html>\n").encode()
+
+
+def element(name: str, text: str, kind: str = "") -> str:
+    """An element around a text, which is escaped."""
+    mark = f' class="{kind}"' if kind else ""
+    return f"<{name}{mark}>{html.escape(text)}</{name}>"
+
+
+def picture(png: bytes, alt: str) -> str:
+    """A PNG inside the page."""
+    data = base64.b64encode(png).decode()
+    return f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></figure>'
