@@ -15,8 +15,9 @@ from rlhf_lab.exercises import (
     the_leash,
     too_much_reward,
 )
-from rlhf_lab.exercises.checker import Verdict, diagnose, judge
+from rlhf_lab.exercises.checker import diagnose, judge
 from rlhf_lab.exercises.exercise import Choice, Exercise
+from rlhf_lab.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "check", "solution"]
 

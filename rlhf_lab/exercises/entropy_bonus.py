@@ -1,5 +1,6 @@
 """Exercises of notebook 07: entropy, its bonus, and the optimum for η and β together."""
 
+import math
 from typing import Any
 
 import torch
@@ -66,13 +67,90 @@ _ENTROPY = Exercise(
             "derivative of log π at 0 is infinite, and ∞ · 0 is NaN. One step of it ends a run.",
             "What could you replace before the product, and not after it?",
         ),
+        Mistake(
+            "logs as weights",
+            20,
+            lambda logits: -(_safe(logits) ** 2).sum(-1),
+            "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
+            "What turns log π into π?",
+        ),
+        Mistake(
+            "logs as weights, infinite",
+            20,
+            lambda logits: -(logits.log_softmax(-1) * _safe(logits)).sum(-1),
+            "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
+            "What turns log π into π?",
+        ),
+        Mistake(
+            "weights not normalised",
+            20,
+            lambda logits: -(logits.exp() * _safe(logits)).sum(-1),
+            "Your weights are e^logits. They do not add up to 1.",
+            "What turns logits into probabilities?",
+        ),
+        Mistake(
+            "logits for logs",
+            20,
+            lambda logits: (
+                -(logits.softmax(-1) * logits.masked_fill(logits == -torch.inf, 0.0)).sum(-1)
+            ),
+            "You average the logits. Only after log-softmax are they log-probabilities.",
+            "Add 5 to all logits: should the entropy change?",
+        ),
+        Mistake(
+            "logits masked where they are 0",
+            8,
+            lambda logits: (
+                -(logits.softmax(-1) * logits.log_softmax(-1).masked_fill(logits == 0, 0.0)).sum(-1)
+            ),
+            "You replace log π where a logit is 0. A logit of 0 is an ordinary word; the forbidden "
+            "one has a logit of −∞.",
+            "Where is π equal to 0?",
+        ),
+        Mistake(
+            "mean over the words",
+            12,
+            lambda logits: -(logits.softmax(-1) * _safe(logits)).mean(-1),
+            "You divide by the size of the vocabulary. The probabilities are weights already.",
+            "What do the weights add up to?",
+        ),
+        Mistake(
+            "weights detached",
+            21,
+            lambda logits: -(logits.softmax(-1).detach() * _safe(logits)).sum(-1),
+            "Your value is right, but the weights are detached, and the rest of the gradient is 0 "
+            "on average.",
+            "Through which of its two places does π act?",
+        ),
+        Mistake(
+            "exp H",
+            20,
+            lambda logits: entropy(logits).exp(),
+            "That is exp H, the number of equally likely words. Asked for is H, in nats.",
+            "What is its logarithm?",
+        ),
+        Mistake(
+            "in bits",
+            20,
+            lambda logits: entropy(logits) / math.log(2),
+            "Your entropy is in bits: log2 for log. Here it is in nats.",
+            "Which logarithm is used in this course?",
+        ),
     ),
 )
 
 
-def _masked(lengths: tuple[int, ...], T: int, V: int) -> tuple[Tensor, Tensor]:
-    """Logits with garbage behind each response, and the mask: (B, T, V), (B, T)."""
+def _safe(logits: Tensor) -> Tensor:
+    logprobs = logits.log_softmax(-1)
+    return logprobs.masked_fill(logprobs == -torch.inf, 0.0)
+
+
+def _masked(
+    lengths: tuple[int, ...], T: int, V: int, *, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Logits with garbage off each response, and the mask: (B, T, V), (B, T)."""
     mask = torch.arange(T) < torch.tensor(lengths).unsqueeze(1)
+    mask = mask.flip(1) if left else mask
     logits = _random(len(lengths), T, V)
     return torch.where(mask.unsqueeze(2), logits, 5 * logits), mask
 
@@ -88,7 +166,8 @@ _BONUS = Exercise(
     reference=entropy_bonus,
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
-        Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.2), (0,)),
+        Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.23), (0,)),
+        Case("two responses padded on the left", (*_masked((3, 1), 3, 4, left=True), 0.71), (0,)),
     ),
     mistakes=(
         Mistake(
@@ -125,6 +204,53 @@ _BONUS = Exercise(
             lambda logits, mask, beta: -beta * _mean_entropy(logits.detach(), mask),
             "The value is right and the gradient is 0: the entropy is logged and not trained.",
             "What does backward() need to find its way to the logits?",
+        ),
+        Mistake(
+            "mask on the logits",
+            8,
+            lambda logits, mask, beta: -beta * entropy(logits * mask.unsqueeze(-1)).mean(),
+            "You multiply the logits by the mask. Logits of 0 are the *uniform* policy: the "
+            "padding now has the largest entropy there is.",
+            "What is the entropy of equal logits, and what should padding add?",
+        ),
+        Mistake(
+            "mean of means",
+            12,
+            lambda logits, mask, beta: (
+                -beta * ((entropy(logits) * mask).sum(1) / mask.sum(1)).mean()
+            ),
+            "You average over each response first, then over responses. That is a common "
+            "convention, too; here each *token* counts the same, as in the policy loss.",
+            "How much should a token of a long response weigh?",
+        ),
+        Mistake(
+            "summed over tokens of a response",
+            12,
+            lambda logits, mask, beta: -beta * (entropy(logits) * mask).sum(1).mean(),
+            "You sum over the tokens of a response. The policy loss beside it is a mean over "
+            "tokens, so long responses would get more of β.",
+            "What is H averaged over?",
+        ),
+        Mistake(
+            "sign of H",
+            19,
+            lambda logits, mask, beta: beta * entropy(logits)[mask].sum(),
+            "A loss is minimised, so +β·H teaches certainty; and you sum where a mean is meant.",
+            "Which sign makes a larger H a smaller loss?",
+        ),
+        Mistake(
+            "β left out",
+            21,
+            lambda logits, mask, beta: -_mean_entropy(logits, mask),
+            "β is missing: your bonus is the same for every β.",
+            "Which argument have you not used?",
+        ),
+        Mistake(
+            "the entropy alone",
+            19,
+            lambda logits, mask, beta: _mean_entropy(logits, mask),
+            "You return H. Asked for is what is added to the loss: −β·H.",
+            "Which argument have you not used?",
         ),
     ),
 )
@@ -199,6 +325,75 @@ _OPTIMUM = Exercise(
             "You raised the temperature and kept π_ref whole: the optimum for a KL penalty of "
             "weight η + β. But β pays for entropy, not for resembling π_ref.",
             "What becomes of the exponent of π_ref when β is much larger than η?",
+        ),
+        Mistake(
+            "not normalised",
+            13,
+            lambda ref, r, eta, beta: (eta * ref + r) / (eta + beta),
+            "log Z is missing everywhere: your probabilities do not add up to 1.",
+            "What must Σ exp of your result be?",
+        ),
+        Mistake(
+            "a log to a power",
+            18,
+            lambda ref, r, eta, beta: (
+                ref ** (eta / (eta + beta)) * (r / (eta + beta)).exp()
+            ).log(),
+            "You raise log π_ref to a power. It is π_ref that has the exponent; its logarithm is "
+            "multiplied by it. The root of a negative number is NaN.",
+            "What is log(x^a)?",
+        ),
+        Mistake(
+            "a log to a power, normalised",
+            18,
+            lambda ref, r, eta, beta: (ref ** (eta / (eta + beta)) + r / (eta + beta)).log_softmax(
+                0
+            ),
+            "You raise log π_ref to a power. It is π_ref that has the exponent; its logarithm is "
+            "multiplied by it. The root of a negative number is NaN.",
+            "What is log(x^a)?",
+        ),
+        Mistake(
+            "π_ref left out",
+            18,
+            lambda ref, r, eta, beta: (r / (eta + beta)).log_softmax(0),
+            "π_ref does not occur in your result. That is right for η = 0 only.",
+            "What is the exponent of π_ref?",
+        ),
+        Mistake(
+            "η not divided by τ",
+            18,
+            lambda ref, r, eta, beta: (eta * ref + r / (eta + beta)).log_softmax(0),
+            "The exponent of π_ref is η/τ; yours is η.",
+            "With β = 0, which exponent should π_ref have?",
+        ),
+        Mistake(
+            "score divided by η",
+            18,
+            lambda ref, r, eta, beta: (eta / (eta + beta) * ref + r / eta).log_softmax(0),
+            "You divide the score by η. It is divided by τ = η + β.",
+            "Which temperature selects?",
+        ),
+        Mistake(
+            "exponents exchanged",
+            18,
+            lambda ref, r, eta, beta: (beta / (eta + beta) * ref + r / (eta + beta)).log_softmax(0),
+            "The exponent of π_ref is η/τ; yours is β/τ.",
+            "What should be left of π_ref if β = 0?",
+        ),
+        Mistake(
+            "score not divided",
+            18,
+            lambda ref, r, eta, beta: (eta / (eta + beta) * ref + r).log_softmax(0),
+            "You do not divide the score by τ.",
+            "What should happen to π* as τ grows?",
+        ),
+        Mistake(
+            "multiplied by τ",
+            23,
+            lambda ref, r, eta, beta: (eta / (eta + beta) * ref + r * (eta + beta)).log_softmax(0),
+            "You multiply the score by τ. A high temperature makes the score count for less.",
+            "What should happen to π* as τ grows?",
         ),
     ),
 )

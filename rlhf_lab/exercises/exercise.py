@@ -55,6 +55,15 @@ class Exercise:
     """Runs an attempt on the inputs of a case, if a plain call is not enough."""
     helpers: Sequence[Callable[..., Any]] = ()
     """Functions of the package that do the main work of the reference; shown below it."""
+    slips: int = 2
+    """How many slips at once to search for; 1 where the reference takes long."""
+    outputs: Sequence[str] = ()
+    """The names of its outputs, such as "kl", if it returns several."""
+    arguments: Sequence[str] = ()
+    """The names of the inputs of its cases, if they are not those of the reference."""
+    over_logits: bool = False
+    """Compare gradients by the logits behind its log-probabilities: then it does not matter
+    whether an attempt normalises them once more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,3 +79,5 @@ class Choice:
     """Why it is right, shown with it."""
     mistakes: Sequence[Mistake]
     """One for every other letter."""
+    values: Sequence[float] = ()
+    """What the letters a, b, … stand for, if that is a number."""
