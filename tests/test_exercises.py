@@ -132,12 +132,15 @@ def test_gradients_that_have_changed_places_are_seen():
 
 
 @pytest.mark.usefixtures("double")
-def test_an_attempt_may_work_in_place():
+def test_an_attempt_must_not_write_into_its_input():
     def in_place(x):
         x *= 2
         return x
 
-    assert check(in_place, "double").status == "right"
+    verdict = check(in_place, "double")
+    assert verdict.mistake == "writes into its input"
+    assert "`x`, which belongs to the caller" in verdict.text
+    assert check(lambda x: x.clone().mul_(2), "double").status == "right"
 
 
 @pytest.mark.usefixtures("double")

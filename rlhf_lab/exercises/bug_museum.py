@@ -228,6 +228,17 @@ _GAP = Exercise(
     ),
     mistakes=(
         Mistake(
+            "mean over tokens, no absolute value",
+            12,
+            lambda rewards, scores, log_ratios, mask, eta: (
+                masked_mean(rewards, mask, dim=1) - scores + eta * log_ratios
+            ).max(),
+            "You average the rewards over the tokens where their sum is meant, and your gap keeps "
+            "its sign.",
+            "What does a reward of 0, 0, 1 add up to, and in which direction may a trainer be "
+            "wrong?",
+        ),
+        Mistake(
             "mean over the batch",
             13,
             lambda rewards, scores, log_ratios, mask, eta: (
@@ -353,6 +364,13 @@ _PENALTY = Exercise(
         Case("padded on the left, and with a gap", (_LOGPROBS, _REF_LOGPROBS, _GAPS), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "square of the mean",
+            17,
+            lambda p, q, mask: masked_mean(p - q, mask).square() / 2,
+            "You take the mean first and square it then: log-ratios of opposite sign cancel.",
+            "Which comes first, the square or the mean?",
+        ),
         Mistake(
             "k1",
             16,

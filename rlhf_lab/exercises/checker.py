@@ -1,5 +1,7 @@
 """Tell a student what an attempt is: right, not done yet, or which mistake."""
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from rlhf_lab.exercises import facts
@@ -26,8 +28,12 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
         more = facts.beyond(trials, attempt)
         text = f"Right: {exercise.name} agrees on {_count(exercise)}."
         return Verdict("right", f"{text}\n{more}" if more else text)
-    if any(t.got.unfinished for t in trials):
-        return _unfinished(exercise, attempt, trials)
+    if all(t.got.unfinished for t in trials if not t.right):
+        silent = all(t.got.silent for t in trials if not t.right)
+        if not (silent and any(t.right for t in trials)):
+            return _unfinished(exercise, attempt, trials)
+    ordinary = [t for t in trials if not t.case.edge]
+    trials = trials if all(t.right for t in ordinary) else ordinary
     wrong = [t for t in trials if not t.right]
     seen = f"Not yet. On {wrong[0].case.name}: {difference(wrong[0])}"
     if mistake := known(trials, exercise.mistakes):
@@ -55,19 +61,18 @@ Finding = tuple[str, Step | facts.Fact]
 
 def _explain(exercise: Exercise, wrong: Sequence[Trial], attempt: Attempt) -> list[Finding]:
     """What is wrong, output by output; empty where nothing can be said."""
-    if fact := next((f for t in wrong if t.got.error and (f := facts.error(t.got))), None):
+    if any(t.got.silent for t in wrong):
+        return [("", _NOTHING)]
+    if fact := next((f for t in wrong if t.got.error and (f := facts.error(t))), None):
         return [("", fact)]
     whole = [t for t in wrong if not t.got.error and not t.expected.error]
     if len(whole) < len(wrong):
         return []
-    if fact := facts.not_boolean(exercise, wrong):
-        if all(close(t.got.gradients, t.expected.gradients) for t in wrong):
-            return [("", fact)]
-        return [("", facts.gradient(wrong))]
-    if fact := outputs_fact(wrong):
-        return [("", fact)]
-    found = _by_output(exercise, wrong)
-    if found:
+    if all(close(t.got.numbers, t.expected.numbers) for t in wrong):
+        return [("", facts.beside_the_numbers(wrong))]
+    if found := _other_outputs(exercise, wrong):
+        return found
+    if found := _by_output(exercise, wrong):
         return found
     for ask in (
         lambda: facts.not_a_number(wrong),
@@ -81,20 +86,44 @@ def _explain(exercise: Exercise, wrong: Sequence[Trial], attempt: Attempt) -> li
     return []
 
 
-def outputs_fact(wrong: Sequence[Trial]) -> facts.Fact | None:
+_NOTHING = facts.Fact(
+    "returns nothing here", "Your function returned nothing in this case, and something in others: "
+    "one of its ways to the end has no result.", "With which value does your search begin, and "
+    "can every case beat it?",
+)  # fmt: skip
+_EXCHANGED = facts.Fact(
+    "results exchanged", "Your results are in the wrong order.", "Which of them comes first?"
+)
+
+
+def _other_outputs(exercise: Exercise, wrong: Sequence[Trial]) -> list[Finding]:
     """The wrong number of outputs, or the right ones in another order."""
     n, m = len(wrong[0].expected.numbers), len(wrong[0].got.numbers)
-    if n > 1 and m != n:
-        return facts.Fact(
-            "number of results", f"You return {m} result{'s' * (m != 1)}, and {n} are asked for.",
-            "What should stand behind `return`, and in which order?",
-        )  # fmt: skip
-    if n > 1 and all(close(t.got.numbers[::-1], t.expected.numbers) for t in wrong):
-        return facts.Fact(
-            "results exchanged", "Your results are right, but in the wrong order.",
-            "Which of them comes first?",
-        )  # fmt: skip
-    return None
+    if m != n:
+        says = f"You return {m} result{'s' * (m != 1)}, and {n} {'is' if n == 1 else 'are'} asked "
+        hint = "What should stand behind `return`, and in which order?"
+        return [("", facts.Fact("number of results", f"{says}for.", hint))]
+    for order in itertools.permutations(range(n)):
+        turned = [_in_order(t, order) for t in wrong]
+        if all(close(t.got.numbers, t.expected.numbers) for t in turned):
+            return [("", _EXCHANGED)]
+    turned = [_in_order(t, range(n)[::-1]) for t in wrong]
+    if n == 2 and not _shapes_fit(wrong) and _shapes_fit(turned):
+        return [("", _EXCHANGED), *_by_output(exercise, turned)]
+    return []
+
+
+def _in_order(t: Trial, order: Sequence[int]) -> Trial:
+    numbers = tuple(t.got.numbers[i] for i in order)
+    return dataclasses.replace(t, got=t.got._replace(numbers=numbers))
+
+
+def _shapes_fit(trials: Sequence[Trial]) -> bool:
+    return all(
+        a.shape == b.shape
+        for t in trials
+        for a, b in zip(t.got.numbers, t.expected.numbers, strict=True)
+    )
 
 
 def _by_output(exercise: Exercise, wrong: Sequence[Trial]) -> list[Finding]:

@@ -54,14 +54,22 @@ _KL_PENALTY = Exercise(
     minutes=8,
     reference=kl_penalty,
     run=_all_modes,
+    over_logits=(2,),
     outputs=('mode "kl"', 'mode "abs"', 'mode "mse"', 'mode "full"'),
     arguments=("logprob", "ref_logprob", "logprob of all words", "ref_logprob of all words"),
     cases=(
-        # No gradient by the input of "full": log-softmax once more is right, and changes it.
-        Case("all four modes, |d| up to 2.9", (_LOGPROBS, _REF, _ALL, _ALL_REF), (0,)),
+        Case("all four modes, |d| up to 2.9", (_LOGPROBS, _REF, _ALL, _ALL_REF), (0, 2)),
         Case("one token in all four modes", (_LOGPROBS[0, 0], _REF[0, 0], _ALL[1], _ALL_REF[1])),
     ),
     mistakes=(
+        Mistake(
+            "weights detached in full",
+            14,
+            _unless_full(lambda p, q: (p.exp().detach() * (p - q)).sum(-1)),
+            'The value of your mode "full" is right. Its weights are detached, so half of its '
+            "gradient is missing.",
+            "Through which of its two places does π act?",
+        ),
         Mistake(
             "arguments swapped",
             1,
@@ -375,6 +383,22 @@ _KL_LOSS = Exercise(
     ),
     mistakes=(
         Mistake(
+            "k3 as a loss, mean over the tokens of each review",
+            17,
+            lambda p, q, mask: ((k3(p, q) * mask).sum(1) / mask.sum(1)).mean(),
+            "You use k3, whose gradient is that of the other direction, and average over the "
+            "tokens of each review where their sum is asked for.",
+            "Which derivative by d has the mean of d·∇log π? Sum over the tokens, and then what?",
+        ),
+        Mistake(
+            "k3 as a loss, mean over tokens",
+            17,
+            lambda p, q, mask: masked_mean(k3(p, q), mask),
+            "You use k3, whose gradient is that of the other direction, and average over all "
+            "tokens where their sum in each review is asked for.",
+            "Which derivative by d has the mean of d·∇log π? Sum over the tokens, and then what?",
+        ),
+        Mistake(
             "k1 as a loss",
             16,
             _per_review(k1),
@@ -502,7 +526,9 @@ def _updated(
         returned = attempt(controller, kl, n)
         values.append(controller.value)
     untouched = all(value == eta for value in values)
-    return returned if untouched and (returned is None or returned is ...) else values
+    if untouched and (returned is None or returned is ...):
+        return returned
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _moved(factor: Attempt) -> Attempt:
@@ -545,6 +571,21 @@ _CONTROLLER = Exercise(
         ),
     ),
     mistakes=(
+        Mistake(
+            "min and max exchanged",
+            25,
+            _moved(lambda kl, target, share: 1 + max(min(kl / target - 1, -0.2), 0.2) * share),
+            "Your clip always gives +0.2: min and max are exchanged. η rises whatever the KL is.",
+            "Which of the two keeps a number below its upper limit?",
+        ),
+        Mistake(
+            "turned round, not clipped",
+            25,
+            _moved(lambda kl, target, share: 1 - (kl / target - 1) * share),
+            "Your controller loosens the leash when the policy is too far away, and you do not "
+            "clip the error.",
+            "The KL is twice its target: should η rise or fall, and by how much at most?",
+        ),
         Mistake(
             "turned round",
             25,

@@ -28,9 +28,24 @@ _ENTROPY = Exercise(
     cases=(
         Case("three rows of logits", (_random(3, 5),), (0,)),
         Case("a batch (2, 3, V)", (_random(2, 3, 4),), (0,)),
-        Case("two rows, one with a forbidden word", (_FORBIDDEN,), (0,)),
+        Case("two rows, one with a forbidden word", (_FORBIDDEN,), (0,), edge=True),
     ),
     mistakes=(
+        Mistake(
+            "softmax over the first dimension",
+            12,
+            lambda logits: -(logits.softmax(0) * _safe(logits, 0)).sum(-1),
+            "Your softmax runs over the first dimension. The words are the last.",
+            "Which numbers should add up to 1?",
+        ),
+        Mistake(
+            "softmax over the first dimension, in bits",
+            12,
+            lambda logits: -(logits.softmax(0) * _safe(logits, 0)).sum(-1) / math.log(2),
+            "Your softmax runs over the first dimension, while the words are the last; and your "
+            "unit is bits, not nats.",
+            "Which numbers should add up to 1?",
+        ),
         Mistake(
             "sign lost",
             19,
@@ -71,13 +86,6 @@ _ENTROPY = Exercise(
             "logs as weights",
             20,
             lambda logits: -(_safe(logits) ** 2).sum(-1),
-            "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
-            "What turns log π into π?",
-        ),
-        Mistake(
-            "logs as weights, infinite",
-            20,
-            lambda logits: -(logits.log_softmax(-1) * _safe(logits)).sum(-1),
             "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
             "What turns log π into π?",
         ),
@@ -140,8 +148,8 @@ _ENTROPY = Exercise(
 )
 
 
-def _safe(logits: Tensor) -> Tensor:
-    logprobs = logits.log_softmax(-1)
+def _safe(logits: Tensor, dim: int = -1) -> Tensor:
+    logprobs = logits.log_softmax(dim)
     return logprobs.masked_fill(logprobs == -torch.inf, 0.0)
 
 
@@ -153,6 +161,18 @@ def _masked(
     mask = mask.flip(1) if left else mask
     logits = _random(len(lengths), T, V)
     return torch.where(mask.unsqueeze(2), logits, 5 * logits), mask
+
+
+def _naive(logits: Tensor) -> Tensor:
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+def _wild() -> tuple[Tensor, Tensor]:
+    """Padding in which −∞ and NaN stand."""
+    logits, mask = _masked((2, 3), 4, 3)
+    logits[0, 3] = -torch.inf
+    logits[1, 3, 0] = torch.nan
+    return logits, mask
 
 
 def _mean_entropy(logits: Tensor, mask: Tensor) -> Tensor:
@@ -167,9 +187,29 @@ _BONUS = Exercise(
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
         Case("two responses of 3 and 1 words", (*_masked((3, 1), 3, 4), 1.23), (0,)),
+        Case("padding in which −∞ and NaN stand", (*_wild(), 0.6), (0,), edge=True),
         Case("two responses padded on the left", (*_masked((3, 1), 3, 4, left=True), 0.71), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "multiplied by the mask",
+            8,
+            lambda logits, mask, beta: -beta * (_naive(logits) * mask).sum() / mask.sum(),
+            "You multiply by the mask at the end. Anything may stand in the padding, also −∞, and "
+            "0 · NaN is NaN.",
+            "Select the tokens, or fill the padding with something harmless, before you begin.",
+        ),
+        Mistake(
+            "padding forbidden",
+            8,
+            lambda logits, mask, beta: (
+                -beta
+                * _naive(logits.masked_fill(~mask.unsqueeze(-1), -torch.inf)).sum()
+                / mask.sum()
+            ),
+            "You forbid every word in the padding. A row of −∞ alone has no softmax: NaN.",
+            "Which logits are harmless?",
+        ),
         Mistake(
             "plus β·H",
             19,
@@ -301,9 +341,38 @@ _OPTIMUM = Exercise(
         Case("six responses, η 0.3 and β 0.2", (_REF, _SCORES, 0.3, 0.2), (1,)),
         Case("η 0.5 and β 1.5", (_REF, _SCORES, 0.5, 1.5), (1,)),
         Case("η 1 and β 0", (_REF, _SCORES, 1.0, 0.0), (1,)),
+        Case("η and β of 0.0005", (_REF, _SCORES, 5e-4, 5e-4), edge=True),
     ),
     run=_only_logprobs,
     mistakes=(
+        Mistake(
+            "overflow",
+            8,
+            lambda ref, r, eta, beta: (
+                (w := ref.exp() ** (eta / (eta + beta)) * (r / (eta + beta)).exp()) / w.sum()
+            ).log(),
+            "Your formula is right, and it overflows at a small τ: e^(r/τ) is ∞ in floats.",
+            "Which function normalises logarithms without computing their exponentials?",
+        ),
+        Mistake(
+            "probability for log in π_ref, times τ",
+            18,
+            lambda ref, r, eta, beta: (
+                ref.exp() ** (eta / (eta + beta)) + r * (eta + beta)
+            ).log_softmax(0),
+            "π_ref stands as a probability where its logarithm belongs, and the score is "
+            "multiplied by τ instead of divided.",
+            "What is the log of π_ref^a·e^b, and what should happen to π* as τ grows?",
+        ),
+        Mistake(
+            "probability for log in π_ref",
+            18,
+            lambda ref, r, eta, beta: (
+                ref.exp() ** (eta / (eta + beta)) + r / (eta + beta)
+            ).log_softmax(0),
+            "π_ref stands as a probability where its logarithm belongs.",
+            "What is the log of π_ref^a·e^b?",
+        ),
         Mistake(
             "β left out",
             21,

@@ -21,6 +21,9 @@ class Case(NamedTuple):
     """The arguments, in order; every attempt gets a fresh copy."""
     gradient: tuple[int, ...] = ()
     """Positions of the inputs whose gradients are compared, too."""
+    edge: bool = False
+    """An extreme input. It is looked at only if an attempt is right on all ordinary ones: else
+    what is wrong there would hide what is wrong here."""
 
 
 class Mistake(NamedTuple):
@@ -61,9 +64,9 @@ class Exercise:
     """The names of its outputs, such as "kl", if it returns several."""
     arguments: Sequence[str] = ()
     """The names of the inputs of its cases, if they are not those of the reference."""
-    over_logits: bool = False
-    """Compare gradients by the logits behind its log-probabilities: then it does not matter
-    whether an attempt normalises them once more."""
+    over_logits: Sequence[int] = ()
+    """Positions of log-probabilities of whole distributions. Their gradients are compared as those
+    of the logits behind them: then it does not matter whether an attempt normalises once more."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises.exercise import Attempt, Exercise
+from rlhf_lab.exercises.exercise import Attempt
 from rlhf_lab.exercises.observe import Observation, Trial, agree, close, observe
 
 Inputs = dict[str, Any]
@@ -72,6 +72,9 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
     (r"NameError: name '(\w+)' is not defined",
      Fact("name unknown", "That name is not defined: is it imported, or spelt differently?",
           "Which name does the cell above use?")),
+    (r"argument 'input' .*must be Tensor, not|received an invalid combination of arguments",
+     Fact("a number for a tensor", "A function of torch met a plain number. min and max of Python "
+          "do the same for numbers.", "Which of the two is your argument?")),
     (r"cannot be converted to type int64_t",
      Fact("NaN among integers", "Tokens are integers, and there is no integer NaN or ∞.",
           "Which integer is no token?")),
@@ -82,8 +85,13 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
 )  # fmt: skip
 
 
-def error(seen: Observation) -> Fact | None:
+def error(t: Trial) -> Fact | None:
     """What an exception most often means."""
+    seen, mask = t.got, t.arguments.get("mask")
+    if "[mask" in seen.line and isinstance(mask, Tensor) and mask.dtype != torch.bool:
+        return Fact("integers used as a mask", "`mask` holds the integers 0 and 1, so x[mask] "
+                    "takes rows 0 and 1 instead of choosing places.",
+                    "What does mask.bool() change?")  # fmt: skip
     return next((fact for pattern, fact in ERRORS if re.search(pattern, seen.error)), None)
 
 
@@ -280,6 +288,8 @@ def _others(value: Any) -> list[Any]:
 
 def ignored(trials: Sequence[Trial], attempt: Attempt) -> Fact | None:
     """An argument whose change changes the right answer, but not the attempt's."""
+    if any(isinstance(value, tuple | list) for value in trials[0].case.inputs):
+        return None  # what is chosen from a list often stays the same by chance
     for name, value in trials[0].arguments.items():
         if not _others(value):
             continue
@@ -350,10 +360,16 @@ def right_gradient(trials: Sequence[Trial]) -> Fact | None:
     return None
 
 
-def not_boolean(exercise: Exercise, trials: Sequence[Trial]) -> Fact | None:
-    """Right numbers that are not the booleans that were asked for."""
-    if all(close(t.got.numbers, t.expected.numbers) for t in trials):
-        return Fact("integers for booleans", "Your numbers are right, but the text asks for bool. "
-                    "x[mask] with integers takes rows 0 and 1, and ~mask gives −1 and −2.",
-                    "Which dtype does a comparison such as == have?")  # fmt: skip
-    return None
+def beside_the_numbers(trials: Sequence[Trial]) -> Fact:
+    """What is wrong where all numbers are right."""
+    if any(not close(t.got.gradients, t.expected.gradients) for t in trials):
+        return gradient(trials)
+    written = dict.fromkeys(list(t.arguments)[i] for t in trials for i in t.got.overwritten)
+    if written:
+        names = ", ".join(f"`{name}`" for name in written)
+        return Fact("writes into its input", f"Your numbers are right, but you write them into "
+                    f"{names}, which belongs to the caller and is lost.",
+                    "Which line changes it, and what does .clone() do?")  # fmt: skip
+    return Fact("integers for booleans", "Your numbers are right, but the text asks for bool. "
+                "x[mask] with integers takes rows 0 and 1, and ~mask gives −1 and −2.",
+                "Which dtype does a comparison such as == have?")  # fmt: skip

@@ -49,6 +49,33 @@ _K3 = Exercise(
     ),
     mistakes=(
         Mistake(
+            "the ratio for its log, the 1 left out",
+            17,
+            lambda logprob, ref_logprob: (
+                (-(logprob - ref_logprob).exp()).exp() + (logprob - ref_logprob).exp()
+            ),
+            "Your d is the ratio π/π_ref. It is its logarithm; and you did not subtract 1.",
+            "Is log π − log π_ref a ratio, or the log of one?",
+        ),
+        Mistake(
+            "the ratio for its log",
+            17,
+            lambda logprob, ref_logprob: (
+                (-(logprob - ref_logprob).exp()).exp() - 1 + (logprob - ref_logprob).exp()
+            ),
+            "Your d is the ratio π/π_ref. It is its logarithm.",
+            "Is log π − log π_ref a ratio, or the log of one?",
+        ),
+        Mistake(
+            "ratio detached",
+            14,
+            lambda logprob, ref_logprob: (
+                torch.expm1(ref_logprob - logprob).detach() + logprob - ref_logprob
+            ),
+            "Your values are right. With the ratio detached, the gradient is that of k1.",
+            "Which of the two terms should have a gradient?",
+        ),
+        Mistake(
             "ratio upside down",
             17,
             lambda logprob, ref_logprob: k3(ref_logprob, logprob),
@@ -144,6 +171,30 @@ _RESPONSE_KL = Exercise(
     reference=response_kl,
     cases=(_BATCH, _ONE, _GAPS),
     mistakes=(
+        Mistake(
+            "negative tokens cut off",
+            3,
+            lambda p, q, mask: ((p - q).clamp(min=0) * mask).sum(1),
+            "You cut off the negative terms. They belong to k1: without them its mean is larger "
+            "than the KL.",
+            "What is the mean of k1 where π = π_ref up to a little noise?",
+        ),
+        Mistake(
+            "probabilities added up",
+            1,
+            lambda p, q, mask: ((p.exp() * mask).sum(1) / (q.exp() * mask).sum(1)).log(),
+            "You add up the probabilities of the tokens. The probability of a review is their "
+            "product: it is the logs that add up.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "probabilities added up, upside down",
+            1,
+            lambda p, q, mask: ((q.exp() * mask).sum(1) / (p.exp() * mask).sum(1)).log(),
+            "You add up the probabilities of the tokens, where it is their logs that add up; and "
+            "your ratio is π_ref/π.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
         Mistake(
             "padding counted",
             8,

@@ -44,8 +44,49 @@ _SHARE = Exercise(
         Case("five reviews with garbage behind <eos>", _A),
         Case("four reviews padded with <eos>", _B),
         Case("seven reviews", _C),
+        Case("the first six of them", (_C[0][:6], _C[1][:6])),
+        Case("three of them", (_C[0][1:4], _C[1][1:4])),
     ),
     mistakes=(
+        Mistake(
+            "single tokens counted",
+            12,
+            lambda responses, mask: (
+                (c := responses.masked_fill(~mask.bool(), -1).unique(return_counts=True)[1]).max()
+                / c.sum()
+            ).item(),
+            "unique without dim=0 counts tokens, not reviews.",
+            "What are the things that you count?",
+        ),
+        Mistake(
+            "mask turned",
+            8,
+            lambda responses, mask: int(_counts(responses, ~mask.bool()).max()) / len(responses),
+            "You overwrite the reviews and keep the padding: the mask is turned round.",
+            "Where does ~mask say True?",
+        ),
+        Mistake(
+            "favourite of each column",
+            12,
+            lambda responses, mask: (
+                ((said := responses.masked_fill(~mask.bool(), -1)) == said.mode(0).values)
+                .all(1)
+                .double()
+                .mean()
+                .item()
+            ),
+            "You take the commonest token of each place. Put together, they need not be the "
+            "commonest review.",
+            "What are the things that you count?",
+        ),
+        Mistake(
+            "share of the different ones, padding compared",
+            12,
+            lambda responses, mask: len(responses.unique(dim=0)) / len(responses),
+            "That is the share of *different* reviews, and the padding is compared, too. Asked for "
+            "is how often the commonest comes.",
+            "What should it be if all reviews are the same?",
+        ),
         Mistake(
             "padding compared",
             8,
@@ -163,6 +204,34 @@ _DISTINCT = Exercise(
         Case("seven reviews, n = 3", (*_C, 3)),
     ),
     mistakes=(
+        Mistake(
+            "divided by all windows",
+            8,
+            lambda responses, mask, n: (
+                len({*_grams(responses, mask, n)}) / (len(responses) * (responses.shape[1] - n + 1))
+            ),
+            "You divide by all windows, those in the padding included.",
+            "Out of how many n-grams *on the mask* are the different ones?",
+        ),
+        Mistake(
+            "padding as a word",
+            8,
+            lambda responses, mask, n: _share_of_different(
+                responses.masked_fill(~mask.bool(), -1).unfold(1, n, 1).reshape(-1, n)
+            ),
+            "You turned the padding into a word, and count the windows that contain it.",
+            "Which windows lie on the mask from end to end?",
+        ),
+        Mistake(
+            "different words, not n-grams",
+            12,
+            lambda responses, mask, n: (
+                len({word for gram in _grams(responses, mask, n) for word in gram})
+                / len(_grams(responses, mask, n))
+            ),
+            "unique without dim=0 counts different words, not different n-grams.",
+            "What are the things that you count?",
+        ),
         Mistake(
             "padding counted",
             8,

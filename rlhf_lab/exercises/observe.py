@@ -32,6 +32,8 @@ class Observation(NamedTuple):
     """It returned None."""
     booleans: tuple[bool, ...] = ()
     """Which of its outputs are boolean tensors."""
+    overwritten: tuple[int, ...] = ()
+    """Positions of the inputs into which it wrote."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ def _observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as requires_grad, which no student asked for
             # Copies: an attempt may work in place, which autograd forbids on a leaf.
-            copies = (x.clone() if isinstance(x, Tensor) else x for x in inputs)
+            copies = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
             output = exercise.run(attempt, *copies)
             if output is None or output is ...:
                 return Observation((), unfinished=True, silent=output is None)
@@ -99,15 +101,16 @@ def _observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
         return Observation(
             (), error=text, line=_own_line(error, attempt), unfinished="ellipsis" in text
         )
-    if exercise.over_logits:  # the chain rule through log-softmax
-        gradients = tuple(
-            g - x.detach().exp() * g.sum(-1, keepdim=True)
-            for x, g in zip(leaves, gradients, strict=True)
-        )
+    gradients = tuple(
+        # The chain rule through log-softmax.
+        g - x.detach().exp() * g.sum(-1, keepdim=True) if i in exercise.over_logits else g
+        for i, x, g in zip(case.gradient, leaves, gradients, strict=True)
+    )
     return Observation(
         tuple(x.detach() for x in numbers),
         tuple(g.double() for g in gradients),
         booleans=tuple(x.dtype == torch.bool for x in parts),
+        overwritten=tuple(i for i, x in enumerate(inputs) if not _is_same(x, copies[i])),
     )
 
 
@@ -121,6 +124,7 @@ def agree(got: Observation, expected: Observation) -> bool:
         close(got.numbers, expected.numbers)
         and close(got.gradients, expected.gradients)
         and all(is_bool or not promised for is_bool, promised in wanted)
+        and not got.overwritten
     )
 
 
@@ -130,6 +134,10 @@ def close(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
         x.shape == y.shape and torch.allclose(x, y, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _is_same(x: object, copy: Any) -> bool:
+    return not isinstance(x, Tensor) or close([x.detach()], [copy.detach()])
 
 
 def _is_float(x: object) -> bool:

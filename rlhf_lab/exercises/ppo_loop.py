@@ -106,6 +106,16 @@ _CLIPPED = Exercise(
     ),
     mistakes=(
         Mistake(
+            "the product clamped",
+            22,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, (-a * ratio).clamp(1 - clip, 1 + clip))
+            ),
+            "You clamp the product of advantage and ratio. It is the ratio alone that must stay in "
+            "its band.",
+            "Which of the two says how far the policy has moved?",
+        ),
+        Mistake(
             "clipped on the wrong side",
             22,
             lambda logprobs, old_logprobs, advantages, mask, clip: masked_mean(
@@ -295,6 +305,37 @@ _TARGETS = Exercise(
         Case("λ = 0.7, padded on the left", (_REWARDS, _VALUES, _GAPS, 0.7)),
     ),
     mistakes=(
+        Mistake(
+            "rewards whitened",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(
+                    (e := _estimate(masked_whiten(rewards, mask), values, mask, lam))[0], mask
+                ),
+                e[1],
+            ),
+            "You whiten the rewards first. The critic's target then has another scale.",
+            "In what units must the critic's target be?",
+        ),
+        Mistake(
+            "rewards whitened, means kept",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(
+                    (
+                        e := _estimate(
+                            masked_whiten(rewards, mask, shift_mean=False), values, mask, lam
+                        )
+                    )[0],
+                    mask,
+                    shift_mean=False,
+                ),
+                e[1],
+            ),
+            "You whiten the rewards first, so the critic's target has another scale; and your "
+            "advantages keep their mean.",
+            "In what units must the critic's target be, and what is the mean of your advantages?",
+        ),
         Mistake(
             "returns of whitened advantages",
             24,
@@ -498,10 +539,10 @@ def _variant(
     def prepare(now: Tensor) -> tuple[Tensor, Tensor]:
         rewards = compute_rewards(scores, now, now if held is None else held, mask, eta).rewards
         to_go = rewards if bug == "own reward" else returns_to_go(rewards, mask)
-        return now, to_go if bug == "not whitened" else masked_whiten(to_go, counted)
+        return now, to_go if "not whitened" in bug else masked_whiten(to_go, counted)
 
     old, advantages = prepare(word_logprobs(policy, responses))
-    total, optimiser = torch.zeros_like(policy), _OPTIMISERS.get(bug)
+    total, optimiser = torch.zeros_like(policy), _OPTIMISERS.get(bug.split(",")[0])
     weights = policy.clone().requires_grad_(True)
     descent = optimiser([weights], lr) if optimiser else None
     for _ in range(1 if bug == "one epoch" else epochs):
@@ -647,6 +688,13 @@ _UPDATE = Exercise(
             "You use Adam. The text asks for plain descent, policy − lr · gradient: Adam rescales "
             "every number, and its first step is lr wherever the gradient is not 0.",
             "What does SGD do with the gradient?",
+        ),
+        _mistake(
+            "Adam, and not whitened",
+            22,
+            "adam, not whitened",
+            "You use Adam where plain descent is asked for, and your advantages are not whitened.",
+            "What does SGD do with the gradient, and what does the text say about the advantages?",
         ),
         _mistake(
             "AdamW for plain descent",

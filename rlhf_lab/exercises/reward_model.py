@@ -18,8 +18,42 @@ _LOSS = Exercise(
     cases=(
         Case("three pairs", (_CHOSEN, _REJECTED), (0, 1)),
         Case("one pair", (_CHOSEN[1:2], _REJECTED[1:2]), (0, 1)),
+        Case("a pair that is very wrong", (_CHOSEN[1:2], _REJECTED[1:2] + 900), (0, 1), edge=True),
     ),
     mistakes=(
+        Mistake(
+            "β of another loss, and a sum",
+            12,
+            lambda chosen, rejected: (
+                -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).sum()
+            ),
+            "You multiply the difference by 0.1, as in a DPO loss, and sum over the pairs.",
+            "What is P(chosen wins) here, and what is the loss of two equal pairs?",
+        ),
+        Mistake(
+            "β of another loss",
+            12,
+            lambda chosen, rejected: bradley_terry_loss(0.1 * chosen, 0.1 * rejected),
+            "You multiply the difference by 0.1, as in a DPO loss. That changes the unit of the "
+            "score.",
+            "What is P(chosen wins) here?",
+        ),
+        Mistake(
+            "softmax over the pairs",
+            12,
+            lambda chosen, rejected: -torch.stack([chosen, rejected]).log_softmax(1)[0].mean(),
+            "Your softmax runs over the pairs of the batch. In each pair it is the two reviews "
+            "that compete.",
+            "Which numbers should add up to 1?",
+        ),
+        Mistake(
+            "log of zero",
+            8,
+            lambda chosen, rejected: -torch.sigmoid(chosen - rejected).log().mean(),
+            "Your formula is right, and it breaks down for a pair that is very wrong: e^x "
+            "overflows or the probability is 0, and its log is −∞.",
+            "What does logsigmoid do with a large difference?",
+        ),
         Mistake(
             "the wrong way round",
             2,
@@ -122,6 +156,11 @@ def _spread(scores: Tensor, logprobs: Tensor) -> Tensor:
     return (p @ (scores - p @ scores) ** 2).sqrt()
 
 
+def _twice_divided(scores: Tensor, p: Tensor) -> Tensor:
+    mean = (p * scores).mean()
+    return (scores - mean) / (p * (scores - mean) ** 2).mean().sqrt()
+
+
 def _even(scores: Tensor) -> Tensor:
     return torch.full_like(scores, 1 / len(scores))
 
@@ -139,6 +178,24 @@ _UNIT = Exercise(
         Case("four responses in other units", (10 * _SCORES + 3, _SAID)),
     ),
     mistakes=(
+        Mistake(
+            "logs as weights, root of the absolute value",
+            24,
+            lambda scores, logprobs: (
+                (scores - logprobs @ scores)
+                / (logprobs @ (scores - logprobs @ scores) ** 2).abs().sqrt()
+            ),
+            "You weigh with log-probabilities. They are negative: that is why the root needed abs.",
+            "What turns a log-probability into a probability?",
+        ),
+        Mistake(
+            "mean of the weighted numbers",
+            24,
+            lambda scores, logprobs: _twice_divided(scores, logprobs.exp()),
+            "You average what is weighted already. The weights add up to 1, so it is the *sum* of "
+            "p·r that is the mean; .mean() divides by N once more.",
+            "What do the weights add up to?",
+        ),
         Mistake(
             "every response counts the same",
             24,
@@ -283,6 +340,7 @@ _AT_EACH = torch.tensor(
     dtype=torch.float64,
 )
 _MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
+_GAPS = torch.tensor([[0, 0, 1, 1, 0], [0, 1, 1, 0, 1], [0, 0, 0, 0, 1]]).bool()
 
 _READ = Exercise(
     name="last_token",
@@ -293,8 +351,31 @@ _READ = Exercise(
     cases=(
         Case("three reviews of different length", (_AT_EACH, _MASK), (0,)),
         Case("two of them", (_AT_EACH[:2], _MASK[:2]), (0,)),
+        Case("three that are padded on the left or have a gap", (_AT_EACH, _GAPS), (0,), edge=True),
     ),
     mistakes=(
+        Mistake(
+            "last column, masked",
+            10,
+            lambda x, mask: (x * mask)[:, -1],
+            "You set the padding to 0 and read the last column: a short review gets 0.",
+            "Where does each review end?",
+        ),
+        Mistake(
+            "last token by its count",
+            10,
+            lambda x, mask: _read(x, mask, 0),
+            "Your index is the number of tokens minus 1. That is the last place only if a review "
+            "begins at place 0 and has no gap. The text asks for the last *selected* token.",
+            "How can you find the last place at which the mask is true?",
+        ),
+        Mistake(
+            "counted from the end",
+            10,
+            lambda x, mask: x.gather(1, mask.flip(1).int().argmax(1, keepdim=True)).squeeze(1),
+            "Your index is counted from the end, and used as if it were counted from the start.",
+            "Which index is 0 from the end?",
+        ),
         Mistake(
             "last column",
             10,

@@ -1,5 +1,7 @@
 """Exercises of notebook 01: tokens as actions, the reward at the end, returns, credit."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,35 @@ _MASK = Exercise(
         Case("three reviews padded with 9", (_PADDED, _EOS)),
         Case("two reviews padded with <eos> itself", (_PAD_IS_EOS, _EOS)),
         Case("two reviews with words and another <eos> behind the first", (_GOES_ON, _EOS)),
+        Case("three reviews in which 9 is <eos>", (_PADDED, 9)),
     ),
     mistakes=(
+        Mistake(
+            "moved round the end",
+            8,
+            lambda responses, eos_id: ~((responses == eos_id).cumsum(1) > 0).roll(1, 1),
+            "roll is circular: what leaves on the right comes back on the left, and a review that "
+            "has ended loses its first token.",
+            "What should stand before the first token?",
+        ),
+        Mistake(
+            "counted down the batch",
+            8,
+            lambda responses, eos_id: (
+                ((responses == eos_id).int().cumsum(0) - (responses == eos_id).int()) == 0
+            ),
+            "Your running count goes down the batch, from review to review. It should go along "
+            "each row.",
+            "Which dimension counts the tokens?",
+        ),
+        Mistake(
+            "the eos of this notebook",
+            8,
+            lambda responses, eos_id: response_mask(responses, _EOS),
+            "You compare with 0. In another vocabulary <eos> is another number: it comes as an "
+            "argument.",
+            "Which argument have you not used?",
+        ),
         Mistake(
             "eos left out",
             8,
@@ -119,6 +148,8 @@ def _scored(logits: Tensor, tokens: Tensor) -> Tensor:
 _GENERATOR = torch.Generator().manual_seed(0)
 _LOGITS = torch.randn(2, 6, 4, generator=_GENERATOR, dtype=torch.float64)
 _TOKENS = torch.tensor([[1, 3, 2, 2, 0, 0], [3, 1, 1, 3, 2, 1]])
+_MORE_LOGITS = torch.randn(2, 8, 4, generator=_GENERATOR, dtype=torch.float64)
+_MORE_TOKENS = torch.tensor([[1, 3, 2, 2, 0, 0, 1, 0], [3, 1, 1, 3, 2, 1, 3, 2]])
 
 _LOGPROBS = Exercise(
     name="response_logprobs",
@@ -128,8 +159,39 @@ _LOGPROBS = Exercise(
     cases=(
         Case("two reviews of a prompt of 2 tokens", (_LOGITS, _TOKENS, 2), (0,)),
         Case("two reviews of a prompt of 3 tokens", (_LOGITS, _TOKENS, 3), (0,)),
+        Case("two longer reviews", (_MORE_LOGITS, _MORE_TOKENS, 2), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "prompt of one token",
+            7,
+            lambda logits, tokens, n: _scored(logits[:, : tokens.shape[1] - n], tokens[:, n:]),
+            "Your logits begin at the first position, whatever the prompt's length. They belong to "
+            "the response only if the prompt has one token.",
+            "At which position does the prompt end?",
+        ),
+        Mistake(
+            "shifted the wrong way",
+            6,
+            lambda logits, tokens, n: _scored(logits[:, n:], tokens[:, n - 1 : -1]),
+            "You moved the tokens back, and not the logits: each row of logits is asked for the "
+            "token before it.",
+            "Which token do the logits at a position choose?",
+        ),
+        Mistake(
+            "the likeliest tokens",
+            20,
+            lambda logits, tokens, n: logits[:, n - 1 : -1].log_softmax(2).amax(2),
+            "You score the likeliest token of each place. Asked for is the token that was said.",
+            "Which argument holds what was sampled?",
+        ),
+        Mistake(
+            "as long as this notebook's reviews",
+            7,
+            lambda logits, tokens, n: _scored(logits[:, -6:-1], tokens[:, -5:]),
+            "You always take the last five tokens. The response has P + T − P of them.",
+            "Which argument have you not used?",
+        ),
         Mistake(
             "no shift",
             6,
@@ -290,8 +352,9 @@ _TERMINAL = Exercise(
             "one for the score",
             9,
             lambda scores, mask: _at(torch.ones_like(scores), mask, 0),
-            "Your place is right, but there is a 1 where the score belongs.",
-            "Which argument have you not used?",
+            "Your place is right, but there is 1 or True where the score belongs. If you wrote the "
+            "score there: zeros_like(mask) is boolean, as the mask is, and holds True or False.",
+            "What is the dtype of your result?",
         ),
     ),
 )
@@ -301,6 +364,16 @@ _DENSE = torch.tensor(
     [[0.513, -1.07, 2.21, 9.9, 9.7], [1.09, 0.257, -0.531, 1.57, 3.3], [2.3, -9.1, 9.3, 8.9, 9.4]],
     dtype=torch.float64,
 )
+
+
+def _over_rows(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    returns, running = torch.zeros_like(rewards), torch.zeros(()).double()
+    for row, t in itertools.product(range(len(rewards)), reversed(range(rewards.shape[1]))):
+        if mask[row, t]:
+            running = rewards[row, t] + gamma * running
+            returns[row, t] = running
+    return returns
+
 
 _RETURNS = Exercise(
     name="returns_to_go",
@@ -313,6 +386,32 @@ _RETURNS = Exercise(
         Case("the same, padded on the left and with a gap", (_DENSE, _WITH_GAPS, 0.6)),
     ),
     mistakes=(
+        Mistake(
+            "last column left out",
+            9,
+            lambda rewards, mask, gamma: returns_to_go(
+                torch.cat([rewards[:, :-1], 0 * rewards[:, -1:]], 1), mask, gamma
+            ),
+            "Your loop leaves out the last column, so a reward in it reaches nobody.",
+            "At which position does the loop begin?",
+        ),
+        Mistake(
+            "last column zero",
+            9,
+            lambda rewards, mask, gamma: torch.nn.functional.pad(
+                returns_to_go(rewards, mask, gamma)[:, :-1], (0, 1)
+            ),
+            "Your last column stays 0. The last token has a return, too: its own reward.",
+            "At which position does the loop begin, and where does it end?",
+        ),
+        Mistake(
+            "running over the rows",
+            13,
+            _over_rows,
+            "Your running sum is not set back to 0 for each review, so the return of one review "
+            "flows into the next.",
+            "What should the sum be when a new review begins?",
+        ),
         Mistake(
             "only its own reward",
             11,

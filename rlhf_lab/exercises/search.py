@@ -71,8 +71,8 @@ def _believable(trials: Sequence[Trial], got: Sequence[Tensor]) -> int:
     listed = {x for t in trials for v in t.case.inputs if isinstance(v, tuple | list) for x in v}
     numbers = {round(x, 6) for y in got for x in y.reshape(-1).tolist()}
     telling = [x for x in numbers if x not in listed and not _is_simple(x)]
-    if not telling:
-        return int(sum(y.numel() for y in got) > 8 and len(numbers) > 1)
+    if not telling and not any(x in listed for x in numbers):
+        return int(len(numbers) > 1 and sum(y.numel() for y in got) > 3)
     return min(len(telling), 2)
 
 
@@ -92,8 +92,29 @@ def _sources(first: Trial, output: int) -> list[tuple[tuple[Step, ...], Source]]
         ((m, slip), _of(m.wrong, output, slip))
         for m, slip in itertools.product(exercise.mistakes, hidden)
     ]
+    found += _both(first, output)
     pairs = itertools.combinations(hidden, 2)
     return found + [((a, b), _of(exercise.reference, output, a, b)) for a, b in pairs]
+
+
+def _both(first: Trial, output: int) -> list[tuple[tuple[Step, ...], Source]]:
+    """Two known mistakes at once: what both of them change is added up, or multiplied."""
+    single = [(m, _of(m.wrong, output)) for m in first.exercise.mistakes]
+
+    def source(a: Source, b: Source, factor: bool) -> Source:
+        def both(t: Trial) -> Tensor | None:
+            x, y, right = a(t), b(t), t.expected.numbers[output]
+            if x is None or y is None or not x.shape == y.shape == right.shape:
+                return None
+            return x * y / right if factor else x + y - right
+
+        return both
+
+    return [
+        ((m, n), source(a, b, factor))
+        for (m, a), (n, b) in itertools.combinations(single, 2)
+        for factor in (False, True)
+    ]
 
 
 def _of(function: Attempt, output: int, *slips: Slip) -> Source:

@@ -209,6 +209,9 @@ def factors(t: Trial) -> list[Slip]:
             Slip("divided by the length", "{it} is too small, by the length of each review: you "
                  "averaged over its tokens where a sum is meant.",
                  "A sum or a mean over the tokens?", lambda y, t: y / _lengths(y, t)),
+            Slip("divided by all places", "{it} is divided by all places, padding included, where "
+                 "the number of tokens on the mask is meant.", "How many tokens did the policy "
+                 "choose?", lambda y, t: y * _mask(t).sum() / _mask(t).numel()),
             Slip("divided by the width", "{it} is divided by the width of the batch, padding "
                  "included.", "A sum or a mean over the tokens?",
                  lambda y, t: y / _mask(t).shape[1]),

@@ -46,6 +46,8 @@ _LOGPROBS, _REF_LOGPROBS = -_numbers(1, 2, 3, 4).abs() - 0.5
 _LOGPROBS[1, 3] = -torch.inf  # padding that a model finds impossible; 0 · ∞ is NaN
 _TOKENS = (_numbers(0, 3), _LOGPROBS, _REF_LOGPROBS, _MASK)
 
+_EXCHANGED = (_TOKENS[0], _REF_LOGPROBS, _LOGPROBS.clamp(min=-9), _MASK)
+
 _TOTAL = Exercise(
     name="total_reward",
     section="04_the_leash: The price of one response",
@@ -55,8 +57,32 @@ _TOTAL = Exercise(
     cases=(
         Case("three responses of 4, 2 and 1 tokens, η = 0.3", (*_TOKENS, 0.3)),
         Case("the same with η = 1.7", (*_TOKENS, 1.7)),
+        Case("π and π_ref exchanged, η = 0.7", (*_EXCHANGED, 0.7)),
     ),
     mistakes=(
+        Mistake(
+            "negative penalties cut off",
+            3,
+            _with_penalty(lambda r, mask: _kept(r, mask).sum(dim=1).clamp(min=0)),
+            "You cut off negative penalties. A single response may well have a negative log-ratio, "
+            "and then it is paid.",
+            "Does log π(y) − log π_ref(y) have to be positive?",
+        ),
+        Mistake(
+            "mask turned",
+            8,
+            _with_penalty(lambda r, mask: r.masked_fill(mask, 0.0).sum(dim=1)),
+            "masked_fill fills where its mask is True: you delete the review and keep the padding.",
+            "Where should zeros stand?",
+        ),
+        Mistake(
+            "mask turned, mean over the width",
+            8,
+            _with_penalty(lambda r, mask: r.masked_fill(mask, 0.0).mean(dim=1)),
+            "masked_fill fills where its mask is True: you delete the review and keep the padding. "
+            "And you average where a sum is meant.",
+            "Where should zeros stand, and what is log π(y) in terms of its tokens?",
+        ),
         Mistake(
             "plus",
             2,
@@ -179,7 +205,7 @@ _KL = Exercise(
     section="04_the_leash: KL has a direction",
     minutes=5,
     reference=exact_kl,
-    over_logits=True,
+    over_logits=(0,),
     cases=(
         Case("one distribution over 4 tokens", _distributions(2, 4), (0,)),
         Case("a batch of 3 over 5 tokens", _distributions(3, 3, 5), (0,)),
@@ -354,10 +380,31 @@ _OPTIMAL = Exercise(
     reference=optimum,
     outputs=("log π*", "J*"),
     cases=(
-        Case("five responses, η = 0.5", (*_REVIEWS, 0.5)),
-        Case("the same, η = 2", (*_REVIEWS, 2.0)),
+        Case("five responses, η = 0.4", (*_REVIEWS, 0.4)),
+        Case("the same, η = 1.7", (*_REVIEWS, 1.7)),
+        Case("the same, η = 0.001", (*_REVIEWS, 0.001), edge=True),  # e^(r/η) overflows
     ),
     mistakes=(
+        Mistake(
+            "Z without π_ref",
+            18,
+            lambda ref, r, eta: (
+                ref + r / eta - (r / eta).logsumexp(0),
+                eta * (r / eta).logsumexp(0),
+            ),
+            "Your Z does not know π_ref: it is Σ π_ref·e^(r/η), and π_ref is missing in it.",
+            "What must Σ exp of your first result be?",
+        ),
+        Mistake(
+            "overflow",
+            8,
+            lambda ref, r, eta: (
+                (ref.exp() * (r / eta).exp() / (ref.exp() @ (r / eta).exp())).log(),
+                eta * (ref.exp() @ (r / eta).exp()).log(),
+            ),
+            "Your formula is right, and it overflows at a small η: e^(r/η) is ∞ in floats.",
+            "Which function adds up exponentials without computing them?",
+        ),
         Mistake(
             "log Z missing",
             13,
@@ -474,6 +521,23 @@ _REGRET = Exercise(
     ),
     mistakes=(
         Mistake(
+            "optimum around π",
+            22,
+            lambda lp, ref, r, eta: (
+                optimum(lp, r, eta).value - (lp.exp() @ r - eta * exact_kl(lp, ref))
+            ),
+            "You compute the best policy around π itself. The leash is tied to π_ref.",
+            "Which policy stands in Z?",
+        ),
+        Mistake(
+            "both without penalty",
+            18,
+            lambda lp, ref, r, eta: r.max() - lp.exp() @ r,
+            "You compare the highest score with E[r]. J* is less than the highest score, and J(π) "
+            "pays for its KL.",
+            "What is J, in full, and which policy is best at it?",
+        ),
+        Mistake(
             "directions swapped",
             1,
             lambda lp, ref, r, eta: eta * exact_kl(optimum(ref, r, eta).logprobs, lp),
@@ -589,6 +653,15 @@ def _spent(ref: Tensor, scores: Tensor, eta: float) -> float:
     return exact_kl(optimum(ref, scores, eta).logprobs, ref).item()
 
 
+def _until_too_dear(ref: Tensor, scores: Tensor, etas: Sequence[float], budget: float) -> float:
+    best = etas[0]
+    for eta in etas:
+        if _spent(ref, scores, eta) > budget:
+            break
+        best = eta
+    return best
+
+
 def _largest(ref: Tensor, scores: Tensor, etas: Sequence[float], budget: float) -> float:
     policies = {eta: optimum(ref, scores, eta).logprobs for eta in etas}
     return max(e for e, p in policies.items() if evaluate(p, ref, scores, scores).kl <= budget)
@@ -606,9 +679,37 @@ _BUDGET = Exercise(
         Case("the same list turned round and 1.4 nats", (*_REVIEWS, _ETAS[::-1], 1.4)),
         Case("a list that ends at η = 0.3 and 0.35 nats", (*_REVIEWS, _ETAS[:5], 0.35)),
         Case("a shuffled list and 0.9 nats", (*_REVIEWS, (0.5, 0.2, 2.0, 0.1, 0.3), 0.9)),
+        Case("a dear one in the middle and 0.7 nats", (*_REVIEWS, (2.0, 0.1, 0.5), 0.7)),
         Case("a shuffled list and 0.2 nats", (*_REVIEWS, (1.0, 0.5, 2.0, 0.3, 5.0), 0.2)),
     ),
     mistakes=(
+        Mistake(
+            "the score, not the η",
+            25,
+            lambda ref, scores, etas, budget: max(
+                (optimum(ref, scores, eta).logprobs.exp() @ scores).item()
+                for eta in etas
+                if _spent(ref, scores, eta) <= budget
+            ),
+            "You return the score. Asked for is the η that reaches it.",
+            "What does max(etas, key=…) return?",
+        ),
+        Mistake(
+            "stops at the first that costs too much",
+            25,
+            _until_too_dear,
+            "You stop at the first η that costs too much. The list need not be sorted.",
+            "What if the list is shuffled?",
+        ),
+        Mistake(
+            "place among the affordable",
+            25,
+            lambda ref, scores, etas, budget: etas[
+                (kept := [e for e in etas if _spent(ref, scores, e) <= budget]).index(min(kept))
+            ],
+            "You look for the place in the list of those that fit, and use it in the whole list.",
+            "To which list does your index belong?",
+        ),
         Mistake(
             "the largest η",
             25,

@@ -191,6 +191,10 @@ def _gold_at(ref: Tensor, scores: Tensor, golds: Tensor, eta: float) -> float:
     return (optimum(ref, scores, eta).logprobs.exp() @ golds).item()
 
 
+def _by_logs(ref: Tensor, scores: Tensor, golds: Tensor, eta: float) -> float:
+    return (optimum(ref, scores, eta).logprobs @ golds).item()
+
+
 def _from_zero(ref: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float | None:
     best, chosen = 0.0, 0.0
     for eta in etas:
@@ -219,6 +223,25 @@ _PEAK = Exercise(
         Case("and four more", _shuffled(2774)),
     ),
     mistakes=(
+        Mistake(
+            "gold of the likeliest review",
+            26,
+            lambda ref, scores, golds, etas: max(
+                etas, key=lambda eta: golds[optimum(ref, scores, eta).logprobs.argmax()].item()
+            ),
+            "You judge the policy by its likeliest review alone. E[gold] is the mean over all that "
+            "it says.",
+            "How often does the policy say something else?",
+        ),
+        Mistake(
+            "logs as weights, and the index",
+            12,
+            lambda ref, scores, golds, etas: etas.index(
+                max(etas, key=lambda eta: _by_logs(ref, scores, golds, eta))
+            ),
+            "You weigh the gold scores with log-probabilities, and return the place in the list.",
+            "What turns a log-probability into a probability, and which η has that index?",
+        ),
         Mistake(
             "peak of the score",
             27,
@@ -287,7 +310,7 @@ _PEAK = Exercise(
             "gold of a plain average",
             12,
             lambda ref, scores, golds, etas: max(
-                etas, key=lambda eta: (optimum(ref, scores, eta).logprobs * golds).sum().item()
+                etas, key=lambda eta: _by_logs(ref, scores, golds, eta)
             ),
             "You weigh the gold scores with log-probabilities.",
             "What turns a log-probability into a probability?",

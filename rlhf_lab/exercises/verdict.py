@@ -70,7 +70,9 @@ def difference(t: Trial) -> str:
     got, expected = t.got, t.expected
     if got.error:
         where = f", in your line\n    {got.line}" if got.line else "."
-        return f"your function stopped with {got.error}{where}"
+        return f"your function stopped with {got.error.splitlines()[0]}{where}"
+    if got.silent:
+        return "your function returned nothing."
     if expected.error:
         return f"your function should refuse this input with a {expected.error.split(':')[0]}."
     shapes = [tuple(x.shape) for x in got.numbers], [tuple(x.shape) for x in expected.numbers]
@@ -80,7 +82,7 @@ def difference(t: Trial) -> str:
         return _table(t, "value", got.numbers, expected.numbers)
     if not close(got.gradients, expected.gradients):
         return _table(t, "gradient", got.gradients, expected.gradients)
-    return "the numbers are right, but they are not booleans."
+    return "the numbers are right."
 
 
 def _results(t: Trial) -> str:

@@ -895,7 +895,7 @@ def _(logits):
     return -(logprobs.masked_fill(logprobs == -torch.inf, 0.0) * safe).sum(-1)
 
 
-@answer("token_entropy", "exp forgotten in one place", "logs as weights, infinite")
+@answer("token_entropy", "exp forgotten in one place", "logs as weights")
 def _(logits):
     logprobs = logits.log_softmax(-1)
     safe = logprobs.masked_fill(logprobs == -torch.inf, 0.0)
