@@ -22,18 +22,18 @@ HEAD = """\
 # How many natural answers the checks understand
 
 A check is worth what it says about a wrong answer. This page counts answers that people wrote as
-students would: **right** ones that are accepted, and **wrong** ones that are told what is wrong, by
-a named mistake or by a general slip. Each diagnosis that counts was judged to be true of its answer,
-by hand. `python tools/checkers.py` writes the page from `tests/answers/`, and a test holds it.
+students would: **right** ones that are accepted, and **wrong** ones that are told what is wrong,
+by a named mistake or by a general slip. Each diagnosis that counts was judged by hand to be true of
+its answer. `python tools/checkers.py` writes the page from `tests/answers/`, and a test holds it.
 
 *Reviews* are answers that two reviewers tried on an earlier version. The checks were extended with
 these in sight. *Students* are answers that other people wrote from the notebooks alone.
 
-Before the general slips, students' answers were named in 96 of 267 cases (36 %), and 14 wrong ones
-were accepted. At the first sight of them, when the slips and the reviews' mistakes stood and no
-student's answer had been read, 217 were given a diagnosis and 206 of these were true (77 %); 11 were
-false, 13 wrong ones were accepted, no right one was refused. The table is what holds since they have
-been read, so its students' columns are no longer a blind measure.
+Before there were general slips, 96 of the students' 267 wrong answers (36 %) were told what is
+wrong, and 14 were accepted. Then the slips and the reviews' mistakes were written, and the
+students' answers tried before anybody had read one: 217 were given a diagnosis, of which 206 (77 %)
+were true and 11 were not; 13 were accepted; none of 68 right ones was refused. The table is what
+holds since they have been read, so its students' columns are no longer a blind measure.
 
 Three answers that their authors took for wrong count as right: numbers in float32, a softmax of
 log-probabilities that are normalised already (its gradient by the logits is right), and padding

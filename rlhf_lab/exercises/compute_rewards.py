@@ -48,11 +48,19 @@ def _unless_full(wrong: Attempt) -> Attempt:
     return lambda p, q, mode: wrong(p, q) if mode == "full" else kl_penalty(p, q, mode)
 
 
+def _modes(logprob: Tensor, ref_logprob: Tensor, mode: str) -> Tensor:
+    d = logprob - ref_logprob
+    if mode == "full":
+        return (logprob.exp() * d).sum(dim=-1)
+    return {"kl": d, "abs": d.abs(), "mse": 0.5 * d.square()}[mode]
+
+
 _KL_PENALTY = Exercise(
     name="kl_penalty",
     section="06_compute_rewards: Four modes as numbers",
     minutes=8,
     reference=kl_penalty,
+    simple=_modes,
     run=_all_modes,
     over_logits=(2,),
     outputs=('mode "kl"', 'mode "abs"', 'mode "mse"', 'mode "full"'),
@@ -204,11 +212,22 @@ def _wrong(
     )
 
 
+def _rewarded(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
+) -> Tensor:
+    rewards = -eta * (logprobs - ref_logprobs).detach() * mask
+    for row, score in enumerate(scores):
+        last = mask[row].nonzero()[-1]
+        rewards[row, last] += score
+    return rewards
+
+
 _COMPUTE_REWARDS = Exercise(
     name="compute_rewards",
     section="06_compute_rewards: What TRL does, line by line",
     minutes=12,
     reference=compute_rewards,
+    simple=_rewarded,
     run=_only_rewards,
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),

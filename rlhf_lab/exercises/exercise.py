@@ -60,6 +60,9 @@ class Exercise:
     """Functions of the package that do the main work of the reference; shown below it."""
     slips: int = 2
     """How many slips at once to search for; 1 where the reference takes long."""
+    simple: Callable[..., Any] | None = None
+    """A short function with the same numbers, to be shown with blanks where the package's own is
+    long."""
     outputs: Sequence[str] = ()
     """The names of its outputs, such as "kl", if it returns several."""
     arguments: Sequence[str] = ()

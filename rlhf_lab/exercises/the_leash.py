@@ -373,11 +373,25 @@ def _from_logits(
 
 _REVIEWS = (_numbers(4, 5).log_softmax(dim=0), _numbers(5, 5))
 
+
+def _optimal(ref_logprobs: Tensor, scores: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    logits = ref_logprobs + scores / eta
+    log_z = torch.logsumexp(logits, dim=0)
+    return logits - log_z, eta * log_z
+
+
+def _lost(logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, eta: float) -> Tensor:
+    best = optimum(ref_logprobs, scores, eta)
+    value = logprobs.exp() @ (scores - eta * (logprobs - ref_logprobs))
+    return best.value - value
+
+
 _OPTIMAL = Exercise(
     name="optimal_policy",
     section="04_the_leash: The best policy there is",
     minutes=7,
     reference=optimum,
+    simple=_optimal,
     outputs=("log π*", "J*"),
     cases=(
         Case("five responses, η = 0.4", (*_REVIEWS, 0.4)),
@@ -515,6 +529,7 @@ _REGRET = Exercise(
     section="04_the_leash: What is left on the table",
     minutes=6,
     reference=regret,
+    simple=_lost,
     cases=(
         Case("six responses, η = 0.3", (*_POLICIES, _numbers(8, 6), 0.3)),
         Case("the same, η = 1.7", (*_POLICIES, _numbers(8, 6), 1.7)),
