@@ -483,7 +483,7 @@ _PENALTY = Exercise(
         ),
         Mistake(
             "weighted by π",
-            1,
+            29,
             lambda p, q, mask: masked_mean(p.exp() * (p - q), mask),
             "You weigh d by π, as in the formula of KL. These tokens were sampled from π, and need "
             "no weight.",
@@ -595,7 +595,7 @@ _STEER = Exercise(
         ),
         Mistake(
             "the error alone",
-            25,
+            30,
             lambda eta, kls, mask, target: (
                 _moved(eta, masked_sum(kls, mask).item() / len(kls) / target - 1) - eta
             ),

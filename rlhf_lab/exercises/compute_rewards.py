@@ -135,7 +135,7 @@ _KL_PENALTY = Exercise(
         ),
         Mistake(
             "logs as weights",
-            12,
+            29,
             _unless_full(lambda p, q: (p * (p - q)).sum(-1)),
             'In mode "full" you weigh with log-probabilities. Weights are probabilities.',
             "What turns a log-probability into a probability?",
@@ -318,7 +318,7 @@ _COMPUTE_REWARDS = Exercise(
             "What should stand on the last token: the score, or the score minus η·kl?",
         ),
         Mistake(
-            "weighted by π", 1,
+            "weighted by π", 29,
             lambda s, p, q, mask, eta: (
                 -eta * (p.exp() * (p - q)).detach() * mask + _place(s, mask)
             ),
@@ -518,7 +518,7 @@ _KL_LOSS = Exercise(
         ),
         Mistake(
             "weighted by π",
-            1,
+            29,
             lambda p, q, mask: (p.exp() * (p - q) * mask).sum(1).mean(),
             "You weigh d by π, as in the formula of KL. These tokens were sampled from π, and need "
             "no weight; and the gradient of k1 would be 0 on average.",
@@ -654,7 +654,7 @@ _CONTROLLER = Exercise(
         ),
         Mistake(
             "returned, not stored",
-            25,
+            30,
             lambda self, kl, n_steps: (
                 self.value * (1 + _clip(kl / self.target - 1) * n_steps / self.horizon)
             ),
@@ -664,14 +664,14 @@ _CONTROLLER = Exercise(
         ),
         Mistake(
             "only the factor stored",
-            25,
+            30,
             _set(lambda self, kl, n: 1 + _clip(kl / self.target - 1) * n / self.horizon),
             "You store the factor. η is to be *multiplied* by it.",
             "What does self.value hold before, and what after?",
         ),
         Mistake(
             "only the change stored",
-            25,
+            30,
             _set(lambda self, kl, n: self.value * _clip(kl / self.target - 1) * n / self.horizon),
             "You store the change alone. The old η is lost.",
             "What should η be if the error is 0?",

@@ -84,21 +84,21 @@ _ENTROPY = Exercise(
         ),
         Mistake(
             "logs as weights",
-            20,
+            29,
             lambda logits: -(_safe(logits) ** 2).sum(-1),
             "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
             "What turns log π into π?",
         ),
         Mistake(
             "weights not normalised",
-            20,
+            29,
             lambda logits: -(logits.exp() * _safe(logits)).sum(-1),
             "Your weights are e^logits. They do not add up to 1.",
             "What turns logits into probabilities?",
         ),
         Mistake(
             "logits for logs",
-            20,
+            29,
             lambda logits: (
                 -(logits.softmax(-1) * logits.masked_fill(logits == -torch.inf, 0.0)).sum(-1)
             ),
@@ -201,7 +201,7 @@ _BONUS = Exercise(
         ),
         Mistake(
             "padding forbidden",
-            8,
+            31,
             lambda logits, mask, beta: (
                 -beta
                 * _naive(logits.masked_fill(~mask.unsqueeze(-1), -torch.inf)).sum()
@@ -354,7 +354,7 @@ _OPTIMUM = Exercise(
     mistakes=(
         Mistake(
             "overflow",
-            8,
+            31,
             lambda ref, r, eta, beta: (
                 (w := ref.exp() ** (eta / (eta + beta)) * (r / (eta + beta)).exp()) / w.sum()
             ).log(),
@@ -363,7 +363,7 @@ _OPTIMUM = Exercise(
         ),
         Mistake(
             "probability for log in π_ref, times τ",
-            18,
+            29,
             lambda ref, r, eta, beta: (
                 ref.exp() ** (eta / (eta + beta)) + r * (eta + beta)
             ).log_softmax(0),
@@ -373,7 +373,7 @@ _OPTIMUM = Exercise(
         ),
         Mistake(
             "probability for log in π_ref",
-            18,
+            29,
             lambda ref, r, eta, beta: (
                 ref.exp() ** (eta / (eta + beta)) + r / (eta + beta)
             ).log_softmax(0),
@@ -411,7 +411,7 @@ _OPTIMUM = Exercise(
         ),
         Mistake(
             "a log to a power",
-            18,
+            29,
             lambda ref, r, eta, beta: (
                 ref ** (eta / (eta + beta)) * (r / (eta + beta)).exp()
             ).log(),
@@ -421,7 +421,7 @@ _OPTIMUM = Exercise(
         ),
         Mistake(
             "a log to a power, normalised",
-            18,
+            29,
             lambda ref, r, eta, beta: (ref ** (eta / (eta + beta)) + r / (eta + beta)).log_softmax(
                 0
             ),

@@ -117,7 +117,7 @@ _K3 = Exercise(
         ),
         Mistake(
             "logs taken for probabilities",
-            17,
+            29,
             lambda logprob, ref_logprob: ref_logprob / logprob - 1 + (logprob / ref_logprob).log(),
             "You divide one logarithm by the other. `logprob` is log π already, so d is a "
             "difference.",
@@ -125,7 +125,7 @@ _K3 = Exercise(
         ),
         Mistake(
             "logs divided",
-            17,
+            29,
             lambda logprob, ref_logprob: (-logprob / ref_logprob).exp() - 1 + logprob / ref_logprob,
             "You divide one logarithm by the other. `logprob` is log π already, so d is a "
             "difference.",
@@ -181,7 +181,7 @@ _RESPONSE_KL = Exercise(
         ),
         Mistake(
             "probabilities added up",
-            1,
+            29,
             lambda p, q, mask: ((p.exp() * mask).sum(1) / (q.exp() * mask).sum(1)).log(),
             "You add up the probabilities of the tokens. The probability of a review is their "
             "product: it is the logs that add up.",
@@ -189,7 +189,7 @@ _RESPONSE_KL = Exercise(
         ),
         Mistake(
             "probabilities added up, upside down",
-            1,
+            29,
             lambda p, q, mask: ((q.exp() * mask).sum(1) / (p.exp() * mask).sum(1)).log(),
             "You add up the probabilities of the tokens, where it is their logs that add up; and "
             "your ratio is π_ref/π.",
@@ -241,7 +241,7 @@ _RESPONSE_KL = Exercise(
         ),
         Mistake(
             "weighted by π",
-            1,
+            29,
             lambda p, q, mask: (p.exp() * _d(p, q, mask)).sum(1),
             "You weigh each d by π, as in the formula of KL. These tokens were *sampled* from π: "
             "they come as often as π says, so weighted again they count twice.",

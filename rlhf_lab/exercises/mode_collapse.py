@@ -338,7 +338,7 @@ _DISTINCT = Exercise(
             "Are *not good* and *good not* the same?",
         ),
         Mistake(
-            "<eos> left out",
+            "eos left out",
             8,
             lambda responses, mask, n: _ratio(_grams(responses, mask & (responses != 0), n)),
             "You leave out <eos>. It is on the mask, and counts like any other token.",

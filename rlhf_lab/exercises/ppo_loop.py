@@ -414,7 +414,7 @@ _TARGETS = Exercise(
         ),
         Mistake(
             "the values themselves",
-            24,
+            30,
             lambda rewards, values, mask, lam: (
                 masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
                 values.masked_fill(~mask, 0.0),
@@ -424,7 +424,7 @@ _TARGETS = Exercise(
         ),
         Mistake(
             "the advantages as returns",
-            24,
+            30,
             lambda rewards, values, mask, lam: (
                 masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
                 _estimate(rewards, values, mask, lam)[0],

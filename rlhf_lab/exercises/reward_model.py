@@ -48,7 +48,7 @@ _LOSS = Exercise(
         ),
         Mistake(
             "log of zero",
-            8,
+            31,
             lambda chosen, rejected: -torch.sigmoid(chosen - rejected).log().mean(),
             "Your formula is right, and it breaks down for a pair that is very wrong: e^x "
             "overflows or the probability is 0, and its log is −∞.",
@@ -111,7 +111,7 @@ _LOSS = Exercise(
         ),
         Mistake(
             "the difference alone",
-            27,
+            30,
             lambda chosen, rejected: -(chosen - rejected).mean(),
             "Your loss is a plain difference. It can be lowered without end, by one pair alone, "
             "and there is no probability in it.",
@@ -180,7 +180,7 @@ _UNIT = Exercise(
     mistakes=(
         Mistake(
             "logs as weights, root of the absolute value",
-            24,
+            29,
             lambda scores, logprobs: (
                 (scores - logprobs @ scores)
                 / (logprobs @ (scores - logprobs @ scores) ** 2).abs().sqrt()
@@ -286,7 +286,7 @@ _UNIT = Exercise(
         ),
         Mistake(
             "logs as weights",
-            24,
+            29,
             lambda scores, logprobs: _with(
                 logprobs, (logprobs @ (scores - logprobs @ scores) ** 2).sqrt(), scores
             ),

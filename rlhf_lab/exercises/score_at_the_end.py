@@ -77,7 +77,7 @@ _MASK = Exercise(
             "Add a column of padding: what must not change?",
         ),
         Mistake(
-            "everything but <eos>",
+            "everything but eos",
             8,
             lambda responses, eos_id: responses != eos_id,
             "Your mask is False on <eos> and True everywhere else, so it drops the choice to stop "
@@ -85,7 +85,7 @@ _MASK = Exercise(
             "What should the mask say of a word that stands behind the first <eos>?",
         ),
         Mistake(
-            "up to the second <eos>",
+            "up to the second eos",
             8,
             lambda responses, eos_id: (responses == eos_id).cumsum(1) <= 1,
             "Your running count of <eos> is 1 at the first <eos> and stays 1 behind it, so the "
@@ -93,7 +93,7 @@ _MASK = Exercise(
             "Which count tells what stands *before* a token, without the token itself?",
         ),
         Mistake(
-            "counts what is not <eos>",
+            "counts what is not eos",
             8,
             lambda responses, eos_id: (
                 torch.arange(responses.shape[1]) <= (responses != eos_id).sum(1, keepdim=True)
@@ -103,8 +103,8 @@ _MASK = Exercise(
             "Where does a review end that is padded with another token?",
         ),
         Mistake(
-            "only <eos>",
-            8,
+            "only eos",
+            30,
             lambda responses, eos_id: responses == eos_id,
             "Your mask is True only on <eos>. The words before it were chosen, too.",
             "Which tokens did the policy choose?",
@@ -117,7 +117,7 @@ _MASK = Exercise(
             "On which tokens should it be True?",
         ),
         Mistake(
-            "up to the last <eos>",
+            "up to the last eos",
             8,
             lambda responses, eos_id: (
                 ((responses == eos_id).flip(1).cumsum(1).flip(1) > 0)
@@ -225,7 +225,7 @@ _LOGPROBS = Exercise(
         ),
         Mistake(
             "logits, not log-probabilities",
-            6,
+            29,
             lambda logits, tokens, n: (
                 logits[:, n - 1 : -1].gather(2, tokens[:, n:].unsqueeze(2)).squeeze(2)
             ),
@@ -333,7 +333,7 @@ _TERMINAL = Exercise(
         ),
         Mistake(
             "all scores in each row",
-            9,
+            30,
             _all_in_each_row,
             "rewards[:, index] = scores writes every score into every row. The row and the column "
             "have to go together.",
@@ -350,7 +350,7 @@ _TERMINAL = Exercise(
         ),
         Mistake(
             "one for the score",
-            9,
+            30,
             lambda scores, mask: _at(torch.ones_like(scores), mask, 0),
             "Your place is right, but there is 1 or True where the score belongs. If you wrote the "
             "score there: zeros_like(mask) is boolean, as the mask is, and holds True or False.",

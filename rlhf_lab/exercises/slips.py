@@ -190,47 +190,54 @@ def _lengths(y: Tensor, t: Trial) -> Tensor:
 
 def factors(t: Trial) -> list[Slip]:
     """Twists by the numbers of this exercise: a factor, a divisor, a term."""
-    found = []
-    for name in sizes(t):
-        found.append(Slip(
-            f"times {name}", f"{{it}} is too large by the factor {name}.",
-            f"Where does {name} come from, and does the formula have it?",
-            lambda y, t, name=name: y * sizes(t)[name],
-        ))  # fmt: skip
-        found.append(Slip(
-            f"divided by {name}", f"{{it}} is divided by {name} once too often.",
-            f"Where is {name} divided out, and does the formula ask for it?",
-            lambda y, t, name=name: y / sizes(t)[name],
-        ))  # fmt: skip
+    found = [slip for name in sizes(t) for slip in _by_size(name)]
     if t.mask is not None:
-        found += [
-            Slip("times the length", "{it} is too large, by the length of each review.",
-                 "A sum or a mean over the tokens?", lambda y, t: y * _lengths(y, t)),
-            Slip("divided by the length", "{it} is too small, by the length of each review: you "
-                 "averaged over its tokens where a sum is meant.",
-                 "A sum or a mean over the tokens?", lambda y, t: y / _lengths(y, t)),
-            Slip("divided by all places", "{it} is divided by all places, padding included, where "
-                 "the number of tokens on the mask is meant.", "How many tokens did the policy "
-                 "choose?", lambda y, t: y * _mask(t).sum() / _mask(t).numel()),
-            Slip("divided by the width", "{it} is divided by the width of the batch, padding "
-                 "included.", "A sum or a mean over the tokens?",
-                 lambda y, t: y / _mask(t).shape[1]),
-        ]  # fmt: skip
+        found += _BY_MASK
     for name, value in t.arguments.items():
         if isinstance(value, Tensor) and value.is_floating_point():
-            found += [
-                Slip(f"without {name}", f"{{it}} lacks `{name}`: add it, and it is right.",
-                     f"Where should `{name}` come in?", lambda y, t, n=name: y - t.arguments[n]),
-                Slip(f"{name} on top", f"{{it}} holds `{name}` once too often.",
-                     f"Should `{name}` be added?", lambda y, t, n=name: y + t.arguments[n]),
-                Slip(f"multiplied by {name}", f"{{it}} is multiplied by `{name}`.",
-                     f"What has `{name}` to do with it?", lambda y, t, n=name: y * t.arguments[n]),
-                Slip(f"weighted by e^{name}", f"{{it}} is weighted by e^`{name}`. What was sampled "
-                     "needs no weight: it comes as often as its probability says.",
-                     "Whose job is it to weigh a sample?",
-                     lambda y, t, n=name: y * t.arguments[n].exp()),
-            ]  # fmt: skip
+            found += _by_argument(name)
     return found
+
+
+def _by_size(name: str) -> Iterator[Slip]:
+    yield Slip(
+        f"times {name}", f"{{it}} is too large by the factor {name}.",
+        f"Where does {name} come from, and does the formula have it?",
+        lambda y, t: y * sizes(t)[name],
+    )  # fmt: skip
+    yield Slip(
+        f"divided by {name}", f"{{it}} is divided by {name} once too often.",
+        f"Where is {name} divided out, and does the formula ask for it?",
+        lambda y, t: y / sizes(t)[name],
+    )  # fmt: skip
+
+
+_BY_MASK = (
+    Slip("times the length", "{it} is too large, by the length of each review.",
+         "A sum or a mean over the tokens?", lambda y, t: y * _lengths(y, t)),
+    Slip("divided by the length", "{it} is too small, by the length of each review: you averaged "
+         "over its tokens where a sum is meant.", "A sum or a mean over the tokens?",
+         lambda y, t: y / _lengths(y, t)),
+    Slip("divided by all places", "{it} is divided by all places, padding included, where the "
+         "number of tokens on the mask is meant.", "How many tokens did the policy choose?",
+         lambda y, t: y * _mask(t).sum() / _mask(t).numel()),
+    Slip("divided by the width", "{it} is divided by the width of the batch, padding included.",
+         "A sum or a mean over the tokens?", lambda y, t: y / _mask(t).shape[1]),
+)  # fmt: skip
+
+
+def _by_argument(name: str) -> Iterator[Slip]:
+    yield Slip(f"without {name}", f"{{it}} lacks `{name}`: add it, and it is right.",
+               f"Where should `{name}` come in?", lambda y, t: y - t.arguments[name])  # fmt: skip
+    yield Slip(f"{name} on top", f"{{it}} holds `{name}` once too often.",
+               f"Should `{name}` be added?", lambda y, t: y + t.arguments[name])  # fmt: skip
+    yield Slip(f"multiplied by {name}", f"{{it}} is multiplied by `{name}`.",
+               f"What has `{name}` to do with it?",
+               lambda y, t: y * t.arguments[name])  # fmt: skip
+    yield Slip(f"weighted by e^{name}", f"{{it}} is weighted by e^`{name}`. What was sampled needs "
+               "no weight: it comes as often as its probability says.",
+               "Whose job is it to weigh a sample?",
+               lambda y, t: y * t.arguments[name].exp())  # fmt: skip
 
 
 def _of(name: str, change: Callable[[Any], Any]) -> Disguise:

@@ -152,7 +152,7 @@ _TOTAL = Exercise(
         ),
         Mistake(
             "weighted by π",
-            1,
+            29,
             lambda scores, lp, ref, mask, eta: (
                 scores - eta * _kept(lp.exp() * (lp - ref), mask).sum(1)
             ),
@@ -258,7 +258,7 @@ _KL = Exercise(
         ),
         Mistake(
             "logs as weights",
-            12,
+            29,
             lambda lp, ref: (lp * (lp - ref)).sum(dim=-1),
             "Your weights are log-probabilities. Weights are probabilities: positive, 1 in sum.",
             "What turns a log-probability into a probability?",
@@ -411,7 +411,7 @@ _OPTIMAL = Exercise(
         ),
         Mistake(
             "overflow",
-            8,
+            31,
             lambda ref, r, eta: (
                 (ref.exp() * (r / eta).exp() / (ref.exp() @ (r / eta).exp())).log(),
                 eta * (ref.exp() @ (r / eta).exp()).log(),
@@ -512,7 +512,7 @@ _OPTIMAL = Exercise(
         ),
         Mistake(
             "probabilities for logs",
-            13,
+            29,
             lambda ref, r, eta: _from_logits(lambda ref, r, eta: ref.exp() * (r / eta).exp())(
                 ref, r, eta
             ),
@@ -589,14 +589,14 @@ _REGRET = Exercise(
         ),
         Mistake(
             "J* alone",
-            18,
+            30,
             lambda lp, ref, r, eta: optimum(ref, r, eta).value,
             "That is J*. The regret is what π lacks of it.",
             "What must be subtracted?",
         ),
         Mistake(
             "J alone",
-            18,
+            30,
             lambda lp, ref, r, eta: lp.exp() @ r - eta * exact_kl(lp, ref),
             "That is J(π). The regret is what it lacks of J*.",
             "From what must it be subtracted?",
@@ -700,7 +700,7 @@ _BUDGET = Exercise(
     mistakes=(
         Mistake(
             "the score, not the η",
-            25,
+            30,
             lambda ref, scores, etas, budget: max(
                 (optimum(ref, scores, eta).logprobs.exp() @ scores).item()
                 for eta in etas
@@ -718,7 +718,7 @@ _BUDGET = Exercise(
         ),
         Mistake(
             "place among the affordable",
-            25,
+            30,
             lambda ref, scores, etas, budget: etas[
                 (kept := [e for e in etas if _spent(ref, scores, e) <= budget]).index(min(kept))
             ],
@@ -793,7 +793,7 @@ _BUDGET = Exercise(
         ),
         Mistake(
             "the KL, not the η",
-            25,
+            30,
             lambda ref, scores, etas, budget: _spent(
                 ref, scores, eta_for_budget(ref, scores, etas, budget)
             ),
@@ -802,7 +802,7 @@ _BUDGET = Exercise(
         ),
         Mistake(
             "the index, not the η",
-            25,
+            30,
             lambda ref, scores, etas, budget: etas.index(eta_for_budget(ref, scores, etas, budget)),
             "You return the place in the list. Asked for is the η that stands there.",
             "Which η has that index?",

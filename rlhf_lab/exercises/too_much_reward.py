@@ -78,7 +78,7 @@ _MEASURE = Exercise(
         ),
         Mistake(
             "logs as weights",
-            12,
+            29,
             _measured_by(lambda logprobs, _: logprobs),
             "The weights are log-probabilities. They are negative, and do not add up to 1.",
             "What turns a log-probability into a probability?",
@@ -235,7 +235,7 @@ _PEAK = Exercise(
         ),
         Mistake(
             "logs as weights, and the index",
-            12,
+            29,
             lambda ref, scores, golds, etas: etas.index(
                 max(etas, key=lambda eta: _by_logs(ref, scores, golds, eta))
             ),
@@ -278,14 +278,14 @@ _PEAK = Exercise(
         ),
         Mistake(
             "the height, not the η",
-            27,
+            30,
             lambda ref, scores, golds, etas: max(_gold_at(ref, scores, golds, eta) for eta in etas),
             "You return how high E[gold] is at its peak. Asked for is the η at which that is.",
             "What does max(etas, key=…) return?",
         ),
         Mistake(
             "the index, not the η",
-            27,
+            30,
             lambda ref, scores, golds, etas: etas.index(gold_peak(ref, scores, golds, etas)),
             "You return the place in the list. Asked for is the η that stands there.",
             "Which η has that index?",
@@ -308,7 +308,7 @@ _PEAK = Exercise(
         ),
         Mistake(
             "gold of a plain average",
-            12,
+            29,
             lambda ref, scores, golds, etas: max(
                 etas, key=lambda eta: _by_logs(ref, scores, golds, eta)
             ),
@@ -377,7 +377,7 @@ _BON = Exercise(
         ),
         Mistake(
             "logs as weights",
-            12,
+            29,
             lambda ref, scores, n: best_of_n(ref, scores, n) @ (best_of_n(ref, scores, n) - ref),
             "You weigh with log π_bon. Weights are probabilities: positive, and 1 in sum.",
             "What turns a log-probability into a probability?",

@@ -90,17 +90,17 @@ def _(scores, mask):
 
 
 # ---- 01: response_mask ----
-@answer("response_mask", "responses != eos_id", "everything but <eos>")
+@answer("response_mask", "responses != eos_id", "everything but eos")
 def _(responses, eos_id):
     return responses != eos_id
 
 
-@answer("response_mask", "cumsum <= 1", "up to the second <eos>")
+@answer("response_mask", "cumsum <= 1", "up to the second eos")
 def _(responses, eos_id):
     return (responses == eos_id).cumsum(1) <= 1
 
 
-@answer("response_mask", "arange <= count of non-eos", "counts what is not <eos>")
+@answer("response_mask", "arange <= count of non-eos", "counts what is not eos")
 def _(responses, eos_id):
     return torch.arange(responses.shape[1]) <= (responses != eos_id).sum(1, keepdim=True)
 
