@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhf_lab.exercises import facts
+from rlhf_lab.exercises import EXERCISES, facts
 from rlhf_lab.exercises.checker import diagnose
 from rlhf_lab.exercises.exercise import Case, Exercise, Mistake
 from rlhf_lab.exercises.observe import Trial, observe
@@ -293,3 +293,24 @@ def test_numbers_off_by_one_constant_or_factor_are_named():
 def test_what_is_returned_in_some_cases_only_is_named():
     plain = exercise(lambda x: x.exp(), *(Case(f"{n}", (random(n, n),)) for n in (5, 4)))
     assert names(plain, lambda x: x.exp() if len(x) == 5 else None) == "returns nothing here"
+
+
+def distorted(numbers):
+    """Every number a little wrong, each by another amount: no slip does that."""
+    if isinstance(numbers, tuple | list):
+        return [distorted(part) for part in numbers]
+    y = torch.as_tensor(numbers, dtype=torch.float64)
+    places = torch.arange(1, y.numel() + 1).view(y.shape)
+    return y + 0.13 * (1.3 * places + 1.7 + y.nan_to_num()).sin() * (y.abs() + 0.2)
+
+
+PLAIN = [
+    e for e in EXERCISES.values()
+    if isinstance(e, Exercise) and e.run is Exercise.run and e.name != "ppo_update"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made", PLAIN, ids=lambda e: e.name)
+def test_what_no_slip_explains_is_given_no_diagnosis(made):
+    verdict = diagnose(made, lambda *inputs: distorted(made.reference(*inputs)))
+    assert (verdict.status, verdict.mistake) == ("wrong", "")

@@ -141,25 +141,25 @@ def _by_output(exercise: Exercise, wrong: Sequence[Trial]) -> list[Finding]:
 
 
 def _verdict(seen: str, exercise: Exercise, found: Sequence[Finding]) -> Verdict:
-    where = f"Read again: {exercise.section}."
-    lines, hints, names = [], [], []
-    steps: dict[str, list[str]] = {}
+    outputs: dict[str, list[str]] = {}
+    steps: dict[str, Step | facts.Fact] = {}
     for it, step in found:
-        steps.setdefault(step.name, []).append(it)
-    for name, its in steps.items():
-        step = next(s for _, s in found if s.name == name)
-        subject = "Your " + " and ".join(f"`{it}`" for it in its) if any(its) else "Your result"
-        lines.append(
-            step.diagnosis if isinstance(step, Mistake) else step.says.replace("{it}", subject)
-        )
-        hints.append(step.hint)
-        names.append(name)
+        outputs.setdefault(step.name, []).append(it)
+        steps[step.name] = step
+    lines = [_sentence(step, outputs[name]) for name, step in steps.items()]
     if len(lines) > 1:
-        lines = [
-            f"{['First', 'And', 'And', 'And', 'And'][i]}: {line}" for i, line in enumerate(lines)
-        ]
-    text = "\n".join([seen, *lines, *(f"Hint: {hint}" for hint in hints), where])
-    return Verdict("mistake", text, " and ".join(names))
+        lines = [f"{'And' if i else 'First'}: {line}" for i, line in enumerate(lines)]
+    hints = [f"Hint: {step.hint}" for step in steps.values()]
+    text = "\n".join([seen, *lines, *hints, f"Read again: {exercise.section}."])
+    return Verdict("mistake", text, " and ".join(steps))
+
+
+def _sentence(step: Step | facts.Fact, outputs: Sequence[str]) -> str:
+    """What is wrong, with the names of the outputs in which it is."""
+    names = " and ".join(f"`{it}`" for it in outputs if it)
+    if isinstance(step, Mistake):
+        return f"In your {names}: {step.diagnosis}" if names else step.diagnosis
+    return step.says.replace("{it}", f"Your {names}" if names else "Your result")
 
 
 def judge(question: Choice, answer: object) -> Verdict:

@@ -201,12 +201,12 @@ def factors(t: Trial) -> list[Slip]:
 
 def _by_size(name: str) -> Iterator[Slip]:
     yield Slip(
-        f"times {name}", f"{{it}} is too large by the factor {name}.",
+        f"times {name}", f"{{it}} is {name} times the right number.",
         f"Where does {name} come from, and does the formula have it?",
         lambda y, t: y * sizes(t)[name],
     )  # fmt: skip
     yield Slip(
-        f"divided by {name}", f"{{it}} is divided by {name} once too often.",
+        f"divided by {name}", f"{{it}} is the right number divided by {name}.",
         f"Where is {name} divided out, and does the formula ask for it?",
         lambda y, t: y / sizes(t)[name],
     )  # fmt: skip
