@@ -50,7 +50,7 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
     (r"Boolean value of Tensor with more than one value",
      Fact("if for tensors", "`if`, `and`, min or max met a whole tensor. A tensor has no single "
           "truth.", "torch.where, torch.minimum and & work element by element.")),
-    (r"(must match the size|shape mismatch|broadcast|size mismatch|shapes? .* invalid|"
+    (r"(must match the size|shape mismatch|broadcast|size mismatch|"
      r"inconsistent tensor size|must match the existing size|cannot be multiplied|Dimension out)",
      Fact("shapes do not fit", "Two tensors of different shape meet. A number per review, (B,), "
           "does not fit to (B, T) until it is (B, 1): x.unsqueeze(1) or x[:, None].",
