@@ -43,8 +43,7 @@ def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-    probability = chosen.exp() / (chosen.exp() + rejected.exp())
-    return -probability.log().sum() / len(chosen)
+    return torch.logaddexp(torch.zeros_like(chosen), rejected - chosen).sum() / len(chosen)
 
 
 def standardise(scores: Tensor, logprobs: Tensor) -> Tensor:
@@ -100,8 +99,9 @@ def exact_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 
 
 def optimal_policy(ref_logprobs: Tensor, scores: Tensor, eta: float) -> tuple[Tensor, Tensor]:
-    log_z = torch.log(torch.sum(torch.exp(ref_logprobs) * torch.exp(scores / eta)))
-    return ref_logprobs + scores / eta - log_z, eta * log_z
+    z = ref_logprobs + scores / eta
+    log_z = z.max() + torch.log(torch.sum(torch.exp(z - z.max())))
+    return z - log_z, eta * log_z
 
 
 def regret(logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, eta: float) -> Tensor:

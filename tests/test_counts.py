@@ -61,8 +61,8 @@ def test_another_notebook_is_counted(repository):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("docs/mistakes.md", "| 28 |", "| 29 |", "lacks row 28, for 'gamma left out'"),
-        ("docs/mistakes.md", "| 28 |", "| 29 | x | x | x | x |\n| 28 |", "mistake of rows [29]"),
+        ("docs/mistakes.md", "| 28 |", "| 99 |", "lacks row 28, for '"),
+        ("docs/mistakes.md", "| 31 |", "| 32 | x | x | x | x |\n| 31 |", "mistake of rows [32]"),
         ("README.md", " Jupyter notebooks", " notebooks", "README.md has no number"),
     ],
 )

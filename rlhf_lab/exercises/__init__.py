@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from collections import Counter
 
 from rlhf_lab.exercises import (
     bug_museum,
@@ -15,8 +16,11 @@ from rlhf_lab.exercises import (
     the_leash,
     too_much_reward,
 )
-from rlhf_lab.exercises.checker import Verdict, diagnose, judge
+from rlhf_lab.exercises.cells import watch
+from rlhf_lab.exercises.checker import diagnose, judge
 from rlhf_lab.exercises.exercise import Choice, Exercise
+from rlhf_lab.exercises.hints import more_help
+from rlhf_lab.exercises.verdict import Verdict
 
 __all__ = ["EXERCISES", "check", "solution"]
 
@@ -29,6 +33,10 @@ EXERCISES: dict[str, Exercise | Choice] = {
     for exercise in module.EXERCISES
 }  # fmt: skip
 _tried: set[str] = set()
+_done: set[str] = set()
+_unnamed: Counter[str] = Counter()
+"""How often an exercise has failed for a reason that nobody knows."""
+_cells = watch()
 
 
 class Source(str):
@@ -52,15 +60,19 @@ def check(attempt: object, name: str | None = None) -> Verdict:
     Not done yet: write response_mask in the cell above.
     """
     exercise = _find(str(name or getattr(attempt, "__name__", "")))
+    if _cells is not None and (error := _cells.failure(exercise.name)):
+        text = (
+            f"Not done yet: the cell that sets {exercise.name} has stopped with {error}, and this "
+            "check would judge an older answer. Mend that cell and run it again."
+        )
+        return Verdict("not done yet", text)
     if isinstance(exercise, Choice):
         verdict = judge(exercise, attempt)
     elif callable(attempt):
         verdict = diagnose(exercise, attempt)
     else:
         raise ValueError(f"{exercise.name} wants a function, got {attempt!r}; leave out its ( )")
-    if verdict.status != "not done yet":
-        _tried.add(exercise.name)
-    return verdict
+    return _remember(exercise, verdict)
 
 
 def solution(name: str) -> Source:
@@ -78,6 +90,28 @@ def solution(name: str) -> Source:
         return Source(f"{exercise.answer}. {exercise.reason}")
     shown = (exercise.reference, *exercise.helpers)
     return Source("\n\n".join(textwrap.dedent(inspect.getsource(f)) for f in shown))
+
+
+def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
+    """Keep what was done, and add to a verdict what follows from all before it."""
+    name = exercise.name
+    _done.discard(name)
+    if verdict.status == "not done yet":
+        return verdict
+    _tried.add(name)
+    if verdict.status == "right":
+        _done.add(name)
+        _unnamed.pop(name, None)
+        notebook = exercise.section.split(":")[0]
+        here = [e.name for e in EXERCISES.values() if e.section.startswith(f"{notebook}:")]
+        done = len(_done.intersection(here))
+        more = f"{done} of {len(here)} exercises of this notebook are done."
+        return verdict._replace(text=f"{verdict.text}\n{more}")
+    if verdict.status == "wrong" and isinstance(exercise, Exercise):
+        _unnamed[name] += 1
+        more = more_help(exercise, _unnamed[name])
+        return verdict._replace(text="\n".join(filter(None, [verdict.text, more])))
+    return verdict
 
 
 def _find(name: str) -> Exercise | Choice:

@@ -184,28 +184,35 @@ _DASHBOARDS = (
 
 _MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
 _LOGPROBS = -torch.tensor(
-    [[0.3, 1.9, 0.7, 5.0], [2.2, 0.4, 9.0, 3.0], [1.1, 0.2, 2.5, 0.6]], dtype=torch.float64
+    [[0.317, 1.913, 0.729, 5.03], [2.239, 0.421, 9.07, 3.11], [1.153, 0.229, 2.531, 0.647]],
+    dtype=torch.float64,
 )
 _REF_LOGPROBS = -torch.tensor(
-    [[1.6, 0.5, 2.1, 1.0], [0.9, 1.8, 2.0, 7.0], [2.3, 1.7, 0.8, 1.9]], dtype=torch.float64
+    [[1.621, 0.533, 2.117, 1.01], [0.947, 1.823, 2.039, 7.13], [2.341, 1.733, 0.829, 1.951]],
+    dtype=torch.float64,
 )
-_SCORES = torch.tensor([1.5, -0.7, 0.4], dtype=torch.float64)
+_GAPS = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 1, 1]], dtype=torch.bool)
+_SCORES = torch.tensor([1.531, -0.719, 0.427], dtype=torch.float64)
 _LOG_RATIOS = masked_sum(_LOGPROBS - _REF_LOGPROBS, _MASK, dim=1)
-_ETA = 0.3
 
 
-def _paid(extra: Tensor) -> Tensor:
+def _paid(extra: Tensor, eta: float) -> Tensor:
     """Rewards whose sums over the mask are right up to `extra` per response; garbage off it."""
-    wanted = _SCORES - _ETA * _LOG_RATIOS + extra
+    wanted = _SCORES - eta * _LOG_RATIOS + extra
     rewards = torch.tensor(
         [[0.2, -0.1, 0.0, 7.0], [0.4, 0.0, -8.0, 9.0], [0.1, 0.3, -0.6, 0.0]], dtype=torch.float64
     )
     return rewards + terminal_reward(wanted - masked_sum(rewards, _MASK, dim=1), _MASK)
 
 
-def _gap_case(name: str, *extra: float) -> Case:
-    rewards = _paid(torch.tensor(extra, dtype=torch.float64))
-    return Case(name, (rewards, _SCORES, _LOG_RATIOS, _MASK, _ETA))
+def _gap_case(name: str, eta: float, *extra: float) -> Case:
+    rewards = _paid(torch.tensor(extra, dtype=torch.float64), eta)
+    return Case(name, (rewards, _SCORES, _LOG_RATIOS, _MASK, eta))
+
+
+def _gaps(rewards: Tensor, scores: Tensor, log_ratios: Tensor, mask: Tensor, eta: float) -> Tensor:
+    """The gap of each response."""
+    return masked_sum(rewards, mask, dim=1) - scores + eta * log_ratios
 
 
 _GAP = Exercise(
@@ -214,11 +221,23 @@ _GAP = Exercise(
     minutes=7,
     reference=reward_gap,
     cases=(
-        _gap_case("a correct trainer's rewards", 0.0, 0.0, 0.0),
-        _gap_case("a batch whose errors cancel", 0.8, -0.5, -0.3),
-        _gap_case("a trainer that pays too little", 0.0, -0.9, 0.1),
+        _gap_case("a correct trainer's rewards", 0.3, 0.0, 0.0, 0.0),
+        _gap_case("a batch whose errors cancel", 0.17, 0.813, -0.507, -0.306),
+        _gap_case("a trainer that pays too little", 0.45, -0.241, -0.929, -0.113),
+        _gap_case("a trainer that pays the last response too much", 0.3, 0.0, -0.131, 0.647),
     ),
     mistakes=(
+        Mistake(
+            "mean over tokens, no absolute value",
+            12,
+            lambda rewards, scores, log_ratios, mask, eta: (
+                masked_mean(rewards, mask, dim=1) - scores + eta * log_ratios
+            ).max(),
+            "You average the rewards over the tokens where their sum is meant, and your gap keeps "
+            "its sign.",
+            "What does a reward of 0, 0, 1 add up to, and in which direction may a trainer be "
+            "wrong?",
+        ),
         Mistake(
             "mean over the batch",
             13,
@@ -269,6 +288,68 @@ _GAP = Exercise(
             "it is the sum that must equal score − η·log-ratio.",
             "What does a reward of 0, 0, 1 add up to?",
         ),
+        Mistake(
+            "sum over the batch",
+            13,
+            lambda *inputs: _gaps(*inputs).abs().sum(),
+            "You add up the gaps. Asked for is the largest: a sum grows with the batch.",
+            "What should twice the batch do to your number?",
+        ),
+        Mistake(
+            "mean of the gaps",
+            13,
+            lambda *inputs: _gaps(*inputs).abs().mean(),
+            "You average the gaps. One response that is paid wrongly nearly vanishes in a large "
+            "batch.",
+            "Must a trainer be right on average, or for each response?",
+        ),
+        Mistake(
+            "absolute value of the largest",
+            2,
+            lambda *inputs: _gaps(*inputs).max().abs(),
+            "You take the largest first and its absolute value then. The most negative gap is "
+            "overlooked.",
+            "Which comes first?",
+        ),
+        Mistake(
+            "the smallest",
+            2,
+            lambda *inputs: _gaps(*inputs).abs().min(),
+            "You take the smallest gap.",
+            "Which response breaks the invariant?",
+        ),
+        Mistake(
+            "squared",
+            2,
+            lambda *inputs: (_gaps(*inputs) ** 2).max(),
+            "You square the gap. Asked for is its absolute value, in units of score.",
+            "What is a gap of 0.1 squared?",
+        ),
+        Mistake(
+            "sum of all",
+            13,
+            lambda *inputs: _gaps(*inputs).sum().abs(),
+            "You add up the gaps before you take the absolute value, so that errors cancel.",
+            "Must the sum be right for the batch, or for each response?",
+        ),
+        Mistake(
+            "penalty left out",
+            18,
+            lambda rewards, scores, log_ratios, mask, eta: (
+                (masked_sum(rewards, mask, dim=1) - scores).abs().max()
+            ),
+            "You compare with the score alone. A trainer also subtracts η·log-ratio.",
+            "Which argument have you not used?",
+        ),
+        Mistake(
+            "η left out",
+            18,
+            lambda rewards, scores, log_ratios, mask, eta: (
+                (masked_sum(rewards, mask, dim=1) - scores + log_ratios).abs().max()
+            ),
+            "You subtract the log-ratio without its η.",
+            "Which argument have you not used?",
+        ),
     ),
 )
 
@@ -280,8 +361,16 @@ _PENALTY = Exercise(
     cases=(
         Case("three responses of different length", (_LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
         Case("a policy far from its reference", (2 * _LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
+        Case("padded on the left, and with a gap", (_LOGPROBS, _REF_LOGPROBS, _GAPS), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "square of the mean",
+            17,
+            lambda p, q, mask: masked_mean(p - q, mask).square() / 2,
+            "You take the mean first and square it then: log-ratios of opposite sign cancel.",
+            "Which comes first, the square or the mean?",
+        ),
         Mistake(
             "k1",
             16,
@@ -332,6 +421,74 @@ _PENALTY = Exercise(
             "batch and with the length of its responses.",
             "What happens to the clipped loss when you double the batch?",
         ),
+        Mistake(
+            "sum per review",
+            12,
+            lambda p, q, mask: masked_sum(k2(p, q), mask, dim=1).mean(),
+            "You summed k2 over each response and averaged over responses: KL per review, which is "
+            "what notebook 06 asks for as `kl_loss`. Here the text asks for the mean over all "
+            "tokens, GRPO's convention, beside losses that are means over tokens, too.",
+            "Over what do the other losses average?",
+        ),
+        Mistake(
+            "half forgotten",
+            17,
+            lambda p, q, mask: 2 * masked_mean(k2(p, q), mask),
+            "Your penalty is d², so its gradient is twice that of the KL, and η counts double.",
+            "What is the derivative of d² by d?",
+        ),
+        Mistake(
+            "square of the sum",
+            17,
+            lambda p, q, mask: masked_sum(p - q, mask, dim=1).square().mean() / 2,
+            "You squared the log-ratio of the whole response: its mean gradient is exactly ∇KL of "
+            "the response. Here the text asks for k2 of each token, averaged over the mask.",
+            "Which comes first here, the square or the sum over tokens?",
+        ),
+        Mistake(
+            "sign turned",
+            2,
+            lambda p, q, mask: -masked_mean(k2(p, q), mask),
+            "A loss is minimised. With your sign the optimiser drives π away from π_ref.",
+            "Should the penalty of a policy far from home be large or small?",
+        ),
+        Mistake(
+            "score function",
+            17,
+            lambda p, q, mask: masked_mean((p - q).detach() * p, mask),
+            "Your gradient is right: d·∇log π. Only the value is another. Asked for is k2, whose "
+            "value can be read, too.",
+            "Which function of d has d as its derivative?",
+        ),
+        Mistake(
+            "mean of means",
+            12,
+            lambda p, q, mask: masked_mean(k2(p, q), mask, dim=1).mean(),
+            "You average over each response first. Here each token counts the same.",
+            "How much should a token of a long response weigh?",
+        ),
+        Mistake(
+            "absolute values",
+            17,
+            lambda p, q, mask: masked_mean((p - q).abs(), mask),
+            "Your penalty is |d|. Its gradient is ±∇log π, whatever the size of d.",
+            "Which of the three estimators has d as its derivative?",
+        ),
+        Mistake(
+            "padding set to 0, and averaged",
+            8,
+            lambda p, q, mask: (k2(p, q) * mask).mean(),
+            "You divide by all places, padding included.",
+            "How many tokens did the policy choose?",
+        ),
+        Mistake(
+            "weighted by π",
+            29,
+            lambda p, q, mask: masked_mean(p.exp() * (p - q), mask),
+            "You weigh d by π, as in the formula of KL. These tokens were sampled from π, and need "
+            "no weight.",
+            "Over what does the sum in the formula run?",
+        ),
     ),
 )
 
@@ -340,8 +497,8 @@ def _moved(eta: float, error: float) -> float:
     return eta * (1 + min(0.1, max(-0.1, error)))
 
 
-def _eta_case(name: str, target: float) -> Case:
-    return Case(name, (0.2, _LOGPROBS - _REF_LOGPROBS, _MASK, target))
+def _eta_case(name: str, eta: float, target: float, mask: Tensor = _MASK) -> Case:
+    return Case(name, (eta, _LOGPROBS - _REF_LOGPROBS, mask, target))
 
 
 _STEER = Exercise(
@@ -350,10 +507,13 @@ _STEER = Exercise(
     minutes=6,
     reference=next_eta,
     cases=(
-        _eta_case("a policy a little nearer than its target", 1.3),
-        _eta_case("a policy a little further than its target", 1.2),
-        _eta_case("a policy much too far", 0.2),
-        _eta_case("a policy much too near", 6.0),
+        _eta_case("a policy a little nearer than its target", 0.2, 1.3),
+        _eta_case("a policy a little further than its target", 0.37, 1.2),
+        _eta_case("a policy much too far", 0.13, 0.2),
+        _eta_case("a policy much too near", 0.53, 6.0),
+        _eta_case("a target that is nearly the KL per token", 0.29, 0.43),
+        _eta_case("a target that is nearly the KL per place", 0.31, 0.32),
+        _eta_case("responses padded on the left, whose KL is negative", 0.2, 0.83, _GAPS),
     ),
     mistakes=(
         Mistake(
@@ -388,6 +548,76 @@ _STEER = Exercise(
             lambda eta, kls, mask, target: _moved(eta, kls.sum().item() / len(kls) / target - 1),
             "You add up the padding, too. Its numbers then steer η.",
             "Which positions does the mask select?",
+        ),
+        Mistake(
+            "added instead of multiplied",
+            25,
+            lambda eta, kls, mask, target: (
+                eta - 1 + _moved(1.0, masked_sum(kls, mask).item() / len(kls) / target - 1)
+            ),
+            "You add the error to η. Then a small η doubles quickly, a large one hardly moves, and "
+            "nothing keeps η positive.",
+            "Which operation treats η = 0.01 and η = 10 alike?",
+        ),
+        Mistake(
+            "error in nats",
+            25,
+            lambda eta, kls, mask, target: _moved(
+                eta, masked_sum(kls, mask).item() / len(kls) - target
+            ),
+            "Your error is a difference in nats, not a share of the target.",
+            "What is the error relative to?",
+        ),
+        Mistake(
+            "sum over the batch",
+            25,
+            lambda eta, kls, mask, target: _moved(eta, masked_sum(kls, mask).item() / target - 1),
+            "You compare the sum of the whole batch with a target per response.",
+            "By how many must the sum be divided?",
+        ),
+        Mistake(
+            "measured the other way round",
+            25,
+            lambda eta, kls, mask, target: _moved(
+                eta, target / (masked_sum(kls, mask).item() / len(kls)) - 1
+            ),
+            "You divided the target by the KL. Above its target the KL now lowers η.",
+            "At KL = target both ratios are 1. Which of them grows with the KL?",
+        ),
+        Mistake(
+            "limited from above only",
+            25,
+            lambda eta, kls, mask, target: (
+                eta * (1 + min(0.1, masked_sum(kls, mask).item() / len(kls) / target - 1))
+            ),
+            "You limit the error from above only. A batch with a KL near 0 may be wrong, too.",
+            "What is the smallest error that you allow?",
+        ),
+        Mistake(
+            "the error alone",
+            30,
+            lambda eta, kls, mask, target: (
+                _moved(eta, masked_sum(kls, mask).item() / len(kls) / target - 1) - eta
+            ),
+            "You return the change alone. Asked for is the new η.",
+            "What should be returned if the error is 0?",
+        ),
+        Mistake(
+            "mean over the padded places",
+            25,
+            lambda eta, kls, mask, target: _moved(eta, (kls * mask).mean().item() / target - 1),
+            "You divide by all places, padding included; and the target is per response.",
+            "By how many must the sum be divided?",
+        ),
+        Mistake(
+            "another limit",
+            25,
+            lambda eta, kls, mask, target: (
+                eta
+                * (1 + min(0.2, max(-0.2, masked_sum(kls, mask).item() / len(kls) / target - 1)))
+            ),
+            "Your error is cut at ±0.2. Here it is ±0.1.",
+            "By how much may one batch move η?",
         ),
     ),
 )

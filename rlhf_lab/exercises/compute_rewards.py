@@ -12,16 +12,25 @@ from rlhf_lab.masking import masked_mean, masked_sum
 from rlhf_lab.rewards import AdaptiveKLController, compute_rewards
 
 _LOGPROBS = torch.tensor(
-    [[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2], [-0.3, -0.1, -0.1, -0.1]],
+    [
+        [-1.617, -0.403, -2.129, -0.311],
+        [-0.709, -2.437, -0.113, -0.227],
+        [-0.307, -0.131, -0.139, -0.149],
+    ],
     dtype=torch.float64,
 )
 _REF = torch.tensor(
-    [[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1], [-1.7, -2.2, -0.6, -2.9]],
+    [
+        [-0.521, -1.951, -2.633, -1.153],
+        [-1.811, -0.907, -0.419, -3.167],
+        [-1.723, -2.293, -0.617, -2.939],
+    ],
     dtype=torch.float64,
 )
 _RIGHT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
 _LEFT = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]], dtype=torch.bool)
-_SCORES = torch.tensor([2.5, -1.0, 0.7], dtype=torch.float64)
+_GAPS = torch.tensor([[0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]])
+_SCORES = torch.tensor([2.53, -1.07, 0.71], dtype=torch.float64)
 _ALL = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64).log()
 _ALL_REF = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]], dtype=torch.float64).log()
 
@@ -39,18 +48,36 @@ def _unless_full(wrong: Attempt) -> Attempt:
     return lambda p, q, mode: wrong(p, q) if mode == "full" else kl_penalty(p, q, mode)
 
 
+def _modes(logprob: Tensor, ref_logprob: Tensor, mode: str) -> Tensor:
+    d = logprob - ref_logprob
+    if mode == "full":
+        return (logprob.exp() * d).sum(dim=-1)
+    return {"kl": d, "abs": d.abs(), "mse": 0.5 * d.square()}[mode]
+
+
 _KL_PENALTY = Exercise(
     name="kl_penalty",
     section="06_compute_rewards: Four modes as numbers",
     minutes=8,
     reference=kl_penalty,
+    simple=_modes,
     run=_all_modes,
+    over_logits=(2,),
+    outputs=('mode "kl"', 'mode "abs"', 'mode "mse"', 'mode "full"'),
+    arguments=("logprob", "ref_logprob", "logprob of all words", "ref_logprob of all words"),
     cases=(
-        # No gradient by the input of "full": log-softmax once more is right, and changes it.
-        Case("all four modes, |d| up to 2.9", (_LOGPROBS, _REF, _ALL, _ALL_REF), (0,)),
+        Case("all four modes, |d| up to 2.9", (_LOGPROBS, _REF, _ALL, _ALL_REF), (0, 2)),
         Case("one token in all four modes", (_LOGPROBS[0, 0], _REF[0, 0], _ALL[1], _ALL_REF[1])),
     ),
     mistakes=(
+        Mistake(
+            "weights detached in full",
+            14,
+            _unless_full(lambda p, q: (p.exp().detach() * (p - q)).sum(-1)),
+            'The value of your mode "full" is right. Its weights are detached, so half of its '
+            "gradient is missing.",
+            "Through which of its two places does π act?",
+        ),
         Mistake(
             "arguments swapped",
             1,
@@ -98,6 +125,68 @@ _KL_PENALTY = Exercise(
             "fell below that of π_ref.",
             "What is the mean of d if its negative half is missing?",
         ),
+        Mistake(
+            "full in the other direction",
+            1,
+            _unless_full(lambda p, q: (q.exp() * (q - p)).sum(-1)),
+            'Your mode "full" is KL(π_ref ‖ π). F.kl_div(input, target) is KL(target ‖ input): its '
+            "second argument gives the weights.",
+            "Which policy samples the tokens?",
+        ),
+        Mistake(
+            "logs as weights",
+            29,
+            _unless_full(lambda p, q: (p * (p - q)).sum(-1)),
+            'In mode "full" you weigh with log-probabilities. Weights are probabilities.',
+            "What turns a log-probability into a probability?",
+        ),
+        Mistake(
+            "full as a plain sum",
+            12,
+            _unless_full(lambda p, q: (p - q).sum(-1)),
+            'In mode "full" you add up d without weights.',
+            "With which weights is a mean under π formed?",
+        ),
+        Mistake(
+            "full not added up",
+            12,
+            _unless_full(lambda p, q: p.exp() * (p - q)),
+            'In mode "full" the sum over the vocabulary is missing.',
+            "How many numbers should a token have?",
+        ),
+        Mistake(
+            "full averaged over the words",
+            12,
+            _unless_full(lambda p, q: (p.exp() * (p - q)).mean(-1)),
+            'In mode "full" you divide by the size of the vocabulary. Probabilities are weights '
+            "already, with sum 1.",
+            "What do the weights add up to?",
+        ),
+        Mistake(
+            "mse as one number",
+            12,
+            lambda p, q, mode: (
+                functional.mse_loss(p, q) if mode == "mse" else kl_penalty(p, q, mode)
+            ),
+            "F.mse_loss averages over all tokens, and has no ½. Each token has its own penalty.",
+            "How many numbers does the mode return for a batch (B, T)?",
+        ),
+        Mistake(
+            "mse as one number, halved",
+            12,
+            lambda p, q, mode: (
+                functional.mse_loss(p, q) / 2 if mode == "mse" else kl_penalty(p, q, mode)
+            ),
+            "F.mse_loss averages over all tokens. Each token has its own penalty.",
+            "How many numbers does the mode return for a batch (B, T)?",
+        ),
+        Mistake(
+            "full with squares",
+            17,
+            _unless_full(lambda p, q: (p.exp() * (p - q) ** 2).sum(-1) / 2),
+            'Your mode "full" is the mean of d²/2. It is the mean of d itself.',
+            "Which of the two is KL(π ‖ π_ref)?",
+        ),
     ),
 )
 
@@ -123,15 +212,27 @@ def _wrong(
     )
 
 
+def _rewarded(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, eta: float
+) -> Tensor:
+    rewards = -eta * (logprobs - ref_logprobs).detach() * mask
+    for row, score in enumerate(scores):
+        last = mask[row].nonzero()[-1]
+        rewards[row, last] += score
+    return rewards
+
+
 _COMPUTE_REWARDS = Exercise(
     name="compute_rewards",
     section="06_compute_rewards: What TRL does, line by line",
     minutes=12,
     reference=compute_rewards,
+    simple=_rewarded,
     run=_only_rewards,
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),
-        Case("the same padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.3), (1,)),
+        Case("the same padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.45), (1,)),
+        Case("a mask of integers, with gaps", (_SCORES, _LOGPROBS, _REF, _GAPS, 0.17), (1,)),
     ),
     mistakes=(
         Mistake(
@@ -197,6 +298,89 @@ _COMPUTE_REWARDS = Exercise(
             "Only the score is left: nothing holds the policy, whatever η is.",
             "Which token should pay −η·kl?",
         ),
+        Mistake(
+            "last token by its count", 9,
+            lambda s, p, q, mask, eta: (
+                -eta * (p - q).detach() * mask
+                + torch.zeros_like(p).detach().scatter(1, mask.sum(1, keepdim=True) - 1, s[:, None])
+            ),
+            "Your index is the number of tokens minus 1. That is the last token only of a review "
+            "that begins at place 0 and has no gap.",
+            "How can you find the last place at which the mask is true?",
+        ),
+        Mistake(
+            "penalty overwritten", 9,
+            lambda s, p, q, mask, eta: torch.where(
+                _place(torch.ones_like(s), mask) > 0, s[:, None], -eta * (p - q).detach() * mask
+            ),
+            "You write the score over the penalty of the last token: `=` where `+=` is meant. The "
+            "choice to stop then costs nothing.",
+            "What should stand on the last token: the score, or the score minus η·kl?",
+        ),
+        Mistake(
+            "weighted by π", 29,
+            lambda s, p, q, mask, eta: (
+                -eta * (p.exp() * (p - q)).detach() * mask + _place(s, mask)
+            ),
+            "You weigh each log-ratio by π. The tokens were sampled from π: they come as often as "
+            "π says, and need no weight.",
+            "Who has written these tokens?",
+        ),
+        Mistake(
+            "whole KL at the end", 9,
+            lambda s, p, q, mask, eta: _place(
+                s - eta * ((p - q).detach() * mask).sum(1), mask
+            ),
+            "You pay the whole KL at the end, with the score. The sum is right, and with γ = λ = 1 "
+            "so is the mean gradient; but no token is told which of them has left π_ref. Here each "
+            "token pays for itself.",
+            "Which token should pay −η·kl?",
+        ),
+        Mistake(
+            "whole KL on every token", 13,
+            _wrong(kls=lambda d, m: (d * m).sum(1, keepdim=True) * m),
+            "Every token pays for the whole review.",
+            "Whose log-ratio should a token pay for?",
+        ),
+        Mistake(
+            "absolute values", 3, _wrong(kls=lambda d, m: d.abs() * m),
+            'You made negative log-ratios positive: that is mode "abs". Mode "kl" pays a token '
+            'that '
+            "has become rarer.",
+            "Does log π − log π_ref have to be positive?",
+        ),
+        Mistake(
+            "k2 for k1", 17, _wrong(kls=lambda d, m: d**2 / 2 * m),
+            'You charge d²/2: that is mode "mse".',
+            'Which of the modes is "kl"?',
+        ),
+        Mistake(
+            "k3 for k1", 17, _wrong(kls=lambda d, m: ((-d).exp() - 1 + d) * m),
+            'You charge k3. Mode "kl" is d itself.',
+            'Which of the modes is "kl"?',
+        ),
+        Mistake(
+            "the ratio, not its log", 1, _wrong(kls=lambda d, m: d.exp() * m),
+            "You charge the ratio π/π_ref. The penalty is its logarithm.",
+            "What is the penalty of a token on which both agree?",
+        ),
+        Mistake(
+            "penalty alone", 18, _wrong(score=lambda s, m: torch.zeros_like(m, dtype=s.dtype)),
+            "The scores are missing.",
+            "Where does each review's score go?",
+        ),
+        Mistake(
+            "score times η", 18, 
+            lambda s, p, q, mask, eta: eta * (_place(s, mask) - (p - q).detach() * mask),
+            "You multiply the score by η, too. η is the price of a nat alone.",
+            "What does η multiply?",
+        ),
+        Mistake(
+            "score spread over the tokens", 11,
+            _wrong(score=lambda s, m: s[:, None] * m / m.sum(1, keepdim=True)),
+            "You divide the score among the tokens. It is known only at the end.",
+            "When is the score known?",
+        ),
     ),
 )  # fmt: skip
 
@@ -214,14 +398,31 @@ _KL_LOSS = Exercise(
     cases=(
         Case("two reviews of 4 and 2 tokens", (_LOGPROBS[:2], _REF[:2], _RIGHT[:2]), (0,)),
         Case("one review of 4 tokens", (_LOGPROBS[:1], _REF[:1], _RIGHT[:1]), (0,)),
+        Case("three reviews padded on the left", (_LOGPROBS, _REF, _LEFT), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "k3 as a loss, mean over the tokens of each review",
+            17,
+            lambda p, q, mask: ((k3(p, q) * mask).sum(1) / mask.sum(1)).mean(),
+            "You use k3, whose gradient is that of the other direction, and average over the "
+            "tokens of each review where their sum is asked for.",
+            "Which derivative by d has the mean of d·∇log π? Sum over the tokens, and then what?",
+        ),
+        Mistake(
+            "k3 as a loss, mean over tokens",
+            17,
+            lambda p, q, mask: masked_mean(k3(p, q), mask),
+            "You use k3, whose gradient is that of the other direction, and average over all "
+            "tokens where their sum in each review is asked for.",
+            "Which derivative by d has the mean of d·∇log π? Sum over the tokens, and then what?",
+        ),
         Mistake(
             "k1 as a loss",
             16,
             _per_review(k1),
-            "Your loss has the right value and the wrong gradient: log π_ref is a constant and "
-            "drops out, and E[∇log π] = 0. On average nothing happens.",
+            "You differentiate k1. Its mean is the KL, too, but its gradient is not: log π_ref is "
+            "a constant and drops out, and E[∇log π] = 0. On average nothing happens.",
             "Exchange π_ref for another model: does the gradient of your loss change?",
         ),
         Mistake(
@@ -257,8 +458,9 @@ _KL_LOSS = Exercise(
             "mean over tokens",
             12,
             lambda p, q, mask: masked_mean(k2(p, q), mask),
-            "You averaged over tokens. The KL of a review is a sum; in a batch of longer reviews "
-            "the same η would pull less.",
+            "You averaged k2 over all tokens. That is GRPO's convention, and what notebook 10 asks "
+            "for. Here the text asks for KL per review: a sum over its tokens, then the mean over "
+            "reviews. Per token, the same η would pull less on a batch of longer reviews.",
             "Sum over the tokens of a review, and then what?",
         ),
         Mistake(
@@ -267,6 +469,67 @@ _KL_LOSS = Exercise(
             lambda p, q, mask: -kl_loss(p, q, mask),
             "A loss is minimised. With your sign the optimiser drives π away from π_ref.",
             "Should the loss of a policy far from home be large or small?",
+        ),
+        Mistake(
+            "square of the sum",
+            17,
+            lambda p, q, mask: (((p - q) * mask).sum(1) ** 2 / 2).mean(),
+            "You squared the log-ratio of the whole review: k2 of the review. Its mean gradient is "
+            "*exactly* ∇KL(π ‖ π_ref), also through later tokens, which this exercise's loss "
+            "lacks. It is a better answer, with more noise. Asked for is k2 of each token.",
+            "Which comes first here, the square or the sum over tokens?",
+        ),
+        Mistake(
+            "score function",
+            17,
+            lambda p, q, mask: ((p - q).detach() * p * mask).sum(1).mean(),
+            "Your gradient is right: d·∇log π, the same as that of k2. Only the value is another, "
+            "and it means nothing. Asked for is k2, whose value can be read, too.",
+            "Which function of d has d as its derivative?",
+        ),
+        Mistake(
+            "mean over the padded width",
+            12,
+            lambda p, q, mask: ((p - q) ** 2 / 2 * mask).mean(),
+            "You divide by all places, padding included. The loss of a review then depends on how "
+            "long the longest one is.",
+            "By what should the sum be divided?",
+        ),
+        Mistake(
+            "mean over the tokens of each review",
+            12,
+            lambda p, q, mask: (((p - q) ** 2 / 2 * mask).sum(1) / mask.sum(1)).mean(),
+            "You average over the tokens of each review. The text asks for their sum.",
+            "Sum over the tokens of a review, and then what?",
+        ),
+        Mistake(
+            "sum over the batch",
+            12,
+            lambda p, q, mask: ((p - q) ** 2 / 2 * mask).sum(),
+            "You sum over the reviews, too. With twice the batch, η would pull twice as hard.",
+            "Sum over the tokens of a review, and then what?",
+        ),
+        Mistake(
+            "absolute values",
+            17,
+            lambda p, q, mask: ((p - q).abs() * mask).sum(1).mean(),
+            "Your loss is |d|. Its gradient is ±∇log π, whatever the size of d.",
+            "Which function of d has d as its derivative?",
+        ),
+        Mistake(
+            "weighted by π",
+            29,
+            lambda p, q, mask: (p.exp() * (p - q) * mask).sum(1).mean(),
+            "You weigh d by π, as in the formula of KL. These tokens were sampled from π, and need "
+            "no weight; and the gradient of k1 would be 0 on average.",
+            "Over what does the sum in the formula run?",
+        ),
+        Mistake(
+            "one review's sum per batch",
+            12,
+            lambda p, q, mask: (((p - q) * mask).sum() ** 2 / 2) / len(p),
+            "You squared the log-ratio of the whole batch.",
+            "Which comes first here, the square or the sums?",
         ),
     ),
 )
@@ -282,7 +545,9 @@ def _updated(
         returned = attempt(controller, kl, n)
         values.append(controller.value)
     untouched = all(value == eta for value in values)
-    return returned if untouched and (returned is None or returned is ...) else values
+    if untouched and (returned is None or returned is ...):
+        return returned
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _moved(factor: Attempt) -> Attempt:
@@ -290,6 +555,15 @@ def _moved(factor: Attempt) -> Attempt:
 
     def update(self: Any, kl: float, n_steps: int) -> None:
         self.value *= factor(kl, self.target, n_steps / self.horizon)
+
+    return update
+
+
+def _set(value: Attempt) -> Attempt:
+    """A wrong update: η becomes some other number."""
+
+    def update(self: Any, kl: float, n_steps: int) -> None:
+        self.value = value(self, kl, n_steps)
 
     return update
 
@@ -308,11 +582,29 @@ _CONTROLLER = Exercise(
     minutes=6,
     reference=AdaptiveKLController.update,
     run=_updated,
+    arguments=("η", "target", "horizon", "kls", "n_steps"),
     cases=(
         Case("KLs of 6.6, 12 and 6 nats", (0.2, 6.0, 10_000.0, (6.6, 12.0, 6.0), 256)),
-        Case("KLs of 0.95, 0.3 and −0.1 nats", (3.0, 1.0, 2000.0, (0.95, 0.3, -0.1), 128)),
+        Case(
+            "KLs of 0.95, 0.3, −0.1 and 1.9 nats", (3.1, 1.0, 2000.0, (0.95, 0.3, -0.1, 1.9), 128)
+        ),
     ),
     mistakes=(
+        Mistake(
+            "min and max exchanged",
+            25,
+            _moved(lambda kl, target, share: 1 + max(min(kl / target - 1, -0.2), 0.2) * share),
+            "Your clip always gives +0.2: min and max are exchanged. η rises whatever the KL is.",
+            "Which of the two keeps a number below its upper limit?",
+        ),
+        Mistake(
+            "turned round, not clipped",
+            25,
+            _moved(lambda kl, target, share: 1 - (kl / target - 1) * share),
+            "Your controller loosens the leash when the policy is too far away, and you do not "
+            "clip the error.",
+            "The KL is twice its target: should η rise or fall, and by how much at most?",
+        ),
         Mistake(
             "turned round",
             25,
@@ -359,6 +651,72 @@ _CONTROLLER = Exercise(
             _moved(lambda kl, target, share: 1 + _clip(target / kl - 1) * share),
             "You divided the target by the KL. Above its target the KL now lowers η.",
             "At KL = target both ratios are 1. Which of them grows with the KL?",
+        ),
+        Mistake(
+            "returned, not stored",
+            30,
+            lambda self, kl, n_steps: (
+                self.value * (1 + _clip(kl / self.target - 1) * n_steps / self.horizon)
+            ),
+            "You compute the new η and return it, and self.value has not changed. Whoever uses the "
+            "controller reads self.value.",
+            "Which line should assign to self.value?",
+        ),
+        Mistake(
+            "only the factor stored",
+            30,
+            _set(lambda self, kl, n: 1 + _clip(kl / self.target - 1) * n / self.horizon),
+            "You store the factor. η is to be *multiplied* by it.",
+            "What does self.value hold before, and what after?",
+        ),
+        Mistake(
+            "only the change stored",
+            30,
+            _set(lambda self, kl, n: self.value * _clip(kl / self.target - 1) * n / self.horizon),
+            "You store the change alone. The old η is lost.",
+            "What should η be if the error is 0?",
+        ),
+        Mistake(
+            "cut on one side only",
+            25,
+            _moved(lambda kl, target, share: 1 + min(kl / target - 1, 0.2) * share),
+            "You clip the error from above only. A batch with a KL near 0 may be wrong, too.",
+            "What is the smallest error that you allow?",
+        ),
+        Mistake(
+            "clipped at 0",
+            25,
+            _moved(lambda kl, target, share: 1 + min(max(kl / target - 1, 0.0), 0.2) * share),
+            "Your error is never negative, so η can only rise.",
+            "What should happen to η when the KL is below its target?",
+        ),
+        Mistake(
+            "error of the ratio",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl / target) * share),
+            "You clip KL/target itself. At its target the error should be 0.",
+            "What should η do when the KL is at its target?",
+        ),
+        Mistake(
+            "relative to the KL",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip((kl - target) / kl) * share),
+            "You divide the difference by the KL that was measured. It is relative to the target.",
+            "What is the error relative to?",
+        ),
+        Mistake(
+            "horizon upside down",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl / target - 1) / share),
+            "You divide by n_steps/horizon. One batch then moves η as if it were many.",
+            "Which share of the horizon has this batch covered?",
+        ),
+        Mistake(
+            "another limit",
+            25,
+            _moved(lambda kl, target, share: 1 + min(max(kl / target - 1, -0.1), 0.1) * share),
+            "Your error is cut at ±0.1. Here it is ±0.2.",
+            "What is the largest relative change per horizon?",
         ),
     ),
 )

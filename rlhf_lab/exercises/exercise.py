@@ -21,6 +21,9 @@ class Case(NamedTuple):
     """The arguments, in order; every attempt gets a fresh copy."""
     gradient: tuple[int, ...] = ()
     """Positions of the inputs whose gradients are compared, too."""
+    edge: bool = False
+    """An extreme input. It is looked at only if an attempt is right on all ordinary ones: else
+    what is wrong there would hide what is wrong here."""
 
 
 class Mistake(NamedTuple):
@@ -55,6 +58,18 @@ class Exercise:
     """Runs an attempt on the inputs of a case, if a plain call is not enough."""
     helpers: Sequence[Callable[..., Any]] = ()
     """Functions of the package that do the main work of the reference; shown below it."""
+    slips: int = 2
+    """How many slips at once to search for; 1 where the reference takes long."""
+    simple: Callable[..., Any] | None = None
+    """A short function with the same numbers, to be shown with blanks where the package's own is
+    long."""
+    outputs: Sequence[str] = ()
+    """The names of its outputs, such as "kl", if it returns several."""
+    arguments: Sequence[str] = ()
+    """The names of the inputs of its cases, if they are not those of the reference."""
+    over_logits: Sequence[int] = ()
+    """Positions of log-probabilities of whole distributions. Their gradients are compared as those
+    of the logits behind them: then it does not matter whether an attempt normalises once more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,3 +85,5 @@ class Choice:
     """Why it is right, shown with it."""
     mistakes: Sequence[Mistake]
     """One for every other letter."""
+    values: Sequence[float] = ()
+    """What the letters a, b, … stand for, if that is a number."""

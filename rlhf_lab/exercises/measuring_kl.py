@@ -1,6 +1,7 @@
 """Exercises of notebook 05: estimating KL(π ‖ π_ref) from samples of π."""
 
 import torch
+from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Case, Choice, Exercise, Mistake
 from rlhf_lab.kl import k1, k3, mean_inverse_ratio, response_kl
@@ -9,16 +10,33 @@ from rlhf_lab.masking import masked_sum
 # log π and log π_ref of sampled tokens. |d| is 1 to 2 in places, and what lies off the mask is
 # what a model says about padding: plausible numbers that nobody asked for.
 _LOGPROBS = torch.tensor(
-    [[-1.6, -0.4, -2.1, -0.3], [-0.7, -2.4, -0.1, -0.2], [-0.3, -0.1, -0.1, -0.1]],
+    [
+        [-1.617, -0.403, -2.129, -0.311],
+        [-0.709, -2.437, -0.113, -0.227],
+        [-0.307, -0.131, -0.139, -0.149],
+    ],
     dtype=torch.float64,
 )
 _REF = torch.tensor(
-    [[-0.5, -1.9, -2.6, -1.1], [-1.8, -0.9, -0.4, -3.1], [-1.7, -2.2, -0.6, -2.9]],
+    [
+        [-0.521, -1.951, -2.633, -1.153],
+        [-1.811, -0.907, -0.419, -3.167],
+        [-1.723, -2.293, -0.617, -2.939],
+    ],
     dtype=torch.float64,
 )
 _MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
 _BATCH = Case("three reviews of 4, 2 and 1 tokens", (_LOGPROBS, _REF, _MASK))
 _ONE = Case("one review of 2 tokens", (_LOGPROBS[1:2], _REF[1:2], _MASK[1:2]))
+_GAPS = Case(
+    "the same three, padded on the left or with a gap",
+    (_LOGPROBS, _REF, torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1]])),
+)
+
+
+def _d(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    return (logprobs - ref_logprobs) * mask
+
 
 _K3 = Exercise(
     name="k3",
@@ -30,6 +48,33 @@ _K3 = Exercise(
         Case("a token that π likes less than π_ref", (_LOGPROBS[0, :1], _REF[0, :1]), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "the ratio for its log, the 1 left out",
+            17,
+            lambda logprob, ref_logprob: (
+                (-(logprob - ref_logprob).exp()).exp() + (logprob - ref_logprob).exp()
+            ),
+            "Your d is the ratio π/π_ref. It is its logarithm; and you did not subtract 1.",
+            "Is log π − log π_ref a ratio, or the log of one?",
+        ),
+        Mistake(
+            "the ratio for its log",
+            17,
+            lambda logprob, ref_logprob: (
+                (-(logprob - ref_logprob).exp()).exp() - 1 + (logprob - ref_logprob).exp()
+            ),
+            "Your d is the ratio π/π_ref. It is its logarithm.",
+            "Is log π − log π_ref a ratio, or the log of one?",
+        ),
+        Mistake(
+            "ratio detached",
+            14,
+            lambda logprob, ref_logprob: (
+                torch.expm1(ref_logprob - logprob).detach() + logprob - ref_logprob
+            ),
+            "Your values are right. With the ratio detached, the gradient is that of k1.",
+            "Which of the two terms should have a gradient?",
+        ),
         Mistake(
             "ratio upside down",
             17,
@@ -70,6 +115,52 @@ _K3 = Exercise(
             "larger than KL(π ‖ π_ref).",
             "k3 is never negative, but not because anything was cut. What is added to d?",
         ),
+        Mistake(
+            "logs taken for probabilities",
+            29,
+            lambda logprob, ref_logprob: ref_logprob / logprob - 1 + (logprob / ref_logprob).log(),
+            "You divide one logarithm by the other. `logprob` is log π already, so d is a "
+            "difference.",
+            "What is log(a/b) in terms of log a and log b?",
+        ),
+        Mistake(
+            "logs divided",
+            29,
+            lambda logprob, ref_logprob: (-logprob / ref_logprob).exp() - 1 + logprob / ref_logprob,
+            "You divide one logarithm by the other. `logprob` is log π already, so d is a "
+            "difference.",
+            "What is log(a/b) in terms of log a and log b?",
+        ),
+        Mistake(
+            "k2",
+            17,
+            lambda logprob, ref_logprob: (logprob - ref_logprob) ** 2 / 2,
+            "That is k2, d²/2. Near d = 0 the two agree, but the mean of k2 is not the KL.",
+            "Which term of mean 0 is added to d in k3?",
+        ),
+        Mistake(
+            "k1",
+            17,
+            lambda logprob, ref_logprob: logprob - ref_logprob,
+            "That is d itself, k1. It may be negative.",
+            "What is added to d in k3, and is 0 on average?",
+        ),
+        Mistake(
+            "d left out",
+            17,
+            lambda logprob, ref_logprob: torch.expm1(ref_logprob - logprob),
+            "You return e^−d − 1 alone. Its mean under π is 0.",
+            "What carries the KL: this term, or the one it is added to?",
+        ),
+        Mistake(
+            "the inverse ratio for d",
+            17,
+            lambda logprob, ref_logprob: (
+                (logprob - ref_logprob).exp() - 1 + (ref_logprob - logprob).exp()
+            ),
+            "You add the ratio where its logarithm belongs.",
+            "Which of the three terms is a logarithm?",
+        ),
     ),
 )
 
@@ -78,8 +169,32 @@ _RESPONSE_KL = Exercise(
     section="05_measuring_kl: Sum or mean",
     minutes=8,
     reference=response_kl,
-    cases=(_BATCH, _ONE),
+    cases=(_BATCH, _ONE, _GAPS),
     mistakes=(
+        Mistake(
+            "negative tokens cut off",
+            3,
+            lambda p, q, mask: ((p - q).clamp(min=0) * mask).sum(1),
+            "You cut off the negative terms. They belong to k1: without them its mean is larger "
+            "than the KL.",
+            "What is the mean of k1 where π = π_ref up to a little noise?",
+        ),
+        Mistake(
+            "probabilities added up",
+            29,
+            lambda p, q, mask: ((p.exp() * mask).sum(1) / (q.exp() * mask).sum(1)).log(),
+            "You add up the probabilities of the tokens. The probability of a review is their "
+            "product: it is the logs that add up.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "probabilities added up, upside down",
+            29,
+            lambda p, q, mask: ((q.exp() * mask).sum(1) / (p.exp() * mask).sum(1)).log(),
+            "You add up the probabilities of the tokens, where it is their logs that add up; and "
+            "your ratio is π_ref/π.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
         Mistake(
             "padding counted",
             8,
@@ -124,6 +239,57 @@ _RESPONSE_KL = Exercise(
             "negative numbers are needed to cancel the positive ones.",
             "What is the mean of k1 where π = π_ref up to a little noise?",
         ),
+        Mistake(
+            "weighted by π",
+            29,
+            lambda p, q, mask: (p.exp() * _d(p, q, mask)).sum(1),
+            "You weigh each d by π, as in the formula of KL. These tokens were *sampled* from π: "
+            "they come as often as π says, so weighted again they count twice.",
+            "In the formula the sum runs over all words. Over what does yours run?",
+        ),
+        Mistake(
+            "k3 for k1",
+            17,
+            lambda p, q, mask: (k3(p, q) * mask).sum(1),
+            "You added up k3. Its mean is right, too, but asked for is log π − log π_ref.",
+            "Which of k1, k2 and k3 is a difference of logs?",
+        ),
+        Mistake(
+            "k2 for k1",
+            17,
+            lambda p, q, mask: (_d(p, q, mask) ** 2 / 2).sum(1),
+            "You added up k2, d²/2. Asked for is log π(y|x) − log π_ref(y|x).",
+            "Which of k1, k2 and k3 is a difference of logs?",
+        ),
+        Mistake(
+            "integer mask as an index",
+            8,
+            lambda p, q, mask: (p[mask] - q[mask]).sum(-1),
+            "The mask holds the integers 0 and 1, so x[mask] is not a choice of places: it takes "
+            "rows 0 and 1 again and again.",
+            "What does mask.bool() change?",
+        ),
+        Mistake(
+            "all tokens of the batch",
+            13,
+            lambda p, q, mask: _d(p, q, mask).sum(),
+            "You added up the whole batch. Each review has a number of its own.",
+            "Over which dimension do the tokens of a review run?",
+        ),
+        Mistake(
+            "ratio of probabilities",
+            1,
+            lambda p, q, mask: _d(p, q, mask).sum(1).exp(),
+            "You return the ratio π(y|x)/π_ref(y|x). Asked for is its logarithm.",
+            "Is the last step needed?",
+        ),
+        Mistake(
+            "ratios added up",
+            1,
+            lambda p, q, mask: ((p - q).exp() * mask).sum(1),
+            "You add up the ratios of the tokens. It is their logarithms that add up.",
+            "What does a product become under the log?",
+        ),
     ),
 )
 
@@ -132,7 +298,7 @@ _INVERSE_RATIO = Exercise(
     section="05_measuring_kl: When a negative mean is a bug",
     minutes=7,
     reference=mean_inverse_ratio,
-    cases=(_BATCH, _ONE),
+    cases=(_BATCH, _ONE, _GAPS),
     mistakes=(
         Mistake(
             "ratio upside down",
@@ -179,6 +345,58 @@ _INVERSE_RATIO = Exercise(
             "You divided d by the length. π_ref(y)/π(y) is a product over tokens, so its log is a "
             "sum. The mean of the root of that product is not 1.",
             "Which d gives π_ref(y)/π(y) of the whole review?",
+        ),
+        Mistake(
+            "mean of token ratios",
+            12,
+            lambda p, q, mask: ((q - p).exp() * mask).sum() / mask.sum(),
+            "You average the ratios of single tokens. At each place they have mean 1, too, but "
+            "this is another check. Asked for is the ratio of whole reviews, their product.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "mean of token ratios, padding too",
+            12,
+            lambda p, q, mask: (q - p).exp().mean(),
+            "You average the ratios of single tokens, and of the padding, too. Asked for is the "
+            "ratio of whole reviews, the product over their tokens.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "sum of token ratios",
+            12,
+            lambda p, q, mask: ((q - p).exp() * mask).sum(1).mean(),
+            "You add up the ratios of the tokens. The ratio of a review is their product.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "mean of token ratios, review by review",
+            12,
+            lambda p, q, mask: (((q - p).exp() * mask).sum(1) / mask.sum(1)).mean(),
+            "You average the ratios of the tokens. The ratio of a review is their product.",
+            "What is π(y|x) in terms of its tokens?",
+        ),
+        Mistake(
+            "zeros in the product",
+            8,
+            lambda p, q, mask: ((q - p).exp() * mask).prod(1).mean(),
+            "You multiply by the mask and then take the product: one 0 in the padding makes the "
+            "whole review 0.",
+            "Which number changes nothing in a product?",
+        ),
+        Mistake(
+            "exponential left out",
+            4,
+            lambda p, q, mask: (-_d(p, q, mask).sum(1)).mean(),
+            "You average the logarithm of the ratio. It is the ratio itself that has mean 1.",
+            "What turns −k1 into π_ref/π?",
+        ),
+        Mistake(
+            "mean over words, then the exponential",
+            4,
+            lambda p, q, mask: (-_d(p, q, mask).sum() / mask.sum()).exp(),
+            "You average the log-ratio over all tokens first. Each review has its own ratio.",
+            "Which comes first, the exponential or the mean?",
         ),
     ),
 )

@@ -1,5 +1,7 @@
 """Exercises of notebook 09: the clipped loss, the critic's target, and one whole iteration."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -42,28 +44,34 @@ _DROPOUT = Choice(
 )
 
 _MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+_GAPS = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 1, 1]], dtype=torch.bool)
 _OLD = -torch.tensor(
-    [[0.9, 1.9, 0.7, 5.0], [2.2, 0.4, 9.0, 3.0], [1.1, 0.2, 2.5, 0.6]], dtype=torch.float64
+    [[0.913, 1.937, 0.719, 5.0], [2.251, 0.407, 9.0, 3.0], [1.129, 0.211, 2.543, 0.617]],
+    dtype=torch.float64,
 )
 _MOVED = torch.tensor(
-    [[0.5, -0.6, 0.1, 1.0], [-0.7, 0.35, 2.0, -4.0], [-0.05, -0.9, 1.3, 0.4]], dtype=torch.float64
+    [[0.523, -0.631, 0.109, 0.41], [-0.733, 0.357, 0.39, -4.0], [-0.053, -0.911, 1.319, 0.431]],
+    dtype=torch.float64,
 )
 _ADVANTAGES = torch.tensor(
-    [[1.2, 0.7, -0.4, 8.0], [-1.1, -0.9, 5.0, 6.0], [0.3, -1.6, 2.0, -0.2]], dtype=torch.float64
+    [[1.213, 0.727, -0.419, 8.0], [-1.109, -0.937, 5.0, 6.0], [0.317, -1.621, 2.039, -0.223]],
+    dtype=torch.float64,
 )
 _REWARDS = torch.tensor(
-    [[-0.3, 0.1, 1.8, 7.0], [0.2, -1.4, 4.0, -5.0], [0.0, 0.3, -0.2, 0.9]], dtype=torch.float64
+    [[-0.311, 0.127, 1.823, 7.0], [0.223, -1.439, 4.0, -5.0], [0.013, 0.317, -0.229, 0.941]],
+    dtype=torch.float64,
 )
 _VALUES = torch.tensor(
-    [[0.4, 0.6, 1.1, 9.0], [-0.2, -0.8, 3.0, 2.0], [0.5, 0.1, 0.2, 0.7]], dtype=torch.float64
+    [[0.419, 0.631, 1.123, 9.0], [-0.227, -0.839, 3.0, 2.0], [0.509, 0.121, 0.239, 0.733]],
+    dtype=torch.float64,
 )
 
 
 def _loss_alone(attempt: Attempt, *inputs: object) -> object:
     """The package takes `clip` by name and also returns the share of clipped tokens."""
-    if attempt is policy_loss:
+    if getattr(attempt, "__name__", "") == "policy_loss":
         *tensors, clip = inputs
-        return policy_loss(*tensors, clip=clip).loss  # type: ignore[arg-type]
+        return attempt(*tensors, clip=clip).loss
     return attempt(*inputs)
 
 
@@ -72,6 +80,13 @@ def _parts(
 ) -> tuple[Tensor, Tensor]:
     ratio = (logprobs - old_logprobs).exp()
     return -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
+
+
+def _clamped(branches: Attempt) -> Attempt:
+    """The loss with other branches, from ratio, advantages and clip."""
+    return lambda logprobs, old_logprobs, advantages, mask, clip: masked_mean(
+        torch.maximum(*branches((logprobs - old_logprobs).exp(), advantages, clip)), mask
+    )
 
 
 _CLIPPED = Exercise(
@@ -85,9 +100,21 @@ _CLIPPED = Exercise(
         Case("tokens within and beyond the band", (_OLD + _MOVED, _OLD, _ADVANTAGES, _MASK, 0.2),
              (0,)),
         Case("a policy that has not moved", (_OLD, _OLD, _ADVANTAGES, _MASK, 0.2), (0,)),
-        Case("a wider band", (_OLD + _MOVED, _OLD, _ADVANTAGES, _MASK, 0.5), (0,)),
+        Case("a wider band", (_OLD + _MOVED, _OLD, _ADVANTAGES, _MASK, 0.45), (0,)),
+        Case("a narrow band, padded on the left", (_OLD + _MOVED, _OLD, _ADVANTAGES, _GAPS, 0.07),
+             (0,)),
     ),
     mistakes=(
+        Mistake(
+            "the product clamped",
+            22,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, (-a * ratio).clamp(1 - clip, 1 + clip))
+            ),
+            "You clamp the product of advantage and ratio. It is the ratio alone that must stay in "
+            "its band.",
+            "Which of the two says how far the policy has moved?",
+        ),
         Mistake(
             "clipped on the wrong side",
             22,
@@ -145,6 +172,118 @@ _CLIPPED = Exercise(
             "response of the batch is.",
             "Which tokens did the policy choose?",
         ),
+        Mistake(
+            "clipped around 0",
+            22,
+            _clamped(lambda ratio, a, clip: (-a * ratio, -a * ratio.clamp(-clip, clip))),
+            "You clamp the ratio to −clip … clip. An unmoved token has ratio 1, so the band lies "
+            "around 1.",
+            "What is the ratio before the first step?",
+        ),
+        Mistake(
+            "minus forgotten in the clipped branch",
+            27,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, a * ratio.clamp(1 - clip, 1 + clip))
+            ),
+            "Your clipped loss lacks the minus of the other one.",
+            "In what should the two branches differ?",
+        ),
+        Mistake(
+            "advantage forgotten",
+            27,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, -ratio.clamp(1 - clip, 1 + clip))
+            ),
+            "Your clipped loss lacks the advantage.",
+            "In what should the two branches differ?",
+        ),
+        Mistake(
+            "advantage and minus forgotten",
+            27,
+            _clamped(lambda ratio, a, clip: (-a * ratio, ratio.clamp(1 - clip, 1 + clip))),
+            "Your clipped loss is the clipped ratio alone, without −A.",
+            "In what should the two branches differ?",
+        ),
+        Mistake(
+            "clipped on one side only",
+            22,
+            _clamped(lambda ratio, a, clip: (-a * ratio, -a * ratio.clamp(max=1 + clip))),
+            "You clip from above only. A token with a negative advantage moves down, and must stop "
+            "at 1 − clip.",
+            "Which way does a bad token move?",
+        ),
+        Mistake(
+            "clipped from below only",
+            22,
+            _clamped(lambda ratio, a, clip: (-a * ratio, -a * ratio.clamp(min=1 - clip))),
+            "You clip from below only. A token with a positive advantage moves up, and must stop "
+            "at 1 + clip.",
+            "Which way does a good token move?",
+        ),
+        Mistake(
+            "log-ratio clipped",
+            22,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, -a * ratio.log().clamp(-clip, clip).exp())
+            ),
+            "You clamp the log-ratio to ±clip. PPO clamps the ratio itself, to 1 ± clip.",
+            "What is e^clip?",
+        ),
+        Mistake(
+            "log-ratio for ratio",
+            22,
+            _clamped(
+                lambda ratio, a, clip: (
+                    -a * ratio.log(), -a * ratio.log().clamp(1 - clip, 1 + clip)
+                )
+            ),
+            "You use the log-ratio. The ratio is its exponential.",
+            "What is the ratio before the first step: 0 or 1?",
+        ),
+        Mistake(
+            "advantages clipped",
+            22,
+            _clamped(
+                lambda ratio, a, clip: (-a * ratio, -a.clamp(1 - clip, 1 + clip) * ratio)
+            ),
+            "You clamp the advantages. It is the ratio that must stay in its band.",
+            "Which of the two says how far the policy has moved?",
+        ),
+        Mistake(
+            "sum over the tokens",
+            12,
+            lambda logprobs, old_logprobs, advantages, mask, clip: (
+                policy_loss(logprobs, old_logprobs, advantages, mask, clip=clip).loss * mask.sum()
+            ),
+            "You sum over the tokens. With a larger batch the step would be larger.",
+            "What is averaged over the mask?",
+        ),
+        Mistake(
+            "mean of means",
+            12,
+            lambda logprobs, old_logprobs, advantages, mask, clip: masked_mean(
+                torch.maximum(*_parts(logprobs, old_logprobs, advantages, clip)), mask, 1
+            ).mean(),
+            "You average over each response first. Here each token counts the same.",
+            "How much should a token of a long response weigh?",
+        ),
+        Mistake(
+            "padding set to 0, and averaged",
+            8,
+            lambda logprobs, old_logprobs, advantages, mask, clip: (
+                torch.maximum(*_parts(logprobs, old_logprobs, advantages, clip)) * mask
+            ).mean(),
+            "You divide by all places, padding included.",
+            "How many tokens did the policy choose?",
+        ),
+        Mistake(
+            "cut at 0",
+            22,
+            _clamped(lambda ratio, a, clip: (-a * ratio, 0 * ratio)),
+            "Where the clip acts, your loss is 0. It should stay at its value at the edge.",
+            "What is the loss of a token with ratio 1.3 and advantage 1?",
+        ),
     ),
 )  # fmt: skip
 
@@ -159,11 +298,44 @@ _TARGETS = Exercise(
     section="09_the_ppo_loop: What the critic learns",
     minutes=6,
     reference=advantages_and_returns,
+    outputs=("advantages", "returns"),
     cases=(
         Case("three responses of different length", (_REWARDS, _VALUES, _MASK, 0.95)),
         Case("λ = 1 and a critic that knows nothing", (_REWARDS, 0 * _VALUES, _MASK, 1.0)),
+        Case("λ = 0.7, padded on the left", (_REWARDS, _VALUES, _GAPS, 0.7)),
     ),
     mistakes=(
+        Mistake(
+            "rewards whitened",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(
+                    (e := _estimate(masked_whiten(rewards, mask), values, mask, lam))[0], mask
+                ),
+                e[1],
+            ),
+            "You whiten the rewards first. The critic's target then has another scale.",
+            "In what units must the critic's target be?",
+        ),
+        Mistake(
+            "rewards whitened, means kept",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(
+                    (
+                        e := _estimate(
+                            masked_whiten(rewards, mask, shift_mean=False), values, mask, lam
+                        )
+                    )[0],
+                    mask,
+                    shift_mean=False,
+                ),
+                e[1],
+            ),
+            "You whiten the rewards first, so the critic's target has another scale; and your "
+            "advantages keep their mean.",
+            "In what units must the critic's target be, and what is the mean of your advantages?",
+        ),
         Mistake(
             "returns of whitened advantages",
             24,
@@ -205,6 +377,94 @@ _TARGETS = Exercise(
             "You whiten the returns too. The critic is asked for a number with mean 0 in every "
             "batch, however good the responses are.",
             "What should V predict when all scores rise by 5?",
+        ),
+        Mistake(
+            "whitened with the padding, as it stands",
+            24,
+            lambda rewards, values, mask, lam: (
+                (lambda a: (a - a.mean()) / (a.std() + 1e-8))(
+                    _estimate(rewards, values, mask, lam)[0]
+                ),
+                _estimate(rewards, values, mask, lam)[1],
+            ),
+            "Your mean and standard deviation count the zeros of the padding, and whitened padding "
+            "is no longer 0.",
+            "Over which tokens is the mean taken?",
+        ),
+        Mistake(
+            "Monte-Carlo returns",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
+                returns_to_go(rewards, mask),
+            ),
+            "Your returns are the sums of rewards, without the critic. That is λ = 1. With another "
+            "λ the target is advantages + values.",
+            "Where does λ come into your returns?",
+        ),
+        Mistake(
+            "both Monte-Carlo",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten((returns_to_go(rewards, mask) - values) * mask, mask),
+                returns_to_go(rewards, mask),
+            ),
+            "You use the sums of rewards without λ.",
+            "Which argument have you not used?",
+        ),
+        Mistake(
+            "the values themselves",
+            30,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
+                values.masked_fill(~mask, 0.0),
+            ),
+            "You return the critic's own values as its target: it would learn nothing.",
+            "What should the critic have said?",
+        ),
+        Mistake(
+            "the advantages as returns",
+            30,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
+                _estimate(rewards, values, mask, lam)[0],
+            ),
+            "Your returns are the advantages. What the critic has said already must be added.",
+            "advantage = return − value: solve it for the return.",
+        ),
+        Mistake(
+            "mean kept",
+            24,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(_estimate(rewards, values, mask, lam)[0], mask, shift_mean=False),
+                _estimate(rewards, values, mask, lam)[1],
+            ),
+            "You divide by the standard deviation and keep the mean. Whitened advantages have "
+            "mean 0.",
+            "What is the mean of your advantages?",
+        ),
+        Mistake(
+            "mean removed, not divided",
+            24,
+            lambda rewards, values, mask, lam: (
+                (
+                    _estimate(rewards, values, mask, lam)[0]
+                    - masked_mean(_estimate(rewards, values, mask, lam)[0], mask)
+                ).masked_fill(~mask, 0.0),
+                _estimate(rewards, values, mask, lam)[1],
+            ),
+            "You subtract the mean and do not divide by the standard deviation.",
+            "What is the standard deviation of your advantages?",
+        ),
+        Mistake(
+            "values subtracted",
+            2,
+            lambda rewards, values, mask, lam: (
+                masked_whiten(_estimate(rewards, values, mask, lam)[0], mask),
+                (_estimate(rewards, values, mask, lam)[0] - values).masked_fill(~mask, 0.0),
+            ),
+            "You subtract the values. advantage = return − value.",
+            "Solve that for the return.",
         ),
     ),
 )
@@ -273,22 +533,43 @@ def _variant(
     bug: str,
 ) -> Tensor:
     """`ppo_update` with one of the mistakes below."""
-    old, ref_logprobs = (word_logprobs(x, responses) for x in (policy, ref))
-    held = old if bug == "no reference" else ref_logprobs
-    rewards = compute_rewards(scores, old, held, mask, eta).rewards
+    held = None if bug == "no reference" else word_logprobs(ref, responses)
     counted = torch.ones_like(mask) if bug == "padding" else mask
-    advantages = masked_whiten(returns_to_go(rewards, mask), counted)
-    for _ in range(epochs):
-        policy = policy.detach().requires_grad_(True)
-        logprobs = word_logprobs(policy, responses)
-        anchor = {"to reference": ref_logprobs, "old moves": logprobs.detach()}.get(bug, old)
-        if bug == "same graph":
-            anchor = logprobs
+
+    def prepare(now: Tensor) -> tuple[Tensor, Tensor]:
+        rewards = compute_rewards(scores, now, now if held is None else held, mask, eta).rewards
+        to_go = rewards if bug == "own reward" else returns_to_go(rewards, mask)
+        return now, to_go if "not whitened" in bug else masked_whiten(to_go, counted)
+
+    old, advantages = prepare(word_logprobs(policy, responses))
+    total, optimiser = torch.zeros_like(policy), _OPTIMISERS.get(bug.split(",")[0])
+    weights = policy.clone().requires_grad_(True)
+    descent = optimiser([weights], lr) if optimiser else None
+    for _ in range(1 if bug == "one epoch" else epochs):
+        logprobs = word_logprobs(weights, responses)
+        if bug in ("rewards anew", "all anew"):
+            anew, advantages = prepare(logprobs.detach())
+            old = anew if bug == "all anew" else old
+        anchors = {"old moves": logprobs.detach(), "same graph": logprobs}
+        anchors["to reference"] = word_logprobs(ref, responses)
         band = 0.2 if bug == "clip forgotten" else clip
-        loss = policy_loss(logprobs, anchor, advantages, mask, clip=band).loss
-        step = lr * torch.autograd.grad(loss, policy)[0]
-        policy = policy + step if bug == "ascends" else policy - step
-    return policy.detach()
+        loss = policy_loss(logprobs, anchors.get(bug, old), advantages, mask, clip=band).loss
+        (slope,) = torch.autograd.grad(loss, weights)
+        if descent:
+            weights.grad = slope
+            descent.step()
+            continue
+        total = total + slope if bug == "never zeroed" else slope
+        step = -lr * total if bug == "ascends" else lr * total
+        weights = (weights - step).detach().requires_grad_(True)
+    return weights.detach()
+
+
+_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": lambda weights, lr: torch.optim.Adam(weights, lr=lr),
+    "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr),
+    "momentum": lambda weights, lr: torch.optim.SGD(weights, lr=lr, momentum=0.9),
+}
 
 
 def _mistake(name: str, row: int, bug: str, diagnosis: str, hint: str) -> Mistake:
@@ -326,9 +607,10 @@ _UPDATE = Exercise(
             "ratio of a tensor to itself",
             22,
             "same graph",
-            "Your old_logprobs carry the same gradient as the new ones. The two cancel, and the "
-            "policy does not move at all.",
-            "What is the derivative of exp(x − x)?",
+            "The policy does not move at all. Either your old_logprobs carry the same gradient as "
+            "the new ones, and the two cancel, or your steps are lost and you return the logits "
+            "that you were given.",
+            "What is the derivative of exp(x − x), and which name holds the new logits?",
         ),
         _mistake(
             "clip forgotten",
@@ -358,7 +640,85 @@ _UPDATE = Exercise(
             "You add the gradient of the loss. policy_loss is to be minimised.",
             "Is policy_loss large or small when things go well?",
         ),
+        _mistake(
+            "rewards recomputed in every epoch",
+            22,
+            "rewards anew",
+            "You compute rewards and advantages anew in every epoch, from the policy as it is now. "
+            "They belong to the rollout: its tokens were written by π_old, and what they earned "
+            "does not change while π moves.",
+            "Which lines belong before the loop?",
+        ),
+        _mistake(
+            "everything recomputed in every epoch",
+            22,
+            "all anew",
+            "You compute old_logprobs, rewards and advantages anew in every epoch. Then the ratio "
+            "is always 1, the clip never acts, and the rewards are those of a policy that has "
+            "written nothing.",
+            "Which lines belong before the loop?",
+        ),
+        _mistake(
+            "not whitened",
+            24,
+            "not whitened",
+            "Your advantages are not whitened: the size of a step depends on the scale of the "
+            "score.",
+            "What does the text say about the advantages?",
+        ),
+        _mistake(
+            "only its own reward",
+            11,
+            "own reward",
+            "You whiten the rewards themselves, so a word is not paid for what comes after it.",
+            "What do returns_to_go add up?",
+        ),
+        _mistake(
+            "gradient never zeroed",
+            22,
+            "never zeroed",
+            "You never set the gradient to 0: backward() *adds* to .grad, so each step also takes "
+            "all the steps before it once more.",
+            "Which call belongs before every backward()?",
+        ),
+        _mistake(
+            "Adam for plain descent",
+            22,
+            "adam",
+            "You use Adam. The text asks for plain descent, policy − lr · gradient: Adam rescales "
+            "every number, and its first step is lr wherever the gradient is not 0.",
+            "What does SGD do with the gradient?",
+        ),
+        _mistake(
+            "Adam, and not whitened",
+            22,
+            "adam, not whitened",
+            "You use Adam where plain descent is asked for, and your advantages are not whitened.",
+            "What does SGD do with the gradient, and what does the text say about the advantages?",
+        ),
+        _mistake(
+            "AdamW for plain descent",
+            22,
+            "adamw",
+            "You use AdamW. The text asks for plain descent, policy − lr · gradient.",
+            "What does SGD do with the gradient?",
+        ),
+        _mistake(
+            "momentum",
+            22,
+            "momentum",
+            "You use SGD with momentum. The text asks for plain descent.",
+            "What does momentum add to a step?",
+        ),
+        _mistake(
+            "one step only",
+            22,
+            "one epoch",
+            "You take one step, whatever `epochs` is.",
+            "Is the step inside the loop, and does it start from the last policy?",
+        ),
     ),
+    slips=1,
 )
 
 EXERCISES: tuple[Exercise | Choice, ...] = (_DROPOUT, _CLIPPED, _TARGETS, _LOSS_ZERO, _UPDATE)

@@ -1,5 +1,7 @@
 """Exercises of notebook 01: tokens as actions, the reward at the end, returns, credit."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,9 @@ from rlhf_lab.masking import last_index, response_mask, terminal_reward
 from rlhf_lab.ppo import response_logprobs, returns_to_go
 
 _EOS, _PAD = 0, 9
-_PADDED = torch.tensor([[5, 3, 0, 9, 9], [4, 4, 4, 4, 4], [0, 9, 9, 9, 9]])
-_PAD_IS_EOS = torch.tensor([[5, 3, 0, 0, 0], [4, 4, 4, 4, 0]])
+_PADDED = torch.tensor([[6, 7, 0, 9, 9], [8, 3, 9, 8, 8], [0, 9, 9, 9, 9]])
+_PAD_IS_EOS = torch.tensor([[5, 7, 0, 0, 0], [8, 8, 8, 8, 0]])
+_GOES_ON = torch.tensor([[8, 0, 8, 0, 9], [7, 7, 0, 8, 8]])
 
 _MASK = Exercise(
     name="response_mask",
@@ -19,8 +22,36 @@ _MASK = Exercise(
     cases=(
         Case("three reviews padded with 9", (_PADDED, _EOS)),
         Case("two reviews padded with <eos> itself", (_PAD_IS_EOS, _EOS)),
+        Case("two reviews with words and another <eos> behind the first", (_GOES_ON, _EOS)),
+        Case("three reviews in which 9 is <eos>", (_PADDED, 9)),
     ),
     mistakes=(
+        Mistake(
+            "moved round the end",
+            8,
+            lambda responses, eos_id: ~((responses == eos_id).cumsum(1) > 0).roll(1, 1),
+            "roll is circular: what leaves on the right comes back on the left, and a review that "
+            "has ended loses its first token.",
+            "What should stand before the first token?",
+        ),
+        Mistake(
+            "counted down the batch",
+            8,
+            lambda responses, eos_id: (
+                ((responses == eos_id).int().cumsum(0) - (responses == eos_id).int()) == 0
+            ),
+            "Your running count goes down the batch, from review to review. It should go along "
+            "each row.",
+            "Which dimension counts the tokens?",
+        ),
+        Mistake(
+            "the eos of this notebook",
+            8,
+            lambda responses, eos_id: response_mask(responses, _EOS),
+            "You compare with 0. In another vocabulary <eos> is another number: it comes as an "
+            "argument.",
+            "Which argument have you not used?",
+        ),
         Mistake(
             "eos left out",
             8,
@@ -45,6 +76,67 @@ _MASK = Exercise(
             "longest review of the batch happens to be.",
             "Add a column of padding: what must not change?",
         ),
+        Mistake(
+            "everything but eos",
+            8,
+            lambda responses, eos_id: responses != eos_id,
+            "Your mask is False on <eos> and True everywhere else, so it drops the choice to stop "
+            "and keeps whatever is written behind it.",
+            "What should the mask say of a word that stands behind the first <eos>?",
+        ),
+        Mistake(
+            "up to the second eos",
+            8,
+            lambda responses, eos_id: (responses == eos_id).cumsum(1) <= 1,
+            "Your running count of <eos> is 1 at the first <eos> and stays 1 behind it, so the "
+            "mask goes on until a second one comes.",
+            "Which count tells what stands *before* a token, without the token itself?",
+        ),
+        Mistake(
+            "counts what is not eos",
+            8,
+            lambda responses, eos_id: (
+                torch.arange(responses.shape[1]) <= (responses != eos_id).sum(1, keepdim=True)
+            ),
+            "You take the number of tokens that are not <eos> for the length. That counts what "
+            "stands behind the first <eos>, too.",
+            "Where does a review end that is padded with another token?",
+        ),
+        Mistake(
+            "only eos",
+            30,
+            lambda responses, eos_id: responses == eos_id,
+            "Your mask is True only on <eos>. The words before it were chosen, too.",
+            "Which tokens did the policy choose?",
+        ),
+        Mistake(
+            "the padding instead",
+            8,
+            lambda responses, eos_id: ~response_mask(responses, eos_id),
+            "Your mask is turned round: True on the padding, False on the review.",
+            "On which tokens should it be True?",
+        ),
+        Mistake(
+            "up to the last eos",
+            8,
+            lambda responses, eos_id: (
+                ((responses == eos_id).flip(1).cumsum(1).flip(1) > 0)
+                | ~(responses == eos_id).any(1, keepdim=True)
+            ),
+            "You look for the last <eos>. The review ends at the first one.",
+            "What if the padding is <eos> itself?",
+        ),
+        Mistake(
+            "a full row is empty",
+            8,
+            lambda responses, eos_id: (
+                torch.arange(responses.shape[1])
+                <= (responses == eos_id).int().argmax(1, keepdim=True)
+            ),
+            "Where a row has no <eos>, argmax gives 0, and your mask keeps one token. Such a "
+            "review fills the row, and all of it counts.",
+            "What does argmax say of a row of zeros?",
+        ),
     ),
 )
 
@@ -56,6 +148,8 @@ def _scored(logits: Tensor, tokens: Tensor) -> Tensor:
 _GENERATOR = torch.Generator().manual_seed(0)
 _LOGITS = torch.randn(2, 6, 4, generator=_GENERATOR, dtype=torch.float64)
 _TOKENS = torch.tensor([[1, 3, 2, 2, 0, 0], [3, 1, 1, 3, 2, 1]])
+_MORE_LOGITS = torch.randn(2, 8, 4, generator=_GENERATOR, dtype=torch.float64)
+_MORE_TOKENS = torch.tensor([[1, 3, 2, 2, 0, 0, 1, 0], [3, 1, 1, 3, 2, 1, 3, 2]])
 
 _LOGPROBS = Exercise(
     name="response_logprobs",
@@ -65,8 +159,39 @@ _LOGPROBS = Exercise(
     cases=(
         Case("two reviews of a prompt of 2 tokens", (_LOGITS, _TOKENS, 2), (0,)),
         Case("two reviews of a prompt of 3 tokens", (_LOGITS, _TOKENS, 3), (0,)),
+        Case("two longer reviews", (_MORE_LOGITS, _MORE_TOKENS, 2), (0,)),
     ),
     mistakes=(
+        Mistake(
+            "prompt of one token",
+            7,
+            lambda logits, tokens, n: _scored(logits[:, : tokens.shape[1] - n], tokens[:, n:]),
+            "Your logits begin at the first position, whatever the prompt's length. They belong to "
+            "the response only if the prompt has one token.",
+            "At which position does the prompt end?",
+        ),
+        Mistake(
+            "shifted the wrong way",
+            6,
+            lambda logits, tokens, n: _scored(logits[:, n:], tokens[:, n - 1 : -1]),
+            "You moved the tokens back, and not the logits: each row of logits is asked for the "
+            "token before it.",
+            "Which token do the logits at a position choose?",
+        ),
+        Mistake(
+            "the likeliest tokens",
+            20,
+            lambda logits, tokens, n: logits[:, n - 1 : -1].log_softmax(2).amax(2),
+            "You score the likeliest token of each place. Asked for is the token that was said.",
+            "Which argument holds what was sampled?",
+        ),
+        Mistake(
+            "as long as this notebook's reviews",
+            7,
+            lambda logits, tokens, n: _scored(logits[:, -6:-1], tokens[:, -5:]),
+            "You always take the last five tokens. The response has P + T − P of them.",
+            "Which argument have you not used?",
+        ),
         Mistake(
             "no shift",
             6,
@@ -98,6 +223,42 @@ _LOGPROBS = Exercise(
             "differentiates log π, so nothing would be learned.",
             "Which of your calls cuts the graph?",
         ),
+        Mistake(
+            "logits, not log-probabilities",
+            29,
+            lambda logits, tokens, n: (
+                logits[:, n - 1 : -1].gather(2, tokens[:, n:].unsqueeze(2)).squeeze(2)
+            ),
+            "You return logits. They become log-probabilities only when the log of the sum of all "
+            "their exponentials is subtracted.",
+            "What must the exponentials over the vocabulary add up to?",
+        ),
+        Mistake(
+            "sliced the batch",
+            6,
+            lambda logits, tokens, n: _scored(logits[n - 1 : -1], tokens[n:]),
+            "Your slice takes rows of the batch. Tokens are the second dimension.",
+            "What does the first index of a (B, P + T, V) tensor count?",
+        ),
+        Mistake(
+            "last logits for the first token",
+            6,
+            lambda logits, tokens, n: _scored(logits.roll(1, 1)[:, n:].flip(1), tokens[:, n:]),
+            "Your logits are in reversed order.",
+            "Which logits choose the first token of the response?",
+        ),
+        Mistake(
+            "normalised over the positions",
+            6,
+            lambda logits, tokens, n: (
+                logits[:, n - 1 : -1]
+                .log_softmax(1)
+                .gather(2, tokens[:, n:].unsqueeze(2))
+                .squeeze(2)
+            ),
+            "Your softmax runs over the positions. At each position it is the words that compete.",
+            "Over which dimension do the probabilities of one choice add up to 1?",
+        ),
     ),
 )
 
@@ -110,6 +271,14 @@ def _at(scores: Tensor, mask: Tensor, offset: int) -> Tensor:
 _SCORES = torch.tensor([1.5, -2.0, 0.75], dtype=torch.float64)
 _LENGTHS_3_5_1 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
 _LENGTHS_3_4 = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]).bool()
+_WITH_GAPS = torch.tensor([[0, 0, 1, 1, 0], [0, 1, 1, 0, 1], [0, 0, 0, 0, 1]]).bool()
+
+
+def _all_in_each_row(scores: Tensor, mask: Tensor) -> Tensor:
+    rewards = scores.new_zeros(mask.shape)
+    rewards[:, mask.sum(1) - 1] = scores
+    return rewards
+
 
 _TERMINAL = Exercise(
     name="terminal_reward",
@@ -162,14 +331,49 @@ _TERMINAL = Exercise(
             "paid before anybody can know what the review will say.",
             "When is the score known?",
         ),
+        Mistake(
+            "all scores in each row",
+            30,
+            _all_in_each_row,
+            "rewards[:, index] = scores writes every score into every row. The row and the column "
+            "have to go together.",
+            "How does rewards[torch.arange(B), index] differ from rewards[:, index]?",
+        ),
+        Mistake(
+            "first token",
+            9,
+            lambda scores, mask: torch.nn.functional.pad(
+                scores.unsqueeze(1), (0, mask.shape[1] - 1)
+            ),
+            "Your score is on the first token, before anything was said.",
+            "When is the score known?",
+        ),
+        Mistake(
+            "one for the score",
+            30,
+            lambda scores, mask: _at(torch.ones_like(scores), mask, 0),
+            "Your place is right, but there is 1 or True where the score belongs. If you wrote the "
+            "score there: zeros_like(mask) is boolean, as the mask is, and holds True or False.",
+            "What is the dtype of your result?",
+        ),
     ),
 )
 
 _SPARSE = terminal_reward(_SCORES, _LENGTHS_3_5_1)
 _DENSE = torch.tensor(
-    [[0.5, -1.0, 2.0, 99.0, 99.0], [1.0, 0.25, -0.5, 1.5, 3.0], [2.0, -9.0, 9.0, 9.0, 9.0]],
+    [[0.513, -1.07, 2.21, 9.9, 9.7], [1.09, 0.257, -0.531, 1.57, 3.3], [2.3, -9.1, 9.3, 8.9, 9.4]],
     dtype=torch.float64,
 )
+
+
+def _over_rows(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    returns, running = torch.zeros_like(rewards), torch.zeros(()).double()
+    for row, t in itertools.product(range(len(rewards)), reversed(range(rewards.shape[1]))):
+        if mask[row, t]:
+            running = rewards[row, t] + gamma * running
+            returns[row, t] = running
+    return returns
+
 
 _RETURNS = Exercise(
     name="returns_to_go",
@@ -178,9 +382,36 @@ _RETURNS = Exercise(
     reference=returns_to_go,
     cases=(
         Case("a reward at the end and γ = 1", (_SPARSE, _LENGTHS_3_5_1, 1.0)),
-        Case("rewards on every token and γ = 0.5", (_DENSE, _LENGTHS_3_5_1, 0.5)),
+        Case("rewards on every token and γ = 0.6", (_DENSE, _LENGTHS_3_5_1, 0.6)),
+        Case("the same, padded on the left and with a gap", (_DENSE, _WITH_GAPS, 0.6)),
     ),
     mistakes=(
+        Mistake(
+            "last column left out",
+            9,
+            lambda rewards, mask, gamma: returns_to_go(
+                torch.cat([rewards[:, :-1], 0 * rewards[:, -1:]], 1), mask, gamma
+            ),
+            "Your loop leaves out the last column, so a reward in it reaches nobody.",
+            "At which position does the loop begin?",
+        ),
+        Mistake(
+            "last column zero",
+            9,
+            lambda rewards, mask, gamma: torch.nn.functional.pad(
+                returns_to_go(rewards, mask, gamma)[:, :-1], (0, 1)
+            ),
+            "Your last column stays 0. The last token has a return, too: its own reward.",
+            "At which position does the loop begin, and where does it end?",
+        ),
+        Mistake(
+            "running over the rows",
+            13,
+            _over_rows,
+            "Your running sum is not set back to 0 for each review, so the return of one review "
+            "flows into the next.",
+            "What should the sum be when a new review begins?",
+        ),
         Mistake(
             "only its own reward",
             11,
@@ -212,6 +443,66 @@ _RETURNS = Exercise(
             "You add up without γ. That is what RLHF does, but this function is asked for any γ: "
             "you will need it to see that γ < 1 pays for brevity.",
             "What is a reward two tokens ahead worth?",
+        ),
+        Mistake(
+            "mask after the sum",
+            8,
+            lambda rewards, mask, gamma: (
+                returns_to_go(rewards, torch.ones_like(mask), gamma) * mask
+            ),
+            "You mask at the end. By then the numbers in the padding have been added up.",
+            "What must happen before the first addition?",
+        ),
+        Mistake(
+            "mask after the sum, gamma left out",
+            8,
+            lambda rewards, mask, gamma: returns_to_go(rewards, torch.ones_like(mask), 1.0) * mask,
+            "You add up without γ, and you mask at the end, when the numbers in the padding have "
+            "been added up.",
+            "What must happen before the first addition, and what at every one?",
+        ),
+        Mistake(
+            "summed from the front, mask at the end",
+            11,
+            lambda rewards, mask, gamma: rewards.cumsum(1) * mask,
+            "You add up the rewards before each token, and what stands in the padding with them. A "
+            "token cannot change the past.",
+            "In which direction does the sum run, and what must happen before it?",
+        ),
+        Mistake(
+            "own reward left out",
+            11,
+            lambda rewards, mask, gamma: (returns_to_go(rewards, mask, gamma) - rewards) * mask,
+            "Your return begins with the next reward. A token is paid for itself, too.",
+            "With which reward does G_t begin?",
+        ),
+        Mistake(
+            "discounted from the start",
+            28,
+            lambda rewards, mask, gamma: returns_to_go(
+                rewards * gamma ** torch.arange(rewards.shape[1]).double(), mask, 1.0
+            ),
+            "You discount by the place in the review: γ^t. What counts is how far ahead of *this* "
+            "token a reward is.",
+            "What is the factor of a token's own reward?",
+        ),
+        Mistake(
+            "not flipped back",
+            11,
+            lambda rewards, mask, gamma: (
+                returns_to_go(rewards * mask, torch.ones_like(mask), gamma).flip(1) * mask
+            ),
+            "You summed from the back, and left the result in that order.",
+            "Where should the return of the first token stand?",
+        ),
+        Mistake(
+            "gamma once, not at every step",
+            28,
+            lambda rewards, mask, gamma: (
+                rewards * mask + gamma * (returns_to_go(rewards, mask, 1.0) - rewards) * mask
+            ),
+            "You multiply by γ once, however far ahead a reward is. Two tokens ahead it is γ².",
+            "What does G_t = r_t + γ·G_{t+1} do to a reward two tokens ahead?",
         ),
     ),
 )

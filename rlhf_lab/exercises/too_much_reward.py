@@ -1,5 +1,7 @@
 """Exercises of notebook 03: measuring a policy, the peak of the gold score, best-of-n."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -45,6 +47,7 @@ _MEASURE = Exercise(
     section="03_too_much_of_a_good_reward: Measure a policy without sampling",
     minutes=5,
     reference=evaluate,
+    outputs=("score", "gold", "kl", "entropy"),
     cases=(
         Case("a policy over 4 responses", _policies(0, 4)),
         Case("a policy over 7 responses", _policies(1, 7)),
@@ -73,6 +76,75 @@ _MEASURE = Exercise(
             "KL(π ‖ π_ref), over what π says.",
             "Which of the two policies gives the weights?",
         ),
+        Mistake(
+            "logs as weights",
+            29,
+            _measured_by(lambda logprobs, _: logprobs),
+            "The weights are log-probabilities. They are negative, and do not add up to 1.",
+            "What turns a log-probability into a probability?",
+        ),
+        Mistake(
+            "cross-entropy for KL",
+            1,
+            lambda p, q, r, g: (*evaluate(p, q, r, g)[:2], -(p.exp() @ q), evaluate(p, q, r, g)[3]),
+            "That is the cross-entropy −Σ π·log π_ref. KL(π ‖ π_ref) is what it exceeds H(π) by.",
+            "What should the KL be if the two policies are equal?",
+        ),
+        Mistake(
+            "entropy of π_ref",
+            20,
+            lambda p, q, r, g: (*evaluate(p, q, r, g)[:3], -(q.exp() @ q)),
+            "That is the entropy of π_ref.",
+            "Whose variety is asked for?",
+        ),
+        Mistake(
+            "cross-entropy for entropy",
+            20,
+            lambda p, q, r, g: (*evaluate(p, q, r, g)[:3], -(p.exp() @ q)),
+            "That is the cross-entropy −Σ π·log π_ref. The entropy is the mean of −log π.",
+            "Which policy's log-probability is averaged?",
+        ),
+        Mistake(
+            "scores for golds",
+            27,
+            lambda p, q, r, g: (p.exp() @ r, p.exp() @ r, *evaluate(p, q, r, g)[2:]),
+            "Your E[gold] is E[score]: the reward model's opinion again.",
+            "Which argument holds what the careful reader thinks?",
+        ),
+        Mistake(
+            "ratio of the probabilities",
+            1,
+            lambda p, q, r, g: (
+                *evaluate(p, q, r, g)[:2],
+                p.exp() @ (p - q).exp(),
+                evaluate(p, q, r, g)[3],
+            ),
+            "You average the ratio π/π_ref. The KL is the mean of its logarithm.",
+            "What is log π − log π_ref the logarithm of?",
+        ),
+        Mistake(
+            "difference of probabilities",
+            1,
+            lambda p, q, r, g: (
+                *evaluate(p, q, r, g)[:2],
+                p.exp() @ (p.exp() - q.exp()),
+                evaluate(p, q, r, g)[3],
+            ),
+            "You average the difference of the probabilities. The KL is the mean of the difference "
+            "of their logarithms.",
+            "Which quantity adds up over the tokens of a review?",
+        ),
+        Mistake(
+            "absolute log-ratios",
+            3,
+            lambda p, q, r, g: (
+                *evaluate(p, q, r, g)[:2],
+                p.exp() @ (p - q).abs(),
+                evaluate(p, q, r, g)[3],
+            ),
+            "You average |log π − log π_ref|. The negative ones belong to the mean.",
+            "Does a log-ratio have to be positive?",
+        ),
     ),
 )
 
@@ -100,6 +172,44 @@ _PLANTED = (
 )
 _ETAS = (3.0, 1.0, 0.3, 0.15, 0.05)
 
+
+def _shuffled(seed: int) -> tuple[Tensor, Tensor, Tensor, tuple[float, ...]]:
+    """Four reviews that all have bad golds, and a shuffled list.
+
+    The seeds were searched for: each of the known mistakes ends at another η in one of them. With
+    all golds negative, a search that starts at 0 finds nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    numbers = [torch.randn(4, generator=generator, dtype=torch.float64) for _ in range(3)]
+    scores = 1.5 * numbers[1]
+    order = torch.randperm(6, generator=generator).tolist()
+    etas = tuple((3.0, 1.2, 0.6, 0.3, 0.15, 0.05)[i] for i in order)
+    return (2 * numbers[0]).log_softmax(0), scores, scores + 2 * numbers[2] - 3, etas
+
+
+def _gold_at(ref: Tensor, scores: Tensor, golds: Tensor, eta: float) -> float:
+    return (optimum(ref, scores, eta).logprobs.exp() @ golds).item()
+
+
+def _by_logs(ref: Tensor, scores: Tensor, golds: Tensor, eta: float) -> float:
+    return (optimum(ref, scores, eta).logprobs @ golds).item()
+
+
+def _from_zero(ref: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float | None:
+    best, chosen = 0.0, 0.0
+    for eta in etas:
+        if _gold_at(ref, scores, golds, eta) > best:
+            best, chosen = _gold_at(ref, scores, golds, eta), eta
+    return chosen
+
+
+def _until_it_falls(ref: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float:
+    for eta, following in itertools.pairwise(etas):
+        if _gold_at(ref, scores, golds, following) < _gold_at(ref, scores, golds, eta):
+            return eta
+    return etas[-1]
+
+
 _PEAK = Exercise(
     name="gold_peak",
     section="03_too_much_of_a_good_reward: More pressure",
@@ -108,8 +218,30 @@ _PEAK = Exercise(
     cases=(
         Case("three reviews, one of them a trick", (*_PLANTED, _ETAS)),
         Case("the same with the list turned round", (*_PLANTED, _ETAS[::-1])),
+        Case("four bad reviews and a shuffled list", _shuffled(1138)),
+        Case("four others", _shuffled(1819)),
+        Case("and four more", _shuffled(2774)),
     ),
     mistakes=(
+        Mistake(
+            "gold of the likeliest review",
+            26,
+            lambda ref, scores, golds, etas: max(
+                etas, key=lambda eta: golds[optimum(ref, scores, eta).logprobs.argmax()].item()
+            ),
+            "You judge the policy by its likeliest review alone. E[gold] is the mean over all that "
+            "it says.",
+            "How often does the policy say something else?",
+        ),
+        Mistake(
+            "logs as weights, and the index",
+            29,
+            lambda ref, scores, golds, etas: etas.index(
+                max(etas, key=lambda eta: _by_logs(ref, scores, golds, eta))
+            ),
+            "You weigh the gold scores with log-probabilities, and return the place in the list.",
+            "What turns a log-probability into a probability, and which η has that index?",
+        ),
         Mistake(
             "peak of the score",
             27,
@@ -134,6 +266,68 @@ _PEAK = Exercise(
             "You multiplied the score by η. In some texts β is an inverse temperature; here η is "
             "the price of a nat, and a small η means more pressure.",
             "Where does η stand in the formula of π*?",
+        ),
+        Mistake(
+            "the lowest gold score",
+            2,
+            lambda ref, scores, golds, etas: min(
+                etas, key=lambda eta: _gold_at(ref, scores, golds, eta)
+            ),
+            "You look for the η at which E[gold] is lowest.",
+            "Is the best place a maximum or a minimum?",
+        ),
+        Mistake(
+            "the height, not the η",
+            30,
+            lambda ref, scores, golds, etas: max(_gold_at(ref, scores, golds, eta) for eta in etas),
+            "You return how high E[gold] is at its peak. Asked for is the η at which that is.",
+            "What does max(etas, key=…) return?",
+        ),
+        Mistake(
+            "the index, not the η",
+            30,
+            lambda ref, scores, golds, etas: etas.index(gold_peak(ref, scores, golds, etas)),
+            "You return the place in the list. Asked for is the η that stands there.",
+            "Which η has that index?",
+        ),
+        Mistake(
+            "a search from 0",
+            27,
+            _from_zero,
+            "Your search begins with a best E[gold] of 0, so it finds nothing where all are "
+            "negative.",
+            "With which number can a search for a maximum begin?",
+        ),
+        Mistake(
+            "until it falls",
+            27,
+            _until_it_falls,
+            "You stop as soon as E[gold] falls in the order of the list. The list need not be "
+            "sorted.",
+            "What if the list is shuffled?",
+        ),
+        Mistake(
+            "gold of a plain average",
+            29,
+            lambda ref, scores, golds, etas: max(
+                etas, key=lambda eta: _by_logs(ref, scores, golds, eta)
+            ),
+            "You weigh the gold scores with log-probabilities.",
+            "What turns a log-probability into a probability?",
+        ),
+        Mistake(
+            "score and gold added",
+            27,
+            _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ (scores + golds)),
+            "You look for the highest sum of score and gold. The gold score alone is the judge.",
+            "Which of the two can be fooled?",
+        ),
+        Mistake(
+            "the largest gap",
+            27,
+            _peak_of(lambda policy, ref, scores, golds, eta: policy.exp() @ (scores - golds)),
+            "You look for the largest gap between score and gold: the worst place, not the best.",
+            "What is highest at the peak?",
         ),
     ),
 )
@@ -180,6 +374,57 @@ _BON = Exercise(
             _best_of_n_kl_swapped,
             "You took the mean under π_ref: that is KL(π_ref ‖ π_bon), the other direction.",
             "Which of the two policies writes the samples?",
+        ),
+        Mistake(
+            "logs as weights",
+            29,
+            lambda ref, scores, n: best_of_n(ref, scores, n) @ (best_of_n(ref, scores, n) - ref),
+            "You weigh with log π_bon. Weights are probabilities: positive, and 1 in sum.",
+            "What turns a log-probability into a probability?",
+        ),
+        Mistake(
+            "weights of π_ref",
+            1,
+            lambda ref, scores, n: ref.exp() @ (best_of_n(ref, scores, n) - ref),
+            "The log-ratio is right, the weights are not: under π_ref its mean is "
+            "−KL(π_ref ‖ π_bon).",
+            "Which of the two policies writes the samples?",
+        ),
+        Mistake(
+            "plain average",
+            12,
+            lambda ref, scores, n: (best_of_n(ref, scores, n) - ref).mean(),
+            "You give every response the same weight.",
+            "How often does best-of-n say each of them?",
+        ),
+        Mistake(
+            "sum without weights",
+            12,
+            lambda ref, scores, n: (best_of_n(ref, scores, n) - ref).sum(),
+            "You add up the log-ratios of all responses. Each needs its weight.",
+            "How often does best-of-n say each of them?",
+        ),
+        Mistake(
+            "log n",
+            26,
+            lambda ref, scores, n: math.log(n),
+            "log n is the largest that a log-ratio can become. The KL is the mean of the log-ratio "
+            "under best-of-n, which is less.",
+            "Your function never looks at π_ref. Can that be?",
+        ),
+        Mistake(
+            "cross-entropy",
+            1,
+            lambda ref, scores, n: -(best_of_n(ref, scores, n).exp() @ ref),
+            "That is the cross-entropy −Σ π_bon·log π_ref. The KL is what it exceeds H(π_bon) by.",
+            "What should the KL be for n = 1?",
+        ),
+        Mistake(
+            "entropy",
+            20,
+            lambda ref, scores, n: -(best_of_n(ref, scores, n).exp() @ best_of_n(ref, scores, n)),
+            "That is the entropy of best-of-n: π_ref does not occur in it.",
+            "What should the KL be for n = 1?",
         ),
     ),
 )
