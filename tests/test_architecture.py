@@ -35,6 +35,11 @@ MAY_IMPORT = {
     "rewards": "_checks _require masking kl",
     "ppo": "_checks masking kl",
     "collapse": "_checks masking kl",
+    "groups": "_checks _require kl",
+    "aggregation": "_checks masking",
+    "ratios": "_checks _require",
+    "group_loss": "_checks _require aggregation ratios",
+    "dpo": "_checks",
     # exact
     "exact": "_checks _require",
     "gradients": "_checks exact kl",
@@ -63,8 +68,8 @@ MAY_IMPORT = {
     # what stands on top
     "doctor": "world",
     "plots": "",
-    "__init__": "collapse config entropies gpt2 kl masking ppo rewards rollout sampling trainer "
-    "world",
+    "__init__": "aggregation collapse config dpo entropies gpt2 group_loss groups kl masking ppo "
+    "rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language masking plots "
     "ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "

@@ -27,16 +27,21 @@ from torch import Tensor, nn
 
 import rlhf_lab
 from rlhf_lab import (
+    aggregation,
     best_of_n,
     collapse,
+    dpo,
     entropies,
     exact,
     gradients,
+    group_loss,
+    groups,
     kl,
     language,
     masking,
     ppo,
     pretrain,
+    ratios,
     report,
     rewards,
     sampling,
@@ -80,6 +85,7 @@ EXEMPT = {
     "grids.ensemble.Ensemble.step": "takes no data",
     "adam.Adam.step": "takes no data; torch checks a gradient when it is assigned",
     "adam.Adam.zero_grad": "takes no data",
+    "dpo.dpo_terms": "unchecked by contract: what dpo_loss averages",
     "ppo.policy_terms": "unchecked by contract: what policy_loss averages",
     "ppo.value_terms": "unchecked by contract: what value_loss averages",
     "rewards.FixedKLController.update": "does nothing",
@@ -103,6 +109,8 @@ class Row(NamedTuple):
     """Whole numbers that may be negative."""
     wild: tuple[str, ...] = ()
     """Tensors that are only laid out anew, so that any numbers in them are right."""
+    gaps: tuple[str, ...] = ()
+    """Tensors in which NaN says that there is no number."""
     slow: bool = False
     """Only what must be refused is tried."""
 
@@ -167,6 +175,13 @@ def pure(s: Source) -> dict[str, Row]:
     policies = {"logprobs": s.tables(), "ref_logprobs": s.tables()}
     said = {"responses": s.ids(B, T), "mask": mask}
     old = {"old_logprobs": -s.floats(B, T).abs(), "advantages": x, "mask": mask, "clip": 0.2}
+    paid = {"rewards": s.floats(6), "group_size": 3}
+    divided = {"how": "tokens", "total": 20.0, "length": 9}
+    group = {"logprobs": -s.floats(B, T).abs(), "old_logprobs": -s.floats(B, T).abs()}
+    group |= {"advantages": s.floats(B), "mask": mask, "level": "sequence", **divided}
+    none = ("old_logprobs", "clip", "clip_high", "delta", "total", "length")
+    pair_names = ("chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs")
+    preferred = {n: -s.floats(B).abs() for n in (*pair_names, "ref_rejected_logprobs")}
     critic = {"values": x, "old_values": s.floats(B, T), "returns": s.floats(B, T), "mask": mask}
     return {
         "masking.response_mask": Row(
@@ -198,6 +213,43 @@ def pure(s: Source) -> dict[str, Row]:
         "entropies.entropy": Row(entropies.entropy, {"logits": s.floats(B, V)}),
         "entropies.entropy_bonus": Row(
             entropies.entropy_bonus, {"logits": s.floats(B, T, V), "mask": mask, "beta": 0.1}
+        ),
+        "entropies.high_entropy_mask": Row(
+            entropies.high_entropy_mask, {"entropies": x.abs(), "mask": mask, "share": 0.4}
+        ),
+        "groups.group_advantages": Row(
+            groups.group_advantages, {**paid, "scale": "group", "eps": 1e-4}, gaps=("rewards",)
+        ),
+        "groups.leave_one_out": Row(groups.leave_one_out, paid, gaps=("rewards",)),
+        "groups.shaped_scores": Row(
+            groups.shaped_scores, {"scores": s.floats(B), **chosen, "eta": 0.1}, gaps=("scores",)
+        ),
+        "aggregation.aggregate": Row(
+            aggregation.aggregate, {"losses": x, "mask": mask, **divided}, none=none
+        ),
+        "ratios.importance_ratios": Row(
+            ratios.importance_ratios,
+            {k: group[k] for k in ("logprobs", "old_logprobs", "mask", "level")}, none=none,
+        ),
+        "group_loss.group_policy_loss": Row(
+            group_loss.group_policy_loss,
+            {**group, "clip": 0.2, "clip_high": 0.3, "delta": 2.0}, none=none,
+        ),
+        "group_loss.cispo_loss": Row(
+            group_loss.cispo_loss, {**group, "clip_high": 3.0}, none=none[:1] + none[-2:]
+        ),
+        "group_loss.kl_in_loss": Row(
+            group_loss.kl_in_loss,
+            {**chosen, "old_logprobs": group["old_logprobs"], "estimator": "k3_ratio",
+             "level": "token", **divided},
+            none=none,
+        ),
+        "dpo.implicit_reward": Row(
+            dpo.implicit_reward,
+            {"logprobs": s.floats(B), "ref_logprobs": s.floats(B), "beta": 0.1},
+        ),
+        "dpo.dpo_loss": Row(
+            dpo.dpo_loss, {**preferred, "beta": 0.1, "label_smoothing": 0.1, "kind": "robust"}
         ),
         "rewards.compute_rewards": Row(
             rewards.compute_rewards, {"scores": s.floats(B), **chosen, "eta": 0.1, "mode": "mse"}
@@ -497,12 +549,14 @@ def of_floats(name: str, x: Tensor, row: Row, r: random.Random) -> Iterator[Muta
     ):  # fmt: skip
         bad = x.clone()
         bad[tuple(r.choice(every))] = value
+        wanted = EITHER if what == "nan" and name in row.gaps else wanted
         yield Mutation(f"one {what}", bad, wanted, bad.double())
     for factor in (-1.0, 1e38, -1e38, 1e-38, 0.0):
         yield Mutation(f"times {factor:g}", factor * x, EITHER, (factor * x).double())
     for value in (NAN, INF, -INF):
         whole = torch.full_like(x, value)
-        yield Mutation(f"all {value}", whole, REFUSE if value != value else EITHER, whole.double())
+        wanted = REFUSE if value != value and name not in row.gaps else EITHER
+        yield Mutation(f"all {value}", whole, wanted, whole.double())
     if on is not None:
         yield Mutation("nan off the mask", x.masked_fill(~places, NAN), SAME)
 
@@ -667,7 +721,7 @@ def near(a: Any, b: Any, tolerance: float) -> bool:
         size = finite.abs().max().item() if finite.numel() else 0.0
         # What float32 leaves of a sum of numbers of size 1 that is 0.
         atol = tolerance * size + (1e-6 if tolerance > 1e-4 else 0)
-        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=atol)
+        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=atol, equal_nan=True)
     return a == b
 
 
@@ -700,7 +754,7 @@ def attempt(row: Row, name: str, one: Mutation, base: list[Any], again: Row | No
     if one.wanted == REFUSE:
         return Outcome("wrong", "answered")
     numbers = [x for x in answer if isinstance(x, Tensor) and x.is_floating_point()]
-    if name not in row.wild and any(x.isnan().any() for x in numbers):
+    if name not in (*row.wild, *row.gaps) and any(x.isnan().any() for x in numbers):
         return Outcome("wrong", "NaN")
     if not row.infinite and name not in row.wild and any(x.isinf().any() for x in numbers):
         return Outcome("wrong", "infinite")
