@@ -44,6 +44,11 @@ MAY_IMPORT = {
     "exact": "_checks _require",
     "gradients": "_checks exact kl",
     "best_of_n": "_checks _require exact",
+    "group_updates": "_checks _require exact gradients",
+    "binary_groups": "_checks group_updates",
+    "flow": "_checks exact gradients",
+    "preferences": "_checks _require dpo",
+    "population_dpo": "_checks adam dpo preferences",
     # model
     "unembed": "_checks",
     "gpt2": "_checks _require files unembed",
