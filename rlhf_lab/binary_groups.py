@@ -71,12 +71,17 @@ def binary_rest(
         scale = 1.0 if rule == "leave_one_out" else (group_size - 1) / group_size
         return ref_log_odds + scale * gap / eta
 
+    span = math.sqrt(group_size) / eta
+    if not (span < 1e300 and eps / gap < 1e300):
+        raise ValueError(
+            f"1/eta or eps/gap is too large for a float: eta = {eta:g}, eps = {eps:g}, gap = {gap:g}"
+        )
+
     def pull(x: float) -> float:
         rare = 1 / (1 + math.exp(min(abs(x), 700.0)))  # f_G(p) = f_G(1 − p): keep its digits
         return binary_slope(rare, group_size, eps / gap) - eta * (x - ref_log_odds)
 
     # f_G is at most G / √G, reached towards p = 0 and 1, with a valley between.
-    span = math.sqrt(group_size) / eta
     grid = [ref_log_odds + span * i / 400 for i in range(401)]
     high = next((x for x in grid if pull(x) <= 0), grid[-1])
     low = high - span / 400

@@ -103,7 +103,6 @@ def policy_gradient(
     logprobs="logprobs tables",
     token_rewards="float tables",
     scores="scores ends or None",
-    result="finite",
 )
 def action_values(
     logprobs: Tables, token_rewards: Tables, scores: Tables | None = None

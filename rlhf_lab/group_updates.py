@@ -114,12 +114,17 @@ def expected_update(
     V, T = logprobs[0].shape[1], len(logprobs)
     tables = [table.double() for table in logprobs]
     joint = unchecked(sequence_logprobs)(tables)
+    if len(scores) != len(joint):
+        raise ValueError(
+            f"scores must have shape (N,) = ({len(joint)},), one for each response of logprobs, "
+            f"got ({len(scores)},)"
+        )
     w = unchecked(expected_weights)(joint, scores, group_size, rule, eps=eps)
     unpaid = [torch.zeros_like(table) for table in tables]
     return unchecked(policy_gradient)(tables, unpaid, unflatten(w, V, T))
 
 
-@takes(**_DRAWN, group_size="count 2..10000", result="finite")
+@takes(**_DRAWN, group_size="count 2..10000")
 def dead_share(logprobs: Tensor, scores: Tensor, group_size: int) -> Tensor:
     """The share of groups in which all scores are equal, so that nothing is learned, (): Σ P(r)^G.
 

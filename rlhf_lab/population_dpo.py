@@ -133,6 +133,7 @@ def dpo_optimum(
     tensor([0.5491, 0.4509], dtype=torch.float64)
     """
     logits, ref = _begin(ref_logprobs, pairs, start)
+    dpo_terms(ref[:0], beta, label_smoothing, kind)
     if kind == "hinge":
         raise ValueError('kind "hinge" has flat places: its minimum is no single policy')
     if not has_minimum(pairs, label_smoothing=label_smoothing, kind=kind):
@@ -167,9 +168,9 @@ def _newton(
             size /= 2
         u, moved = u - size * step, step.abs().max().item()
         if moved < 1e-11 or (moved < 1e-6 and moved > before / 2):  # rounding alone is left
-            break
+            return u
         before = moved
-    return u
+    raise _no_end(settings)
 
 
 def _newton_step(
@@ -191,8 +192,18 @@ def _newton_step(
     curvature = torch.diag(stiffness / unit.square()) - pull / unit.outer(unit)
     free = sets * unit  # moving a whole set changes nothing, so that direction is fixed by hand
     free = free / free.norm(dim=1, keepdim=True)
-    step = torch.linalg.solve(curvature + free.T @ free, gradient / unit) / unit
+    step, failed = torch.linalg.solve_ex(curvature + free.T @ free, gradient / unit)
+    if failed or not step.isfinite().all():
+        raise _no_end(settings)
+    step = step / unit
     return step - sets.T @ ((sets @ step) / sets.sum(dim=1))
+
+
+def _no_end(settings: _Settings) -> ValueError:
+    return ValueError(
+        f"no minimum was found at beta = {settings[0]:g}: some log-ratio of start or ref_logprobs "
+        "is so large that its pairs exert no force a float can hold; begin nearer, or change beta"
+    )
 
 
 def _begin(ref_logprobs: Tensor, pairs: Comparisons, start: Tensor | None) -> tuple[Tensor, Tensor]:

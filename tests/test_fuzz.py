@@ -29,17 +29,22 @@ import rlhf_lab
 from rlhf_lab import (
     aggregation,
     best_of_n,
+    binary_groups,
     collapse,
     dpo,
     entropies,
     exact,
+    flow,
     gradients,
     group_loss,
+    group_updates,
     groups,
     kl,
     language,
     masking,
+    population_dpo,
     ppo,
+    preferences,
     pretrain,
     ratios,
     report,
@@ -85,6 +90,12 @@ EXEMPT = {
     "grids.ensemble.Ensemble.step": "takes no data",
     "adam.Adam.step": "takes no data; torch checks a gradient when it is assigned",
     "adam.Adam.zero_grad": "takes no data",
+    "flow.curl": "takes a function: test_flow",
+    "preferences.compared": "unchecked by contract: the places of checked pairs",
+    "preferences.connected": "unchecked by contract: sets of checked pairs",
+    "preferences.reachable": "unchecked by contract: paths along checked pairs",
+    "preferences.require_few": "a check itself",
+    "preferences.require_pairs": "a check itself: test_preferences",
     "dpo.dpo_terms": "unchecked by contract: what dpo_loss averages",
     "ppo.policy_terms": "unchecked by contract: what policy_loss averages",
     "ppo.value_terms": "unchecked by contract: what value_loss averages",
@@ -175,6 +186,16 @@ def pure(s: Source) -> dict[str, Row]:
     policies = {"logprobs": s.tables(), "ref_logprobs": s.tables()}
     said = {"responses": s.ids(B, T), "mask": mask}
     old = {"old_logprobs": -s.floats(B, T).abs(), "advantages": x, "mask": mask, "clip": 0.2}
+    drawn, labels = (
+        {"logprobs": s.logprobs(6), "scores": s.floats(6)},
+        {
+            "sharpness": 0.7,
+            "flipped": 0.1,
+        },
+    )
+    pairs = preferences.all_comparisons(drawn["logprobs"], drawn["scores"])
+    preferring = {"ref_logprobs": s.logprobs(6), "pairs": pairs, "beta": 0.5}
+    preferring |= {"label_smoothing": 0.1, "kind": "sigmoid"}
     paid = {"rewards": s.floats(6), "group_size": 3}
     divided = {"how": "tokens", "total": 20.0, "length": 9}
     group = {"logprobs": -s.floats(B, T).abs(), "old_logprobs": -s.floats(B, T).abs()}
@@ -303,6 +324,64 @@ def pure(s: Source) -> dict[str, Row]:
         "exact.soft_values": Row(exact.soft_values, {**leaves, **weights}, infinite=True),
         "exact.loss_bonus_fixed_point": Row(
             exact.loss_bonus_fixed_point, {**leaves, **weights}, infinite=True
+        ),
+        "exact.loss_kl_fixed_point": Row(
+            exact.loss_kl_fixed_point, {**leaves, "eta": 0.3, "estimator": "k3"}, infinite=True
+        ),
+        "flow.natural_step": Row(
+            flow.natural_step, {**policies, **leaves, "eta": 0.3, "leash": "loss", "rate": 0.5},
+            infinite=True,
+        ),
+        "group_updates.expected_weights": Row(
+            group_updates.expected_weights,
+            {**drawn, "group_size": 3, "rule": "group", "eps": 0.1, "how": "batch",
+             "lengths": 1 + s.floats(6).abs()},
+            none=("lengths",),
+        ),
+        "group_updates.expected_update": Row(
+            group_updates.expected_update,
+            {"logprobs": s.tables(), "scores": s.floats(15), "group_size": 2, "rule": "group",
+             "eps": 0.1},
+        ),
+        "group_updates.dead_share": Row(group_updates.dead_share, {**drawn, "group_size": 3}),
+        "binary_groups.binary_slope": Row(
+            binary_groups.binary_slope, {"p": 0.3, "group_size": 4, "eps": 0.1}
+        ),
+        "binary_groups.binary_rest": Row(
+            binary_groups.binary_rest,
+            {"group_size": 4, "eta": 0.5, "ref_log_odds": -1.0, "gap": 2.0, "rule": "group",
+             "eps": 0.1},
+        ),
+        "preferences.preference_probabilities": Row(
+            preferences.preference_probabilities, {"scores": drawn["scores"], **labels},
+            none=("sharpness",),
+        ),
+        "preferences.all_comparisons": Row(
+            preferences.all_comparisons, {**drawn, **labels}, none=("sharpness",)
+        ),
+        "preferences.sampled_comparisons": Row(
+            preferences.sampled_comparisons,
+            {**drawn, "n": 5, "generator": s.stream(), **labels}, none=("sharpness",), slow=True,
+        ),
+        "preferences.has_minimum": Row(
+            preferences.has_minimum, {"pairs": pairs, "label_smoothing": 0.1, "kind": "robust"}
+        ),
+        "population_dpo.population_loss": Row(
+            population_dpo.population_loss, {"logprobs": s.logprobs(6), **preferring}
+        ),
+        "population_dpo.dpo_optimum": Row(
+            population_dpo.dpo_optimum, {**preferring, "start": s.logprobs(6)},
+            none=("start",), infinite=True,
+        ),
+        "population_dpo.dpo_path": Row(
+            population_dpo.dpo_path,
+            {**preferring, "start": s.logprobs(6), "steps": 3, "every": 1, "lr": 0.01},
+            none=("start",), infinite=True, slow=True,
+        ),
+        "gradients.action_values": Row(
+            gradients.action_values,
+            {"logprobs": s.tables(), "token_rewards": s.tables(), "scores": s.tables(ends=True)},
+            none=("scores",),
         ),
         "gradients.visitation": Row(gradients.visitation, {"logprobs": s.tables()}),
         "gradients.logprob_gradient": Row(
