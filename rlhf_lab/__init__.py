@@ -17,11 +17,12 @@ from rlhf_lab.collapse import (
     expected_distinct,
     top_share,
 )
-from rlhf_lab.config import PPOConfig
+from rlhf_lab.config import GroupConfig, PPOConfig
 from rlhf_lab.dpo import dpo_loss, implicit_reward
 from rlhf_lab.entropies import entropy, entropy_bonus
 from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead
 from rlhf_lab.group_loss import group_policy_loss, kl_in_loss
+from rlhf_lab.group_trainer import GroupStats, GroupTrainer
 from rlhf_lab.groups import group_advantages, leave_one_out, shaped_scores
 from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
@@ -44,6 +45,9 @@ __all__ = [
     "AdaptiveKLController",
     "FixedKLController",
     "GPT2Config",
+    "GroupConfig",
+    "GroupStats",
+    "GroupTrainer",
     "KLMode",
     "KVCache",
     "NonFiniteError",

@@ -88,7 +88,8 @@ class _Call:
             try:
                 require_finite(name, x, mask, remedy, below=kind in _MAY_BE_LOW)
             except NotFinite as error:
-                if kind == "scores":  # given to a training run from outside: it has not overflowed
+                # Given to a training run from outside: it has not overflowed.
+                if kind in ("scores", "rewards"):
                     raise ValueError(str(error)) from None
                 raise
             if kind == "logits" and ((x == -torch.inf).all(-1)).any():

@@ -74,7 +74,8 @@ def binary_rest(
     span = math.sqrt(group_size) / eta
     if not (span < 1e300 and eps / gap < 1e300):
         raise ValueError(
-            f"1/eta or eps/gap is too large for a float: eta = {eta:g}, eps = {eps:g}, gap = {gap:g}"
+            f"1/eta or eps/gap is too large for a float: eta = {eta:g}, eps = {eps:g}, "
+            f"gap = {gap:g}"
         )
 
     def pull(x: float) -> float:

@@ -75,6 +75,8 @@ ELSEWHERE = {
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
     "runs": "files: test_runs",
+    "group_trainer": "settings and tasks: test_group_trainer",
+    "stepper": "parts of Trainer.step",
     "trainer": "settings and tasks: test_trainer",
 }
 """Modules that are tried in tests of their own."""
@@ -550,6 +552,14 @@ def models(s: Source) -> dict[str, Row]:
              for name in inspect.signature(settings.PPOConfig).parameters},
             none=("kl_target",),
         ),
+        "config.GroupConfig": Row(
+            settings.GroupConfig,
+            {name: getattr(settings.GroupConfig(clip=0.2, clip_high=0.3, epochs=2), name)
+             for name in inspect.signature(settings.GroupConfig).parameters},
+            none=("clip", "clip_high"),
+        ),
+        "config.GroupConfig.grpo": Row(settings.GroupConfig.grpo, {"eta": 0.2}),
+        "config.GroupConfig.overflow_remedy": Row(settings.GroupConfig().overflow_remedy, weights),
         "config.PPOConfig.from_dict": Row(
             settings.PPOConfig.from_dict, {"settings": {"eta": 0.2}}
         ),
