@@ -68,7 +68,8 @@ def expected_weights(
     """
     p = logprobs.double().exp()
     require_total("logprobs", p)
-    r, L = scores.double() - p.detach() @ scores.double(), _lengths(lengths, how, scores)
+    # From the likeliest score on: squares of what is common to all would cost digits.
+    r, L = scores.double() - scores[p.argmax()].double(), _lengths(lengths, how, scores)
     if rule != "group" and how != "batch":
         w = r - p @ r
         return w / L * (1 if rule == "leave_one_out" else (group_size - 1) / group_size)
@@ -83,9 +84,9 @@ def expected_weights(
     if rule == "leave_one_out":
         gain = gain * (group_size / (group_size - 1))
     if rule == "group":
-        square = ((cases @ r.square()).unsqueeze(1) + r.square()) / group_size - mean.square()
-        variance = (square * group_size / (group_size - 1)).clamp(min=0)
-        dead = variance <= 1e-14 * r.square().max()  # rounding alone
+        square = ((cases @ r.square()).unsqueeze(1) + r.square()) / group_size
+        variance = (square - mean.square()).clamp(min=0) * group_size / (group_size - 1)
+        dead = variance <= 1e-14 * square  # rounding alone
         gain = (gain / (variance.sqrt() + eps)).masked_fill(dead, 0.0)
     shared = (((cases @ L).unsqueeze(1) + L) / group_size) if how == "batch" else L
     return (chance @ (gain / shared))[kind]

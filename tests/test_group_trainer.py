@@ -102,7 +102,7 @@ class SecondLoop:
         c, n = self.config, len(tokens)
         every = self.read(self.policy, tokens)
         new = every.gather(2, tokens[:, 2:].unsqueeze(2)).squeeze(2)
-        policy = kl = 0.0
+        policy = kl = left = moved = 0.0
         for i in range(n):
             places = [t for t in range(4) if mask[i, t]]
             logs = torch.stack([new[i, t] - old[i, t] for t in places])
@@ -111,6 +111,10 @@ class SecondLoop:
             high = c.clip if c.clip_high is None else c.clip_high
             band = ratio if c.clip is None else ratio.clamp(1 - c.clip, 1 + high)
             terms = -torch.minimum(ratio * gain[i], band * gain[i])
+            if c.clip is not None:
+                up, down = ratio > 1 + high, ratio < 1 - c.clip
+                left = left + (up if gain[i] > 0 else down if gain[i] < 0 else up & down).sum()
+            moved = moved + (logs**2 / 2).sum()
             d = torch.stack([new[i, t] - ref[i, t] for t in places])
             k3 = (-d).exp() - 1 + d
             pull = {"k3": k3, "k3_ratio": k3 * ratio, "k2": d**2 / 2, "reward": 0 * d}[c.leash]
@@ -119,12 +123,16 @@ class SecondLoop:
                 "constant": 4 * n, "sum": n,
             }[c.how]  # fmt: skip
             policy, kl = policy + terms.sum() / by, kl + pull.sum() / by
+        tokens_here = mask.sum()
+        parts = policy, kl, left / tokens_here, moved / tokens_here
+        self.parts.append([float(torch.as_tensor(part).detach()) for part in parts])
         entropy = -(every.exp() * every).sum(-1)[mask].mean()
         return policy + c.eta * kl - c.beta * entropy
 
     def step(self):
         c = self.config
         batch, numbers = self.experience()
+        self.parts = []
         total = batch[1].sum().item() / c.minibatches
         for _ in range(c.epochs):
             order = torch.arange(c.batch_size)
@@ -135,7 +143,7 @@ class SecondLoop:
                 self.loss(total, *(x[rows] for x in batch)).backward()
                 self.adam.step()
         self.done += 1
-        return numbers
+        return [*numbers, *torch.tensor(self.parts).double().mean(0).tolist()]
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=str)
@@ -145,7 +153,9 @@ def test_the_trainer_does_what_a_loop_written_by_hand_does(other):
     second = SecondLoop(trainer)
     for _ in range(2):
         stats, expected = trainer.step(), second.step()
-        assert [stats.score, stats.kl, stats.entropy] == pytest.approx(expected, abs=1e-9)
+        assert [stats.score, stats.kl, stats.entropy] == pytest.approx(expected[:3], abs=1e-9)
+        assert list(stats[-4:]) == pytest.approx(expected[3:], abs=1e-6)  # float32 above
+        assert stats.clip_fraction > 0 or trainer.config.clip is None
     both = zip(trainer.parameters.values(), second.adam.param_groups[0]["params"], strict=True)
     for mine, theirs in both:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)

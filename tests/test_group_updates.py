@@ -45,13 +45,14 @@ RULES = ("leave_one_out", "none", "group")
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("how", ["sum", "response", "batch"])
-@pytest.mark.parametrize("G", [2, 3, 4])
-def test_every_group_counted(rule, how, G):
+@pytest.mark.parametrize(("G", "eps"), [(2, 1e-4), (3, 1e-4), (3, 0.0), (4, 0.1)])
+def test_every_group_counted(rule, how, G, eps):
     """Two responses share a score, and two a length."""
     logprobs, r = random_logprobs(0, 5), torch.tensor([0.3, -1.2, 0.3, 2.0, 0.9]).double()
     lengths = torch.tensor([1.0, 2, 3, 3, 5]).double()
-    got = expected_weights(logprobs, r, G, rule, how=how, lengths=lengths)
-    assert_close(got, by_hand(logprobs, r, G, rule, how, lengths), rtol=0, atol=1e-9)
+    got = expected_weights(logprobs, r, G, rule, how=how, lengths=lengths, eps=eps)
+    wanted = by_hand(logprobs, r, G, rule, how, lengths, eps)
+    assert_close(got, wanted, rtol=0, atol=1e-11)
 
 
 def cat(tables):
@@ -89,9 +90,16 @@ def test_for_rewards_0_and_1_it_is_a_gradient_again():
 
 def test_rounding_makes_no_signal_where_all_scores_are_equal():
     logprobs = random_logprobs(0, 4)
-    for eps in (0.0, 1e-4):
-        w = expected_weights(logprobs, torch.full((4,), 0.1).double(), 3, "group", eps=eps)
-        assert not w.any()
+    for eps, G, value in itertools.product((0.0, 1e-4), range(2, 9), (0.1, 0.7, 1e6 / 3)):
+        scores = torch.full((4,), value).double()
+        assert not expected_weights(logprobs, scores, G, "group", eps=eps).any()
+
+
+def test_a_rare_score_far_off_costs_no_digits():
+    logprobs = torch.tensor([0.6, 0.399, 0.001]).double().log()
+    r = torch.tensor([7.0, 7.05, -1e5]).double()
+    got = expected_weights(logprobs, r, 3, "group", eps=0.0)
+    assert_close(got, by_hand(logprobs, r, 3, "group", eps=0.0), rtol=0, atol=1e-9)
 
 
 def test_kl_in_the_reward_over_the_deviation_cancels_eta():
