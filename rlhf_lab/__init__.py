@@ -9,6 +9,7 @@ import os
 
 import torch
 
+from rlhf_lab.aggregation import aggregate
 from rlhf_lab.collapse import (
     count_responses,
     distinct_n,
@@ -16,9 +17,13 @@ from rlhf_lab.collapse import (
     expected_distinct,
     top_share,
 )
-from rlhf_lab.config import PPOConfig
+from rlhf_lab.config import GroupConfig, PPOConfig
+from rlhf_lab.dpo import dpo_loss, implicit_reward
 from rlhf_lab.entropies import entropy, entropy_bonus
 from rlhf_lab.gpt2 import GPT2, GPT2Config, KVCache, ScalarHead
+from rlhf_lab.group_loss import group_policy_loss, kl_in_loss
+from rlhf_lab.group_trainer import GroupStats, GroupTrainer
+from rlhf_lab.groups import group_advantages, leave_one_out, shaped_scores
 from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
 from rlhf_lab.ppo import gae, policy_loss, value_loss
@@ -40,6 +45,9 @@ __all__ = [
     "AdaptiveKLController",
     "FixedKLController",
     "GPT2Config",
+    "GroupConfig",
+    "GroupStats",
+    "GroupTrainer",
     "KLMode",
     "KVCache",
     "NonFiniteError",
@@ -50,20 +58,27 @@ __all__ = [
     "Task",
     "Trainer",
     "World",
+    "aggregate",
     "build_world",
     "compute_rewards",
     "count_responses",
     "distinct_n",
+    "dpo_loss",
     "effective_responses",
     "entropy",
     "entropy_bonus",
     "exact_kl",
     "expected_distinct",
     "gae",
+    "group_advantages",
+    "group_policy_loss",
+    "implicit_reward",
     "k1",
     "k2",
     "k3",
+    "kl_in_loss",
     "kl_penalty",
+    "leave_one_out",
     "load_world",
     "masked_mean",
     "masked_sum",
@@ -71,6 +86,7 @@ __all__ = [
     "policy_loss",
     "response_mask",
     "sample",
+    "shaped_scores",
     "top_share",
     "train",
     "value_loss",

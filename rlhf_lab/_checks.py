@@ -8,6 +8,7 @@ an axis has within one call must agree, so nothing broadcasts. What a check retu
 function gets: a mask as bool, token ids as int64, a coefficient as a Python float. The words are
 
     float, scores       numbers in float32 or float64, finite on the mask
+    rewards             the same, but NaN is allowed, for a response that was not scored
     logprobs, logits    the same, but −inf is allowed; logits not for every token of a row
     distribution        log-probabilities that are also never above 0
     mask, rows          bool, or 0 and 1; rows select a token in every row
@@ -58,6 +59,7 @@ _REMEDIES = {
     "distribution": "log-probabilities must be finite, or −inf where a response is impossible",
     "logits": "logits must be finite or −inf, and not −inf for every token",
     "scores": "check the reward model; one bad score would spoil the whole batch",
+    "rewards": "check the reward; NaN, and nothing else, says that a response was not scored",
 }
 _MAY_BE_LOW = "logprobs", "distribution", "logits"
 """Kinds that may hold −inf besides finite numbers."""
@@ -82,11 +84,12 @@ class _Call:
             if mask is not None and x.shape[: mask.dim()] == mask.shape:
                 mask = mask.view(*mask.shape, *[1] * (x.dim() - mask.dim())).expand(x.shape)
             else:
-                mask = None
+                mask = ~x.isnan() if kind == "rewards" else None
             try:
                 require_finite(name, x, mask, remedy, below=kind in _MAY_BE_LOW)
             except NotFinite as error:
-                if kind == "scores":  # given to a training run from outside: it has not overflowed
+                # Given to a training run from outside: it has not overflowed.
+                if kind in ("scores", "rewards"):
                     raise ValueError(str(error)) from None
                 raise
             if kind == "logits" and ((x == -torch.inf).all(-1)).any():

@@ -59,3 +59,30 @@ def entropy_bonus(logits: Tensor, mask: Tensor, beta: float) -> Tensor:
     # Whatever stands in the padding, uniform logits there are harmless to value and gradient.
     visited = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
     return -beta * unchecked(masked_mean)(unchecked(entropy)(visited), mask)
+
+
+@takes(entropies="float (B, T)", mask="mask (B, T)", share="fraction")
+def high_entropy_mask(entropies: Tensor, mask: Tensor, share: float) -> Tensor:
+    """The tokens of the mask at which the policy was least certain, about a `share` of them.
+
+    Some recipes take the policy loss of these tokens only; a KL term still has the whole mask, so
+    the other tokens feel nothing but the pull towards π_ref.
+
+    Args:
+        entropies: H(π(·|s_t)) at each token, (B, T).
+        mask: (B, T), bool or 0/1.
+        share: in [0, 1]: 0.2 keeps those at or above the 80 % quantile, 1 keeps all.
+
+    Returns:
+        (B, T), bool.
+
+    References:
+        Wang et al. 2025, https://arxiv.org/abs/2506.01939; TRL 1.16.0's `top_entropy_quantile`.
+
+    >>> h = torch.tensor([[0.1, 2.0, 0.3, 9.0]])
+    >>> high_entropy_mask(h, torch.tensor([[1, 1, 1, 0]]), share=0.5)
+    tensor([[False,  True,  True, False]])
+    """
+    if not mask.any():
+        raise ValueError("the mask selects nothing: there is no token to rank by entropy")
+    return (entropies >= torch.quantile(entropies[mask], 1 - share)) & mask

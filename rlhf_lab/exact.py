@@ -14,7 +14,7 @@ With τ = η + β, the objective of the whole course and its optimum over all po
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ _POLICY = {"logprobs": "distribution (N,)", "ref_logprobs": "distribution (N,)"}
 _WEIGHTS = {"eta": "coefficient", "beta": "coefficient"}
 
 Tables = Sequence[Tensor]
+LossEstimator = Literal["k3", "k3_ratio", "k2"]
 
 
 @takes(vocab_size="count", depth="count 1..10000")
@@ -277,6 +278,68 @@ def loss_bonus_fixed_point(
         return logprobs, (logprobs.exp() * kept).sum(dim=1)
 
     return _backward(ref_logprobs, scores, rest)
+
+
+@takes(
+    ref_logprobs="logprobs tables", scores="scores ends", eta="coefficient", estimator=LossEstimator
+)
+def loss_kl_fixed_point(
+    ref_logprobs: Tables, scores: Tables, eta: float, estimator: LossEstimator = "k3_ratio"
+) -> TreePolicy:
+    """Where "KL in the loss", GRPO's, comes to rest, which is not the optimum above either.
+
+    "k3_ratio", "k2"   π(a|s) ∝ π_ref(a|s)·e^(V(sa)/η)
+    "k3"               π(a|s) = η·π_ref(a|s)/(λ(s) − V(sa)), with λ(s) such that they add up to 1
+
+    both with V(s) = E_π[V(sa)], the plain mean of r: no token is charged for the KL that it leads
+    to. So a path to a high score is paid for token by token, but its worth is not reduced by what
+    it costs, and the policy tears away from π_ref at a larger η than π* does. "k3" is a power law:
+    it leaks towards high scores at every η. For responses of one token the first is the optimum.
+
+    Args:
+        ref_logprobs, scores: as in `soft_values`.
+        eta: η > 0. The means are over r − E[r]; with the mean of a group of G instead, which
+            holds r itself, the rest point is that of η·G/(G − 1).
+        estimator: of the KL term, see `rlhf_lab.group_loss.kl_in_loss`.
+
+    Raises:
+        ValueError: η is 0, tables do not fit, or all that a prefix may say is impossible.
+
+    >>> fair, r = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.0, 1.0]])
+    >>> loss_kl_fixed_point([fair], [r], 0.5).logprobs[0].exp()  # the odds are e^2 to 1
+    tensor([[0.1192, 0.8808]], dtype=torch.float64)
+    >>> loss_kl_fixed_point([fair], [r], 0.5, "k3").logprobs[0].exp()
+    tensor([[0.1910, 0.8090]], dtype=torch.float64)
+    """
+
+    def rest(ref: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = _tilt(ref, q, eta, 0.0).logprobs if estimator != "k3" else _leak(ref, q, eta)
+        return logprobs, (logprobs.exp() * q.masked_fill(logprobs == -torch.inf, 0.0)).sum(dim=1)
+
+    _temperature(eta, 0.0)
+    return _backward(ref_logprobs, scores, rest)
+
+
+def _leak(ref: Tensor, q: Tensor, eta: float) -> Tensor:
+    """log of π(a) = π_ref(a)/(z + gap(a)/η), where gap is max q − q and z makes it add up to 1.
+
+    The sum is convex and falls in z, and is at least 1 at the largest π_ref − gap/η: from there
+    Newton's steps rise to the root and never pass it.
+    """
+    p = ref.exp()
+    never = p == 0
+    top = q.masked_fill(never, -torch.inf).amax(dim=-1, keepdim=True)
+    if (top == -torch.inf).any():
+        raise ValueError("ref_logprobs is −inf for all there is to choose from: leave one possible")
+    gap = (2 * ((0.5 * top - 0.5 * q) / eta)).masked_fill(never, torch.inf)
+    z = (p - gap).amax(dim=-1, keepdim=True)
+    for _ in range(100):
+        share = p / (z + gap)
+        step = (share.sum(-1, keepdim=True) - 1) / (share / (z + gap)).sum(-1, keepdim=True)
+        z, before = torch.where(step > 0, z + step, z), z
+        if (z - before <= 1e-15 * z).all():
+            break
+    return (ref - (z + gap).log()).masked_fill(never, -torch.inf).log_softmax(dim=-1)
 
 
 def _backward(

@@ -95,6 +95,27 @@ def policy_gradient(
     >>> policy_gradient([fair], [unpaid], scores=[torch.tensor([[0.0, 1.0]])])
     [tensor([[-0.2500,  0.2500]])]
     """
+    q = unchecked(action_values)(logprobs, token_rewards, scores)
+    return unchecked(logprob_gradient)(logprobs, q)
+
+
+@takes(
+    logprobs="logprobs tables",
+    token_rewards="float tables",
+    scores="scores ends or None",
+)
+def action_values(
+    logprobs: Tables, token_rewards: Tables, scores: Tables | None = None
+) -> list[Tensor]:
+    """Q(s, a) = reward of the token + E_π[what follows], T tables ((V−1)^t, V); 0 if impossible.
+
+    Arguments as in `policy_gradient`.
+
+    >>> half, unpaid = torch.full((1, 2), 0.5).log(), torch.zeros(1, 2)
+    >>> scores = [torch.ones(1, 1), torch.tensor([[0.0, 4.0]])]  # "<eos>", "1 <eos>", "1 1"
+    >>> action_values([half, half], [unpaid, unpaid], scores)
+    [tensor([[1., 2.]]), tensor([[0., 4.]])]
+    """
     if scores is None:
         scores = [torch.zeros_like(table[:, :1]) for table in logprobs]
     V, q, follows = logprobs[0].shape[1], list[Tensor](), scores[-1]
@@ -103,7 +124,7 @@ def policy_gradient(
         if t:
             value = (logprobs[t].exp() * q[0]).sum(dim=1)
             follows = torch.cat([scores[t - 1], value.view(-1, V - 1)], dim=1)
-    return unchecked(logprob_gradient)(logprobs, q)
+    return q
 
 
 @takes(**_PAIR, mode=Penalty, result="finite")

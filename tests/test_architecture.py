@@ -35,10 +35,20 @@ MAY_IMPORT = {
     "rewards": "_checks _require masking kl",
     "ppo": "_checks masking kl",
     "collapse": "_checks masking kl",
+    "groups": "_checks _require kl",
+    "aggregation": "_checks masking",
+    "ratios": "_checks _require",
+    "group_loss": "_checks _require aggregation ratios",
+    "dpo": "_checks",
     # exact
     "exact": "_checks _require",
     "gradients": "_checks exact kl",
     "best_of_n": "_checks _require exact",
+    "group_updates": "_checks _require exact gradients",
+    "binary_groups": "_checks group_updates",
+    "flow": "_checks exact gradients",
+    "preferences": "_checks _require dpo",
+    "population_dpo": "_checks adam dpo preferences",
     # model
     "unembed": "_checks",
     "gpt2": "_checks _require files unembed",
@@ -50,10 +60,12 @@ MAY_IMPORT = {
     "world": "_checks _require exact files gpt2 language pretrain sampling tree",
     # training
     "adam": "_checks _require",
-    "config": "_checks _require kl rewards",
+    "config": "_checks _require aggregation kl ratios rewards",
     "rollout": "_checks _require config gpt2 kl masking ppo rewards sampling",
-    "trainer": "_checks _require adam collapse config entropies gpt2 interrupts masking ppo "
-    "rollout unembed",
+    "stepper": "_checks _require adam config gpt2 interrupts rewards rollout",
+    "trainer": "_checks collapse config entropies masking ppo rollout stepper unembed",
+    "group_trainer": "_checks collapse config entropies group_loss groups kl masking ratios "
+    "rewards rollout sampling stepper unembed",
     "run_files": "gpt2 trainer",
     "runs": "config files interrupts rollout run_files trainer",
     "report": "_checks _require collapse exact gpt2 language rollout world",
@@ -63,8 +75,8 @@ MAY_IMPORT = {
     # what stands on top
     "doctor": "world",
     "plots": "",
-    "__init__": "collapse config entropies gpt2 kl masking ppo rewards rollout sampling trainer "
-    "world",
+    "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
+    "masking ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
     "masking plots ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
@@ -92,7 +104,6 @@ LONG = {
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
     "grids.ensemble": "the trainer again, part by part, for many runs at once",
     "runs": "all that can happen to a run folder, from its creation to its repair",
-    "trainer": "the loop with all it keeps: step, losses, statistics, state",
 }
 """Modules that may be longer, each with its reason."""
 LONG_FOLDERS = {

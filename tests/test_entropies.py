@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical
 from torch.testing import assert_close
 
-from rlhf_lab.entropies import entropy, entropy_bonus
+from rlhf_lab.entropies import entropy, entropy_bonus, high_entropy_mask
 from rlhf_lab.kl import exact_kl
 
 NAN, INF = float("nan"), float("inf")
@@ -155,3 +155,15 @@ LOGITS, MASK = torch.zeros(2, 3, 4), torch.ones(2, 3)
 def test_bad_input_is_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_least_certain_tokens_are_kept():
+    h = torch.tensor([[0.5, 0.1, 0.9, 9.0], [0.3, 0.7, 9.0, 9.0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]]).bool()
+    assert torch.equal(high_entropy_mask(h, mask, 1.0), mask)
+    assert high_entropy_mask(h, mask, 0.0).nonzero().tolist() == [[0, 2]]
+    assert high_entropy_mask(h, mask, 0.5).nonzero().tolist() == [[0, 0], [0, 2], [1, 1]]
+    dirty = h.masked_fill(~mask, torch.nan)
+    assert torch.equal(high_entropy_mask(dirty, mask, 0.5), high_entropy_mask(h, mask, 0.5))
+    with pytest.raises(ValueError, match="the mask selects nothing"):
+        high_entropy_mask(h, mask & False, 0.5)

@@ -9,7 +9,7 @@ import torch
 from golden import normal
 from trees import close, coefficients, random_language, random_tree, shapes
 
-from rlhf_lab import exact, language
+from rlhf_lab import exact, gradients, language
 from rlhf_lab.entropies import entropy
 from rlhf_lab.kl import exact_kl
 from rlhf_lab.world import load_world
@@ -325,3 +325,104 @@ def test_a_fixed_point_that_rounding_would_decide_is_refused():
         exact.loss_bonus_fixed_point(ref, scores, 1e10, 1.0)
     alone = exact.loss_bonus_fixed_point(ref, scores, 1e300, 0.0).values[0].item()
     assert alone == pytest.approx(0.5)
+
+
+def pull(policy, tree, scores, eta, mode):
+    """The exact update of "KL in the loss" at a policy, in the logits; its largest part."""
+    unpaid = [torch.zeros_like(table) for table in policy]
+    up = gradients.policy_gradient(policy, unpaid, scores)
+    back = gradients.kl_loss_gradient(policy, tree, mode)
+    return max((a - eta * b).abs().max().item() for a, b in zip(up, back, strict=True))
+
+
+MODES = {"k3_ratio": "mse", "k2": "mse", "k3": "k3"}
+
+
+@shapes
+@pytest.mark.parametrize("eta", [2.0, 0.5, 0.1])
+@pytest.mark.parametrize("estimator", MODES)
+def test_the_kl_in_the_loss_rests_where_its_exact_update_is_0(V, T, eta, estimator):
+    tree, ref, r = random_language(V, T)
+    rest = exact.loss_kl_fixed_point(tree, exact.unflatten(r, V, T), eta, estimator)
+    assert pull(rest.logprobs, tree, exact.unflatten(r, V, T), eta, MODES[estimator]) < 1e-12
+    joint = exact.sequence_logprobs(rest.logprobs)
+    close(rest.values[0], (joint.exp() @ r).expand(1))
+    close(joint.exp().sum(), 1.0)
+    best = exact.optimum(ref, r, eta).logprobs
+    if T == 1 and estimator != "k3":
+        close(joint, best)
+    elif eta > 0.1:  # below, both are the best response alone
+        off = 0.5 * (joint.exp() - best.exp()).abs().sum()
+        assert off > 1e-3, "the objective's optimum is another one"
+
+
+def test_a_vanilla_flow_ends_at_the_rest_point_of_k3():
+    tree, _, r = random_language(3, 2)
+    scores, policy = exact.unflatten(r, 3, 2), tree
+    unpaid = [torch.zeros_like(table) for table in tree]
+    for _ in range(4000):
+        up = gradients.policy_gradient(policy, unpaid, scores)
+        back = gradients.kl_loss_gradient(policy, tree, "k3")
+        policy = [
+            (x + a - 0.5 * b).log_softmax(1) for x, a, b in zip(policy, up, back, strict=True)
+        ]
+    rest = exact.loss_kl_fixed_point(tree, scores, 0.5, "k3").logprobs
+    close(exact.sequence_logprobs(policy).exp(), exact.sequence_logprobs(rest).exp(), 1e-6)
+
+
+def test_k3_is_a_power_law():
+    """η·(p − p_0) = p(1 − p)·Δr for two answers: odds grow as 1/η, and as e^(1/η) for π*."""
+    tree, r = [torch.full((1, 2), 0.5).double().log()], [torch.tensor([[0.0, 1.0]])]
+    for eta in (1.0, 0.1, 1e-3, 1e-9):
+        p = exact.loss_kl_fixed_point(tree, r, eta, "k3").logprobs[0].exp()[0]
+        assert eta * (p[1] - 0.5).item() == pytest.approx((p[0] * p[1]).item(), rel=1e-9)
+        assert p[0].item() == pytest.approx(eta / 2 / (1 + eta), rel=eta)
+
+
+@pytest.mark.parametrize("estimator", MODES)
+def test_kl_in_the_loss_at_its_limits(estimator):
+    tree, ref, r = random_language(3, 3)
+    scores = exact.unflatten(r, 3, 3)
+
+    def rest(eta, tree=tree):
+        return exact.sequence_logprobs(
+            exact.loss_kl_fixed_point(tree, scores, eta, estimator).logprobs
+        )
+
+    close(rest(1e12), ref, 1e-9)
+    assert rest(1e-9).exp()[r.argmax()] > 0.999
+    assert rest(5e-324).exp()[r.argmax()] == 1
+    with pytest.raises(ValueError, match="eta = beta = 0"):
+        rest(0.0)
+    forbidden = [table.clone() for table in tree]
+    forbidden[0][0, 2] = -torch.inf
+    without = rest(0.3, [table.log_softmax(1) for table in forbidden])
+    assert without.exp()[exact.enumerate_responses(3, 3)[:, 0] == 2].sum() == 0
+    assert without.exp().sum().item() == pytest.approx(1)
+    forbidden[2][0] = -torch.inf
+    with pytest.raises(ValueError, match="−inf for all there is to choose from"):
+        rest(0.3, forbidden)
+
+
+def test_where_each_leash_rests_in_review_world():
+    """At η = 0.13 the KL in the reward keeps gold up, and GRPO's KL in the loss has torn."""
+    tables = load_world().tables("food")
+    scores, found = exact.unflatten(tables.scores, 14, 5), {}
+    for eta in (0.3, 0.2, 0.13, 0.05, 0.04):
+        policies = {"reward": exact.optimum(tables.ref_logprobs, tables.scores, eta).logprobs}
+        for estimator in ("k3_ratio", "k3"):
+            rest = exact.loss_kl_fixed_point(tables.tree, scores, eta, estimator)
+            policies[estimator] = exact.sequence_logprobs(rest.logprobs)
+        for name, policy in policies.items():
+            e = exact.evaluate(policy, tables.ref_logprobs, tables.scores, tables.golds)
+            found[eta, name] = round(e.gold.item(), 2), round(e.kl.item(), 1)
+    assert found == {
+        (0.3, "reward"): (1.82, 1.4), (0.3, "k3_ratio"): (1.81, 1.4), (0.3, "k3"): (-0.13, 4.6),
+        (0.2, "reward"): (2.04, 1.9), (0.2, "k3_ratio"): (1.96, 2.0), (0.2, "k3"): (-0.79, 7.6),
+        (0.13, "reward"): (2.24, 2.4), (0.13, "k3_ratio"): (-1.8, 12.4),
+        (0.13, "k3"): (-1.38, 10.6),
+        (0.05, "reward"): (1.31, 5.2), (0.05, "k3_ratio"): (-2.0, 13.5),
+        (0.05, "k3"): (-1.84, 14.9),
+        (0.04, "reward"): (-0.72, 9.3), (0.04, "k3_ratio"): (-2.0, 13.9),
+        (0.04, "k3"): (-1.88, 16.0),
+    }  # fmt: skip

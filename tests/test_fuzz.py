@@ -27,16 +27,26 @@ from torch import Tensor, nn
 
 import rlhf_lab
 from rlhf_lab import (
+    aggregation,
     best_of_n,
+    binary_groups,
     collapse,
+    dpo,
     entropies,
     exact,
+    flow,
     gradients,
+    group_loss,
+    group_updates,
+    groups,
     kl,
     language,
     masking,
+    population_dpo,
     ppo,
+    preferences,
     pretrain,
+    ratios,
     report,
     rewards,
     sampling,
@@ -65,6 +75,8 @@ ELSEWHERE = {
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
     "runs": "files: test_runs",
+    "group_trainer": "settings and tasks: test_group_trainer",
+    "stepper": "parts of Trainer.step",
     "trainer": "settings and tasks: test_trainer",
 }
 """Modules that are tried in tests of their own."""
@@ -80,6 +92,13 @@ EXEMPT = {
     "grids.ensemble.Ensemble.step": "takes no data",
     "adam.Adam.step": "takes no data; torch checks a gradient when it is assigned",
     "adam.Adam.zero_grad": "takes no data",
+    "flow.curl": "takes a function: test_flow",
+    "preferences.compared": "unchecked by contract: the places of checked pairs",
+    "preferences.connected": "unchecked by contract: sets of checked pairs",
+    "preferences.reachable": "unchecked by contract: paths along checked pairs",
+    "preferences.require_few": "a check itself",
+    "preferences.require_pairs": "a check itself: test_preferences",
+    "dpo.dpo_terms": "unchecked by contract: what dpo_loss averages",
     "ppo.policy_terms": "unchecked by contract: what policy_loss averages",
     "ppo.value_terms": "unchecked by contract: what value_loss averages",
     "rewards.FixedKLController.update": "does nothing",
@@ -103,6 +122,8 @@ class Row(NamedTuple):
     """Whole numbers that may be negative."""
     wild: tuple[str, ...] = ()
     """Tensors that are only laid out anew, so that any numbers in them are right."""
+    gaps: tuple[str, ...] = ()
+    """Tensors in which NaN says that there is no number."""
     slow: bool = False
     """Only what must be refused is tried."""
 
@@ -167,6 +188,23 @@ def pure(s: Source) -> dict[str, Row]:
     policies = {"logprobs": s.tables(), "ref_logprobs": s.tables()}
     said = {"responses": s.ids(B, T), "mask": mask}
     old = {"old_logprobs": -s.floats(B, T).abs(), "advantages": x, "mask": mask, "clip": 0.2}
+    drawn, labels = (
+        {"logprobs": s.logprobs(6), "scores": s.floats(6)},
+        {
+            "sharpness": 0.7,
+            "flipped": 0.1,
+        },
+    )
+    pairs = preferences.all_comparisons(drawn["logprobs"], drawn["scores"])
+    preferring = {"ref_logprobs": s.logprobs(6), "pairs": pairs, "beta": 0.5}
+    preferring |= {"label_smoothing": 0.1, "kind": "sigmoid"}
+    paid = {"rewards": s.floats(6), "group_size": 3}
+    divided = {"how": "tokens", "total": 20.0, "length": 9}
+    group = {"logprobs": -s.floats(B, T).abs(), "old_logprobs": -s.floats(B, T).abs()}
+    group |= {"advantages": s.floats(B), "mask": mask, "level": "sequence", **divided}
+    none = ("old_logprobs", "clip", "clip_high", "delta", "total", "length")
+    pair_names = ("chosen_logprobs", "rejected_logprobs", "ref_chosen_logprobs")
+    preferred = {n: -s.floats(B).abs() for n in (*pair_names, "ref_rejected_logprobs")}
     critic = {"values": x, "old_values": s.floats(B, T), "returns": s.floats(B, T), "mask": mask}
     return {
         "masking.response_mask": Row(
@@ -198,6 +236,43 @@ def pure(s: Source) -> dict[str, Row]:
         "entropies.entropy": Row(entropies.entropy, {"logits": s.floats(B, V)}),
         "entropies.entropy_bonus": Row(
             entropies.entropy_bonus, {"logits": s.floats(B, T, V), "mask": mask, "beta": 0.1}
+        ),
+        "entropies.high_entropy_mask": Row(
+            entropies.high_entropy_mask, {"entropies": x.abs(), "mask": mask, "share": 0.4}
+        ),
+        "groups.group_advantages": Row(
+            groups.group_advantages, {**paid, "scale": "group", "eps": 1e-4}, gaps=("rewards",)
+        ),
+        "groups.leave_one_out": Row(groups.leave_one_out, paid, gaps=("rewards",)),
+        "groups.shaped_scores": Row(
+            groups.shaped_scores, {"scores": s.floats(B), **chosen, "eta": 0.1}, gaps=("scores",)
+        ),
+        "aggregation.aggregate": Row(
+            aggregation.aggregate, {"losses": x, "mask": mask, **divided}, none=none
+        ),
+        "ratios.importance_ratios": Row(
+            ratios.importance_ratios,
+            {k: group[k] for k in ("logprobs", "old_logprobs", "mask", "level")}, none=none,
+        ),
+        "group_loss.group_policy_loss": Row(
+            group_loss.group_policy_loss,
+            {**group, "clip": 0.2, "clip_high": 0.3, "delta": 2.0}, none=none,
+        ),
+        "group_loss.cispo_loss": Row(
+            group_loss.cispo_loss, {**group, "clip_high": 3.0}, none=none[:1] + none[-2:]
+        ),
+        "group_loss.kl_in_loss": Row(
+            group_loss.kl_in_loss,
+            {**chosen, "old_logprobs": group["old_logprobs"], "estimator": "k3_ratio",
+             "level": "token", **divided},
+            none=none,
+        ),
+        "dpo.implicit_reward": Row(
+            dpo.implicit_reward,
+            {"logprobs": s.floats(B), "ref_logprobs": s.floats(B), "beta": 0.1},
+        ),
+        "dpo.dpo_loss": Row(
+            dpo.dpo_loss, {**preferred, "beta": 0.1, "label_smoothing": 0.1, "kind": "robust"}
         ),
         "rewards.compute_rewards": Row(
             rewards.compute_rewards, {"scores": s.floats(B), **chosen, "eta": 0.1, "mode": "mse"}
@@ -251,6 +326,64 @@ def pure(s: Source) -> dict[str, Row]:
         "exact.soft_values": Row(exact.soft_values, {**leaves, **weights}, infinite=True),
         "exact.loss_bonus_fixed_point": Row(
             exact.loss_bonus_fixed_point, {**leaves, **weights}, infinite=True
+        ),
+        "exact.loss_kl_fixed_point": Row(
+            exact.loss_kl_fixed_point, {**leaves, "eta": 0.3, "estimator": "k3"}, infinite=True
+        ),
+        "flow.natural_step": Row(
+            flow.natural_step, {**policies, **leaves, "eta": 0.3, "leash": "loss", "rate": 0.5},
+            infinite=True,
+        ),
+        "group_updates.expected_weights": Row(
+            group_updates.expected_weights,
+            {**drawn, "group_size": 3, "rule": "group", "eps": 0.1, "how": "batch",
+             "lengths": 1 + s.floats(6).abs()},
+            none=("lengths",),
+        ),
+        "group_updates.expected_update": Row(
+            group_updates.expected_update,
+            {"logprobs": s.tables(), "scores": s.floats(15), "group_size": 2, "rule": "group",
+             "eps": 0.1},
+        ),
+        "group_updates.dead_share": Row(group_updates.dead_share, {**drawn, "group_size": 3}),
+        "binary_groups.binary_slope": Row(
+            binary_groups.binary_slope, {"p": 0.3, "group_size": 4, "eps": 0.1}
+        ),
+        "binary_groups.binary_rest": Row(
+            binary_groups.binary_rest,
+            {"group_size": 4, "eta": 0.5, "ref_log_odds": -1.0, "gap": 2.0, "rule": "group",
+             "eps": 0.1},
+        ),
+        "preferences.preference_probabilities": Row(
+            preferences.preference_probabilities, {"scores": drawn["scores"], **labels},
+            none=("sharpness",),
+        ),
+        "preferences.all_comparisons": Row(
+            preferences.all_comparisons, {**drawn, **labels}, none=("sharpness",)
+        ),
+        "preferences.sampled_comparisons": Row(
+            preferences.sampled_comparisons,
+            {**drawn, "n": 5, "generator": s.stream(), **labels}, none=("sharpness",), slow=True,
+        ),
+        "preferences.has_minimum": Row(
+            preferences.has_minimum, {"pairs": pairs, "label_smoothing": 0.1, "kind": "robust"}
+        ),
+        "population_dpo.population_loss": Row(
+            population_dpo.population_loss, {"logprobs": s.logprobs(6), **preferring}
+        ),
+        "population_dpo.dpo_optimum": Row(
+            population_dpo.dpo_optimum, {**preferring, "start": s.logprobs(6)},
+            none=("start",), infinite=True,
+        ),
+        "population_dpo.dpo_path": Row(
+            population_dpo.dpo_path,
+            {**preferring, "start": s.logprobs(6), "steps": 3, "every": 1, "lr": 0.01},
+            none=("start",), infinite=True, slow=True,
+        ),
+        "gradients.action_values": Row(
+            gradients.action_values,
+            {"logprobs": s.tables(), "token_rewards": s.tables(), "scores": s.tables(ends=True)},
+            none=("scores",),
         ),
         "gradients.visitation": Row(gradients.visitation, {"logprobs": s.tables()}),
         "gradients.logprob_gradient": Row(
@@ -419,6 +552,14 @@ def models(s: Source) -> dict[str, Row]:
              for name in inspect.signature(settings.PPOConfig).parameters},
             none=("kl_target",),
         ),
+        "config.GroupConfig": Row(
+            settings.GroupConfig,
+            {name: getattr(settings.GroupConfig(clip=0.2, clip_high=0.3, epochs=2), name)
+             for name in inspect.signature(settings.GroupConfig).parameters},
+            none=("clip", "clip_high"),
+        ),
+        "config.GroupConfig.grpo": Row(settings.GroupConfig.grpo, {"eta": 0.2}),
+        "config.GroupConfig.overflow_remedy": Row(settings.GroupConfig().overflow_remedy, weights),
         "config.PPOConfig.from_dict": Row(
             settings.PPOConfig.from_dict, {"settings": {"eta": 0.2}}
         ),
@@ -497,12 +638,14 @@ def of_floats(name: str, x: Tensor, row: Row, r: random.Random) -> Iterator[Muta
     ):  # fmt: skip
         bad = x.clone()
         bad[tuple(r.choice(every))] = value
+        wanted = EITHER if what == "nan" and name in row.gaps else wanted
         yield Mutation(f"one {what}", bad, wanted, bad.double())
     for factor in (-1.0, 1e38, -1e38, 1e-38, 0.0):
         yield Mutation(f"times {factor:g}", factor * x, EITHER, (factor * x).double())
     for value in (NAN, INF, -INF):
         whole = torch.full_like(x, value)
-        yield Mutation(f"all {value}", whole, REFUSE if value != value else EITHER, whole.double())
+        wanted = REFUSE if value != value and name not in row.gaps else EITHER
+        yield Mutation(f"all {value}", whole, wanted, whole.double())
     if on is not None:
         yield Mutation("nan off the mask", x.masked_fill(~places, NAN), SAME)
 
@@ -667,7 +810,7 @@ def near(a: Any, b: Any, tolerance: float) -> bool:
         size = finite.abs().max().item() if finite.numel() else 0.0
         # What float32 leaves of a sum of numbers of size 1 that is 0.
         atol = tolerance * size + (1e-6 if tolerance > 1e-4 else 0)
-        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=atol)
+        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=atol, equal_nan=True)
     return a == b
 
 
@@ -700,7 +843,7 @@ def attempt(row: Row, name: str, one: Mutation, base: list[Any], again: Row | No
     if one.wanted == REFUSE:
         return Outcome("wrong", "answered")
     numbers = [x for x in answer if isinstance(x, Tensor) and x.is_floating_point()]
-    if name not in row.wild and any(x.isnan().any() for x in numbers):
+    if name not in (*row.wild, *row.gaps) and any(x.isnan().any() for x in numbers):
         return Outcome("wrong", "NaN")
     if not row.infinite and name not in row.wild and any(x.isinf().any() for x in numbers):
         return Outcome("wrong", "infinite")
