@@ -4,7 +4,6 @@ An explanation must give every number of an output in every case in which the at
 steps at once are believed only where there are enough numbers that this is no chance.
 """
 
-import functools
 import inspect
 import itertools
 import math
@@ -92,9 +91,7 @@ def _sources(first: Trial, output: int) -> list[tuple[tuple[Step, ...], Source]]
         ((m, slip), _of(m.wrong, output, slip))
         for m, slip in itertools.product(exercise.mistakes, hidden)
     ]
-    found += _both(first, output)
-    pairs = itertools.combinations(hidden, 2)
-    return found + [((a, b), _of(exercise.reference, output, a, b)) for a, b in pairs]
+    return found + _both(first, output)
 
 
 def _both(first: Trial, output: int) -> list[tuple[tuple[Step, ...], Source]]:
@@ -117,8 +114,8 @@ def _both(first: Trial, output: int) -> list[tuple[tuple[Step, ...], Source]]:
     ]
 
 
-def _of(function: Attempt, output: int, *slips: Slip) -> Source:
-    """An output of a function on disguised inputs, computed once per case."""
+def _of(function: Attempt, output: int, slip: Slip | None = None) -> Source:
+    """An output of a function, on disguised inputs if there is a slip, computed once per case."""
     known: dict[int, Tensor | None] = {}
 
     def source(t: Trial) -> Tensor | None:
@@ -128,10 +125,10 @@ def _of(function: Attempt, output: int, *slips: Slip) -> Source:
 
     def compute(t: Trial) -> Tensor | None:
         inputs = {k: v.clone() if isinstance(v, Tensor) else v for k, v in t.arguments.items()}
-        if slips and t.mask is not None:
+        if slip and t.mask is not None:
             inputs["mask"] = t.mask
         try:
-            inputs = functools.reduce(lambda given, slip: slip.change(given), slips, inputs)
+            inputs = slip.change(inputs) if slip else inputs
             return parts_of(t.exercise.run(inspect.unwrap(function), *inputs.values()))[
                 output
             ].double()
