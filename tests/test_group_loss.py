@@ -7,11 +7,13 @@ import torch
 from golden import masks, normal, property_test, random_logprobs, seeds
 from hypothesis import given
 from torch.testing import assert_close
+from trees import random_tree
 
+from rlhf_lab import exact, gradients
 from rlhf_lab.group_loss import cispo_loss, group_policy_loss, kl_in_loss
 from rlhf_lab.groups import group_advantages
 from rlhf_lab.kl import exact_kl, k2, k3, kl_loss
-from rlhf_lab.masking import masked_mean
+from rlhf_lab.masking import masked_mean, response_mask
 from rlhf_lab.ppo import policy_loss
 from rlhf_lab.ratios import importance_ratios
 
@@ -127,6 +129,42 @@ def test_which_kl_each_term_descends():
         z, logprobs, ref, got = mean_gradient(estimator)
         pair = (ref, logprobs) if estimator == "k3" else (logprobs, ref)
         assert_close(got, torch.autograd.grad(exact_kl(*pair), z)[0])
+
+
+@pytest.mark.parametrize(("V", "T"), [(3, 2), (4, 3)])
+def test_mean_gradients_over_whole_responses(V, T):
+    """Enumerated: token ratios leave KL local, and the product ratio alone gives ∇KL(π ‖ π_ref)."""
+    tree, ref = random_tree(1, V, T), random_tree(7, V, T)
+    logits = [table.clone().requires_grad_() for table in tree]
+    tables = [table.log_softmax(1) for table in logits]
+    responses = exact.enumerate_responses(V, T)
+    mask, rows = response_mask(responses, 0), torch.zeros(len(responses), dtype=torch.long)
+    new, old = [], []
+    for t in range(T):  # the prefix's row of table t; whatever it is behind <eos>
+        new.append(tables[t][rows, responses[:, t]])
+        old.append(ref[t][rows, responses[:, t]])
+        rows = rows * (V - 1) + (responses[:, t] - 1).clamp(min=0)
+    new, old = torch.stack(new, 1), torch.stack(old, 1)
+    p = exact.sequence_logprobs(tree).exp()
+
+    def mean_gradient(**settings):
+        terms = [
+            kl_in_loss(new[i : i + 1], old[i : i + 1], mask[i : i + 1], how="sum", **settings)
+            for i in range(len(p))
+        ]
+        found = torch.autograd.grad(p @ torch.stack(terms), logits, retain_graph=True)
+        return torch.cat([x.flatten() for x in found])
+
+    def flat(found):
+        return torch.cat([x.flatten() for x in found])
+
+    local = flat(gradients.kl_loss_gradient(tree, ref, "mse"))
+    whole = flat(gradients.kl_reward_gradient(tree, ref, "kl"))
+    assert_close(mean_gradient(estimator="k3_ratio"), local)
+    assert_close(mean_gradient(estimator="k2"), local)
+    assert_close(mean_gradient(), flat(gradients.kl_loss_gradient(tree, ref, "k3")))
+    assert_close(mean_gradient(estimator="k3_ratio", level="product"), whole)
+    assert (local - whole).norm() > 0.1 * whole.norm(), "which a cosine of 0.9994 would hide"
 
 
 def test_weights_per_token_on_policy():
