@@ -362,6 +362,11 @@ _PENALTY = Exercise(
         Case("three responses of different length", (_LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
         Case("a policy far from its reference", (2 * _LOGPROBS, _REF_LOGPROBS, _MASK), (0,)),
         Case("padded on the left, and with a gap", (_LOGPROBS, _REF_LOGPROBS, _GAPS), (0,)),
+        Case(
+            "responses of at most three tokens",
+            (_LOGPROBS[:, :3], _REF_LOGPROBS[:, :3], _MASK[:, :3]),
+            (0,),
+        ),
     ),
     mistakes=(
         Mistake(

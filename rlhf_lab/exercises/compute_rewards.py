@@ -588,6 +588,7 @@ _CONTROLLER = Exercise(
         Case(
             "KLs of 0.95, 0.3, −0.1 and 1.9 nats", (3.1, 1.0, 2000.0, (0.95, 0.3, -0.1, 1.9), 128)
         ),
+        Case("KLs of 3.1 and 0.9 nats and a short horizon", (0.5, 2.0, 100.0, (3.1, 0.9), 256)),
     ),
     mistakes=(
         Mistake(
@@ -612,6 +613,14 @@ _CONTROLLER = Exercise(
             "Your controller loosens the leash when the policy is too far away. Then it goes "
             "further, and η falls to 0.",
             "The KL is twice its target: should η rise or fall?",
+        ),
+        Mistake(
+            "clipped too late",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip((kl / target - 1) * share)),
+            "You clip the step, after the error was multiplied by n/horizon. A batch is a small "
+            "share of the horizon, so your clip hardly ever acts: clip the error itself.",
+            "What is cut to ±0.2 in the text: the error, or the step?",
         ),
         Mistake(
             "not clipped",

@@ -270,6 +270,14 @@ _RESPONSE_KL = Exercise(
             "What does mask.bool() change?",
         ),
         Mistake(
+            "summed down the columns",
+            13,
+            lambda p, q, mask: _d(p, q, mask).sum(0),
+            "You add up over the reviews, one number for each place. A review is a row: its tokens "
+            "stand side by side.",
+            "Which dimension counts the reviews, and which the tokens?",
+        ),
+        Mistake(
             "all tokens of the batch",
             13,
             lambda p, q, mask: _d(p, q, mask).sum(),

@@ -151,6 +151,9 @@ def _endings(first: Trial, steps: int) -> dict[int, list[tuple[Slip, ...]]]:
 def _gives(base: Tensor | None, twists: Sequence[Slip], t: Trial, got: Tensor) -> bool:
     if base is None:
         return False
+    # What is still to be reduced leads to the right shape, never to one that is reduced too far.
+    if any(s.backwards for s in twists) and all(base.shape != x.shape for x in t.expected.numbers):
+        return False
     try:
         for slip in twists:
             if slip.backwards:

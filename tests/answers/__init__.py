@@ -1,6 +1,7 @@
 """Natural answers to the exercises, as students write them, and what is wrong with each."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 
@@ -13,3 +14,19 @@ class Answer(NamedTuple):
     attempt: Callable[..., Any]
     accepts: tuple[str, ...] = ()
     """The diagnoses that are true of it; empty where the answer is right."""
+
+
+def judged(
+    package: str, diagnoses: Mapping[str, tuple[str, ...]], right_after_all: Collection[str]
+) -> list[Answer]:
+    """The answers of nb01.py to nb10.py of a package, with the diagnoses that are true of them."""
+    found = []
+    for number in range(1, 11):
+        module = importlib.import_module(f"{package}.nb{number:02d}")
+        for exercise, kind, attempt, says in module.ANSWERS:
+            name = attempt.__name__
+            right = kind == "right" or name in right_after_all
+            found.append(
+                Answer(exercise, says, attempt, () if right else diagnoses.get(name, ("?",)))
+            )
+    return found

@@ -874,7 +874,7 @@ def _(self, kl, n_steps):
     self.value *= 1 + error * n_steps / self.horizon
 
 
-@answer("controller_update", "clip on the multiplier", "not clipped")
+@answer("controller_update", "clip on the multiplier", "clipped too late")
 def _(self, kl, n_steps):
     factor = 1 + (kl / self.target - 1) * n_steps / self.horizon
     self.value *= min(max(factor, 0.8), 1.2)

@@ -4,9 +4,7 @@ nb01.py to nb10.py are as they wrote them, with what is wrong in their words. `D
 function, which diagnoses are true of an answer; it was judged by hand, answer by answer.
 """
 
-import importlib
-
-from answers import Answer
+from answers import judged
 
 RIGHT_AFTER_ALL = {
     # torch.zeros is float32; numbers count, not dtypes.
@@ -194,7 +192,7 @@ DIAGNOSES = {
     "controller_update__no_clip": ("not clipped",),
     "controller_update__difference": ("error in nats",),
     "controller_update__added": ("added instead of multiplied",),
-    "controller_update__clip_outside": ("not clipped",),
+    "controller_update__clip_outside": ("clipped too late",),
     "controller_update__min_and_max_exchanged": ("min and max exchanged",),
     "controller_update__torch_clamp": ("a number for a tensor",),
     "token_entropy__log_is_zero": ("0 · log 0",),
@@ -289,14 +287,4 @@ DIAGNOSES = {
     "next_eta__abs_and_upper_clip_only": ("limited from above only and |kls|",),
 }
 
-
-def _answers():
-    for number in range(1, 11):
-        module = importlib.import_module(f"answers.students.nb{number:02d}")
-        for exercise, kind, attempt, says in module.ANSWERS:
-            name = attempt.__name__
-            right = kind == "right" or name in RIGHT_AFTER_ALL
-            yield Answer(exercise, says, attempt, () if right else DIAGNOSES.get(name, ("?",)))
-
-
-ANSWERS = list(_answers())
+ANSWERS = judged(__name__, DIAGNOSES, RIGHT_AFTER_ALL)
