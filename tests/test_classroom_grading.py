@@ -93,6 +93,7 @@ def test_each_student_and_exercise_has_a_row(graded):
     assert len(status) == len(rows) == 6 * 5
     mistakes = [row for row in rows if row["mistake"]]
     assert [(row["student"], row["status"]) for row in mistakes] == [("Anna", "mistake")]
+    assert not any("are done" in row["message"] for row in rows), "how many is for the summary"
 
 
 def test_the_best_of_several_notebooks_counts(graded):

@@ -21,7 +21,7 @@ import traceback
 from typing import Any, NoReturn
 
 from rlhf_lab.classroom import excerpt
-from rlhf_lab.exercises import EXERCISES, check
+from rlhf_lab.exercises import EXERCISES, verdict_on
 from rlhf_lab.exercises.exercise import Exercise
 
 if sys.platform != "win32":
@@ -73,7 +73,7 @@ def _judge(source: str, given: str, name: str) -> Answer:
             return answer("copied", "this is the function of the package itself")
         if given != name and given in EXERCISES:
             return answer("not done yet", "that is another exercise")
-        verdict = check(attempt, name)
+        verdict = verdict_on(attempt, EXERCISES[name])
         return answer(verdict.status, verdict.text, verdict.mistake)
     except BaseException as error:  # exit() is one, too
         where = [frame.line for frame in traceback.extract_tb(error.__traceback__)

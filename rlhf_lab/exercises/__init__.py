@@ -66,13 +66,20 @@ def check(attempt: object, name: str | None = None) -> Verdict:
             "check would judge an older answer. Mend that cell and run it again."
         )
         return Verdict("not done yet", text)
+    return _remember(exercise, verdict_on(attempt, exercise))
+
+
+def verdict_on(attempt: object, exercise: Exercise | Choice) -> Verdict:
+    """What `check` says to somebody of whom it knows nothing else: for those who grade.
+
+    Raises:
+        ValueError: the exercise wants a function, and the attempt is none.
+    """
     if isinstance(exercise, Choice):
-        verdict = judge(exercise, attempt)
-    elif callable(attempt):
-        verdict = diagnose(exercise, attempt)
-    else:
+        return judge(exercise, attempt)
+    if not callable(attempt):
         raise ValueError(f"{exercise.name} wants a function, got {attempt!r}; leave out its ( )")
-    return _remember(exercise, verdict)
+    return diagnose(exercise, attempt)
 
 
 def solution(name: str) -> Source:
