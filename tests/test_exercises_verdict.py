@@ -44,6 +44,12 @@ def test_html_has_a_sign_a_colour_and_the_same_words(status, sign):
     assert words.split() == [sign, *verdict.text.split()]
 
 
+def test_html_stresses_a_word_between_stars_and_leaves_products_alone():
+    page = Verdict("wrong", "It is *the* token, not 2*x*y.\n  a *row*")._repr_html_()
+    assert "It is <em>the</em> token, not 2*x*y." in page
+    assert "a *row*" in page
+
+
 def test_html_runs_nothing_that_a_student_wrote():
     def terminal_reward(scores, mask):
         raise ValueError("<script>alert(1)</script>")

@@ -1,6 +1,7 @@
 """What `check` answers: the same words as plain text and as HTML, and the table of differences."""
 
 import html
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -57,11 +58,12 @@ def _blocks(text: str) -> list[str]:
     for line in text.splitlines():
         shown = html.escape(line)
         if not line.startswith("  "):
+            shown = re.sub(r"(?<!\S)\*(\w+)\*(?!\w)", r"<em>\1</em>", shown)
             blocks.append(f"<span>{shown}</span><br>")
         elif blocks and blocks[-1].startswith("<pre"):
             blocks[-1] = blocks[-1].removesuffix("</pre>") + f"\n{shown}</pre>"
         else:
-            blocks.append(f'<pre style="margin: 4px 0; white-space: pre-wrap">{shown}</pre>')
+            blocks.append(f'<pre style="margin: 4px 0; overflow-x: auto">{shown}</pre>')
     return blocks
 
 
