@@ -18,6 +18,7 @@ _SIGNS = {
     "right": ("✔", "--jp-success-color1", "#2e7d32"),
     "not done yet": ("○", "--jp-border-color1", "#757575"),
 }
+_TABLE = "margin: 4px 0; white-space: pre; overflow-x: auto"  # JupyterLab would break its rows
 _NOT_YET = ("✘", "--jp-warn-color1", "#b26a00")
 
 
@@ -63,7 +64,7 @@ def _blocks(text: str) -> list[str]:
         elif blocks and blocks[-1].startswith("<pre"):
             blocks[-1] = blocks[-1].removesuffix("</pre>") + f"\n{shown}</pre>"
         else:
-            blocks.append(f'<pre style="margin: 4px 0; overflow-x: auto">{shown}</pre>')
+            blocks.append(f'<pre style="{_TABLE}">{shown}</pre>')
     return blocks
 
 
