@@ -18,7 +18,8 @@ _SIGNS = {
     "right": ("✔", "--jp-success-color1", "#2e7d32"),
     "not done yet": ("○", "--jp-border-color1", "#757575"),
 }
-_TABLE = "margin: 4px 0; white-space: pre; overflow-x: auto"  # JupyterLab would break its rows
+# JupyterLab would break its rows.
+_TABLE = "margin: 4px 0; font-size: 85%; white-space: pre; overflow-x: auto"
 _NOT_YET = ("✘", "--jp-warn-color1", "#b26a00")
 
 
