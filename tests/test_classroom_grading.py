@@ -121,7 +121,7 @@ def test_what_is_left_out_is_named(graded):
         (RIGHT + " if", "error", "SyntaxError in line 2"),
         (RIGHT + "\nresponse_mask(1 / 0)", "right", ""),  # a statement that nothing depends on
         ("x = 1 / 0\ndef response_mask(r, e): return x", "error", "ZeroDivisionError"),
-        ("def response_mask(r, e): return y", "wrong", "NameError"),
+        ("def response_mask(r, e): return y", "mistake", "NameError"),
         ("def response_mask(r, e): exit()", "error", "SystemExit"),
         ("x = exit()\ndef response_mask(r, e): return x", "error", "SystemExit"),
         ("import os\ndef response_mask(r, e): os._exit(0)", "stopped", "ended its process"),

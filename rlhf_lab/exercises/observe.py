@@ -14,6 +14,7 @@ from torch import Tensor
 from rlhf_lab.exercises.exercise import Attempt, Case, Exercise
 
 TOLERANCE = 1e-5  # for float32: most attempts start from `torch.zeros(n)`
+MOST_TEXT = 2000  # letters of an exception: a student's may be of any length
 
 
 class Observation(NamedTuple):
@@ -97,7 +98,7 @@ def _observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:
             numbers = [x.double() for x in parts]
             gradients = _gradients(numbers, leaves)
     except Exception as error:  # any exception of a student's code is a result to report
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {str(error)[:MOST_TEXT]}"
         return Observation(
             (), error=text, line=_own_line(error, attempt), unfinished="ellipsis" in text
         )
