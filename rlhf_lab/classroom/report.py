@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from rlhf_lab import plots
 from rlhf_lab.classroom import questions
+from rlhf_lab.classroom.figure import guesses_figure
 from rlhf_lab.classroom.handed_in import Student, find, plain
 from rlhf_lab.classroom.page import element, page, picture
 from rlhf_lab.classroom.questions import Question
-from rlhf_lab.ui.predict import guesses_figure, read_guesses
+from rlhf_lab.ui.predict import read_guesses
 
 MOST_OWN, MOST_CHOICES = 40, 12
 """Questions that are not the course's, and choices of one of them."""
