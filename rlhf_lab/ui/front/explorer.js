@@ -226,7 +226,7 @@ const rlhfExplorer = (() => {
       const began = performance.now();
       const s = rlhfOptimum.solve(world.tables, wanted.score, wanted.eta, wanted.beta, world.still.reference);
       s.first = rlhfOptimum.text(s.said[0].index, words);
-      root.state = { ...wanted, ...s };
+      root.state = { ...wanted, ...s, aim: wanted.score };
       root.solveMs = performance.now() - began;
       show(s, world, wanted);
       root.drawMs = performance.now() - began;
