@@ -11,6 +11,7 @@ from rlhf_lab import load_world
 from rlhf_lab.language import PROMPTS, WORDS
 from rlhf_lab.plots import number
 from rlhf_lab.ui.charts import chart, computed_chart, front_file, to_json
+from rlhf_lab.ui.explorer_still import share
 from rlhf_lab.ui.optima import (
     ETA_POSITIONS,
     KINDS,
@@ -93,8 +94,8 @@ def test_numbers_are_written_as_python_writes_them(scripts):
         )
         assert page == [number(x, digits, sign=sign) for x in values]
     assert scripts.value("rlhfParts.number(NaN)") == "–"
-    shares = {0.307: "31%", 0.0995: "10%", 0.099: "9.9%", 0.0042: "0.4%", 3e-7: "10⁻⁷", 0: "0%"}
-    assert scripts.value(f"{list(shares)}.map(rlhfParts.share)") == list(shares.values())
+    shares = [1, 0.307, 0.0996, 0.099, 0.0042, 0.0004, 3e-7, 2e-12, 0]
+    assert scripts.value(f"{shares}.map(rlhfParts.share)") == [share(p) for p in shares]
     assert scripts.value("[99.94, 382361.6].map(rlhfParts.count)") == ["99.9", "382,362"]
 
 

@@ -25,7 +25,7 @@ from rlhf_lab.ui.optima import (
 from rlhf_lab.world import World
 
 PANELS = ("responses", "frontier", "map")
-_WIDTHS = {"responses": 4.9, "frontier": 2.9, "map": 3.1}  # inches
+_WIDTHS = {"responses": 5.1, "frontier": 2.9, "map": 3.1}  # inches
 _BOTTOM, _TOP, _HIGH = 0.55, 0.95, 4.0
 _INK, _SOFT = "#1a1a1c", "#5a5a60"
 _SCORE, _LIKED, _BAD = plots.BLUE, plots.GREEN, plots.RED
@@ -64,7 +64,7 @@ def optimum_figure(
     FigureCanvasAgg(figure)
     x = 0.0
     for name in chosen:
-        left = 1.95 if name == "responses" else 0.55
+        left = 2.1 if name == "responses" else 0.55
         place = (x + left, _BOTTOM, _WIDTHS[name] - left - 0.12, _HIGH - _BOTTOM - _TOP)
         ax = figure.add_axes(
             (place[0] / width, place[1] / _HIGH, place[2] / width, place[3] / _HIGH)
@@ -87,6 +87,20 @@ def alt(state: ExplorerState) -> str:
         f"E[gold] {number(gold)}, "
         f"{number(kl)} nats from π_SFT; {_kind(state)}."
     )
+
+
+def share(p: float) -> str:
+    """A probability in at most five characters, as the page writes it.
+
+    >>> share(0.307), share(0.0042), share(3e-7)
+    ('31%', '0.4%', '10⁻⁷')
+    """
+    if p >= 0.0005 or p == 0:
+        return f"{p:.0%}" if p >= 0.0995 or p == 0 else f"{p:.1%}"
+    return "10⁻" + str(round(-math.log10(p))).translate(_RAISED)
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _kind(state: ExplorerState) -> str:
@@ -129,14 +143,13 @@ def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
         bar.set_facecolor(_BAD if row.gold < 0 else _LIKED)
         bar.set_hatch("///" if row.gold < 0 else "")
         right = max(row.probability, min(row.compared, most)) + 0.02 * most
-        share = f"{row.probability:.0%}" if row.probability >= 0.005 else "< 1%"
-        text = f"{share}   gold {number(row.gold, 1, sign=True)}"
+        text = f"{share(row.probability)}   gold {number(row.gold, 1, sign=True)}"
         ax.text(right, bar.get_y() + 0.31, text, va="center", fontsize=9, color=_INK)
     ax.plot(
         [min(row.compared, 1.25 * most) for row in rows], y, "|", color=_INK, markersize=15,
         markeredgewidth=2.5,
     )  # fmt: skip
-    ax.set(xlim=(0, 1.55 * most), ylim=(ROWS - 0.5, -0.5), xticks=[])
+    ax.set(xlim=(0, 1.65 * most), ylim=(ROWS - 0.5, -0.5), xticks=[])
     ax.set_yticks(y, [row.text for row in rows], fontsize=10, family="serif", color=_INK)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("probability; the black tick is π_SFT's", fontsize=9, color=_SOFT)
@@ -145,10 +158,11 @@ def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
 def _frontier(ax: Axes, state: ExplorerState, found: Chart) -> None:
     """Both scores over the distance that π* goes at β = 0, and where it is now."""
     points = [found.reference, *reversed(found.curve)]
-    x = np.sqrt([max(m.kl, 0.0) for m in points])
-    gold = np.array([m.gold for m in points])
+    roots = np.sqrt([max(m.kl, 0.0) for m in points])
+    x = np.linspace(0, roots[-1], 600)  # so fine that the curve changes its colour close to zero
+    gold = np.interp(x, roots, [m.gold for m in points])
     ax.axhline(0, color="0.8", linewidth=0.9, zorder=0)
-    ax.plot(x, [m.score for m in points], color=_SCORE, linewidth=2.2)
+    ax.plot(roots, [m.score for m in points], color=_SCORE, linewidth=2.2)
     ax.plot(x, np.where(gold >= 0, gold, np.nan), color=_LIKED, linewidth=2.2)
     ax.plot(x, np.where(gold <= 0, gold, np.nan), "--", color=_BAD, linewidth=2.2)
     here = math.sqrt(max(state.metrics.kl, 0.0))
