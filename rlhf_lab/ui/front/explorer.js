@@ -22,14 +22,14 @@ const rlhfExplorer = (() => {
     useful: "readers like it, and it has more than one thing to say",
     frozen: "hardly different from π_SFT",
     "word salad": "more varied than π_SFT, and readers dislike it",
-    "one good answer": "a collapse, too, but on a sentence that readers like",
+    "one good answer": "a collapse, too, but readers like it",
   };
   const REASONS = {
     collapse: "Distance is cheap here, so π* goes to the few sentences that the reward model overrates most.",
-    useful: "π* goes as far as the reward model can be trusted, and not much farther.",
+    useful: "Distance costs enough that π* stays where the reward model is mostly right.",
     frozen: "A nat costs more than the reward pays for it, so π* stays where it is.",
     "word salad": "β pays for variety itself, and most of 402,234 reviews are nonsense.",
-    "one good answer": "A collapse that nobody minds: nearly always one sentence, and readers like it.",
+    "one good answer": "Collapse on something that readers like: as varied as fewer than two reviews.",
   };
   const PLACES = ["collapse", "useful", "frozen", "word salad"];  // to be found; the fifth is a find
   const ROWS = 7, TRAIL = 80, SWEEP = 6000;  // ms from the tightest leash to none
