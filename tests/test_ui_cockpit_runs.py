@@ -214,6 +214,13 @@ def test_step_by_button(cockpit):
     assert cockpit.state.iteration == 2
 
 
+def test_steps_in_the_middle_of_a_measurement_are_measured_in_the_end(cockpit):
+    for k in (1, 2, 3):
+        order(cockpit, do="step")
+        until(lambda k=k: cockpit.state.iteration == k)
+    until(lambda: cockpit.news["exactAt"] == 3)
+
+
 def test_a_step_takes_an_old_error_off_the_screen(cockpit, tmp_path):
     with pytest.raises(ValueError, match="no complete run"):
         cockpit.load(tmp_path)

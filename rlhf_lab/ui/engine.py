@@ -215,7 +215,7 @@ class Engine:
             self._runner.submit(self._look)
 
     def _look(self) -> None:
-        """If no other job waits, draw and start to measure."""
+        """If no other job waits, show everything and start to measure."""
         if self.running or self._runner.waiting:
             return
         self.draw()
@@ -224,13 +224,13 @@ class Engine:
             self._runner.submit(self._measure)
 
     def _measure(self) -> None:
-        """Measure piece by piece while no other job waits; at the end, draw."""
+        """Measure piece by piece while no other job waits; at the end, look again."""
         if self.running or self._runner.waiting:
             return
         if self.branch.measure():
             self._runner.submit(self._measure)
-        else:
-            self.draw()
+        else:  # there may be a newer policy, after a step meanwhile
+            self._look()
 
     def _settle(self) -> None:
         if not self.running:

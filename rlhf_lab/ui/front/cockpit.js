@@ -129,7 +129,7 @@ const rlhfCockpit = (() => {
     const find = (selector) => root.querySelector(selector), all = (selector) => [...root.querySelectorAll(selector)];
     for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
     const run = { id: null, rows: [], parent: [], exact: [], moves: [] };
-    let now = null, frame = 0, spokenAt = -Infinity, held = {}, settings = "";
+    let now = null, frame = 0, spokenAt = -Infinity, held = {}, settings = "", width = 0;
 
     function hear(news) {
       const fresh = news.run !== run.id;
@@ -149,7 +149,9 @@ const rlhfCockpit = (() => {
 
     function draw() {
       frame = 0;
-      if (!now) return;
+      const wide = find(".deck").clientWidth;
+      if (!now || !wide) return;  // out of sight; once it is in sight, it has a size, and we are called
+      width = wide;
       const began = performance.now(), size = parseFloat(getComputedStyle(find(".charts")).getPropertyValue("--size"));
       find(".status").innerHTML = `<b>${escaped(now.status)}</b> <span>${escaped(now.note)}</span>`;
       find(".wrong").textContent = now.error ?? "";
@@ -232,9 +234,8 @@ const rlhfCockpit = (() => {
     };
     const listeners = [["click", clicked], ["input", changed], ["change", changed]];
     for (const [kind, listener] of listeners) root.addEventListener(kind, listener);
-    let width = 0;
-    const resized = new ResizeObserver(() => { if (width !== root.clientWidth) { width = root.clientWidth; update(); } });
-    resized.observe(root);
+    const resized = new ResizeObserver(() => { if (width !== find(".deck").clientWidth) update(); });
+    resized.observe(find(".deck"));
     const undo = [host.listen(hear), host.trouble((text) => { find(".trouble").textContent = text; })];
     host.send({ all: true });
     return () => {

@@ -218,7 +218,7 @@ const rlhfExplorer = (() => {
       clearTimeout(greying);
       root.classList.remove("stale");
       if (drawn !== world) trail.length = 0;
-      if (drawn !== world || width !== root.clientWidth) background(world, wanted);
+      if (drawn !== world || width !== find(".sheet").clientWidth) background(world, wanted);
       const began = performance.now();
       const s = rlhfOptimum.solve(world.tables, wanted.score, wanted.eta, wanted.beta, world.still.reference);
       s.first = rlhfOptimum.text(s.said[0].index, words);
@@ -269,7 +269,7 @@ const rlhfExplorer = (() => {
     }
 
     function background(world, { prompt, score }) {
-      [drawn, width] = [world, root.clientWidth];
+      [drawn, width] = [world, find(".sheet").clientWidth];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
       map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
       front = frontPicture(id, room(".front"), world.still, score);
@@ -397,8 +397,8 @@ const rlhfExplorer = (() => {
       [mapBox, "pointercancel", () => { dragging = false; }],
     ];
     for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
-    const resized = new ResizeObserver(() => { if (drawn && width !== root.clientWidth) update(); });
-    resized.observe(root);
+    const resized = new ResizeObserver(() => { if (drawn && width !== find(".sheet").clientWidth) update(); });
+    resized.observe(find(".sheet"));
     const undo = ["prompt", "score", "eta", "beta"].map((name) => host.on(name, update));
     undo.push(host.trouble(fail));
     hint(HINT);
