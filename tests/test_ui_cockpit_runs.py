@@ -217,7 +217,7 @@ def test_step_by_button(cockpit):
 def test_steps_in_the_middle_of_a_measurement_are_measured_in_the_end(cockpit):
     for k in (1, 2, 3):
         order(cockpit, do="step")
-        until(lambda k=k: cockpit.state.iteration == k)
+        until(lambda k=k: f"Paused at iteration {k}." in said(cockpit))
     until(lambda: cockpit.news["exactAt"] == 3)
 
 
