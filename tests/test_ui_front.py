@@ -10,6 +10,7 @@ import pytest
 from rlhf_lab import load_world
 from rlhf_lab.language import PROMPTS, WORDS
 from rlhf_lab.plots import number
+from rlhf_lab.report import Metrics
 from rlhf_lab.ui.charts import chart, computed_chart, front_file, to_json
 from rlhf_lab.ui.explorer_still import share
 from rlhf_lab.ui.optima import (
@@ -19,6 +20,7 @@ from rlhf_lab.ui.optima import (
     Point,
     kind,
     optima,
+    region,
 )
 from rlhf_lab.world import response_text
 
@@ -64,6 +66,19 @@ def test_the_page_finds_the_optimum_of_python(scripts, world, prompt, score):
             [one.probability for one in state.responses], rel=1e-5
         )
         assert [gold for _, _, gold in said] == pytest.approx([one.gold for one in state.responses])
+
+
+def test_the_page_draws_the_borders_between_kinds_where_python_does(scripts):
+    reference = Metrics(score=0.1, gold=0.2, kl=0.0, entropy=6.2)
+    values = itertools.product(
+        (-2.0, -1e-9, 0.0, 1.0), (0.0, 0.199, 0.2, 0.25, 9.0), (0.1, 0.69, 0.7, 6.19, 6.2, 6.21)
+    )
+    for gold, kl, entropy in values:
+        point = Metrics(score=1.0, gold=gold, kl=kl, entropy=entropy)
+        page = scripts.value(
+            f"rlhfOptimum.kind({json.dumps(point._asdict())}, {json.dumps(reference._asdict())})"
+        )
+        assert page == kind(Point(point, region(point, reference))), point
 
 
 def test_the_page_spells_every_response_as_python_does(scripts):
