@@ -63,18 +63,37 @@ def write(folder: Path, *, before: str = "", **start: object) -> str:
         },
     }  # fmt: skip
     start = {"prompt": "food", **start}
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>body {{ margin: 0; background: #fff; }} @media (prefers-color-scheme: dark) "
-        f"{{ body {{ background: #121317; }} }} {front_file('front.css')}</style>"
-        f'<div id="root"></div><script>{SCRIPTS}</script>'
-        f"<script>const DATA = {json.dumps(data)}, START = {json.dumps(start)}; {HOST} {before};"
-        'rlhfExplorer.mount(document.getElementById("root"), host);</script></html>'
+    script = (
+        f"const DATA = {json.dumps(data)}, START = {json.dumps(start)}; {HOST} {before};"
+        'rlhfExplorer.mount(document.getElementById("root"), host);'
     )
     place = folder / "explorer.html"
-    place.write_text(page, encoding="utf-8")
+    place.write_text(_page("Explorer", SCRIPTS, script), encoding="utf-8")
     return place.as_uri()
+
+
+def write_cockpit(folder: Path, news: list[dict], constants: dict) -> str:
+    """Write a page that shows what a cockpit sent, and keeps what the page orders in `told`."""
+    scripts = "".join(map(front_file, ("parts.js", "cockpit.js")))
+    script = (
+        f"const NEWS = {json.dumps(news)}, told = []; let hear; const host = {{"
+        f"constants: {json.dumps(constants)}, send: (order) => told.push(order), "
+        "listen: (callback) => { hear = callback; return () => {}; }, trouble: () => () => {} };"
+        'rlhfCockpit.mount(document.getElementById("root"), host); NEWS.forEach(hear);'
+    )
+    place = folder / "cockpit.html"
+    place.write_text(_page("Cockpit", scripts, script), encoding="utf-8")
+    return place.as_uri()
+
+
+def _page(title: str, *scripts: str) -> str:
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<style>body { margin: 0; background: #fff; } @media (prefers-color-scheme: dark) "
+        f"{{ body {{ background: #121317; }} }} {front_file('front.css')}</style>"
+        '<div id="root"></div>' + "".join(f"<script>{script}</script>" for script in scripts)
+    )
 
 
 def _columns(tables) -> dict[str, str]:

@@ -2,8 +2,12 @@
 
 import pytest
 import static
-from axe_core_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe
 from servers import RESULTS
+
+from rlhf_lab import PPOConfig, load_world
+from rlhf_lab.plots import number
+from rlhf_lab.ui import Cockpit
 
 WIDTHS = (360, 800, 1280, 1920)
 TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
@@ -61,7 +65,7 @@ def test_it_fits_and_can_be_read_at_every_width(open_page, width, theme):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_can_be_used_by_those_who_see_or_hear_it_otherwise(open_page, theme):
     page = open_page(color_scheme=theme)
-    found = Axe().run(page, context="#root")["violations"]
+    found = Axe().run(page, context="#root").response["violations"]
     assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
 
 
@@ -196,3 +200,112 @@ def test_what_is_wrong_is_said_in_one_sentence(browser, tmp_path, spoil, said):
     assert said in page.locator(".trouble").inner_text()
     assert page.evaluate("() => root.draws") is None
     page.close()
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory):
+    """A page that shows a collapse and, from a fork on, a rescue; and what it was sent."""
+    cockpit, news = Cockpit(load_world(), PPOConfig(eta=0.0, seed=3)), []
+    cockpit.send = news.append
+    cockpit._handle_custom_msg({"all": True}, [])
+    cockpit.run(40)
+    cockpit.fork()
+    cockpit.set(eta=0.3)
+    cockpit.run(12)
+    folder = tmp_path_factory.mktemp("flight")
+    return static.write_cockpit(folder, news, cockpit.constants), news
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_cockpit_fits_and_can_be_read_at_every_width(open_page, flight, width, theme):
+    page = open_page(width, 1080 if width == 1920 else 800, flight[0], color_scheme=theme)
+    page.screenshot(path=RESULTS / f"front-cockpit-{width}-{theme}.png", full_page=True)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert page.evaluate(TOO_SMALL) == []
+    found = Axe().run(page, context="#root").response["violations"]
+    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+    if width >= 1280:
+        for part in (".headline", ".judges", ".charts", ".of-regret"):
+            box = page.locator(part).last.bounding_box()
+            assert box["y"] + box["height"] <= (1080 if width == 1920 else 690), part
+
+
+def test_the_cockpit_shows_the_last_news(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    said = page.locator(".said").first.inner_text()
+    assert f"{last['reviews']['food'][0].times} of {last['written']['food']} reviews" in said
+    assert last["status"] in page.locator(".status").inner_text()
+    rows = page.locator(".numbers tbody tr")
+    assert rows.locator("th").all_inner_texts() == [
+        "last batch", "the parent’s last batch", f"exact, after update {last['exactAt']}",
+        "exact optimum π*",
+    ]  # fmt: skip
+    shown = rows.last.locator("td").all_inner_texts()
+    assert shown == [*(number(x) for x in last["optimum"]), "0.00"]
+    assert page.locator(".curves").get_by_text("η → 0.3").count() == 1
+    assert page.evaluate("() => root.run.rows.length") == last["iteration"] == 52
+
+
+def test_what_is_older_than_the_last_batch_is_grey(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    old = page.locator(".numbers tr.old")
+    assert old.count() == 0
+    page.evaluate("news => hear(news)", {**last, "iteration": 60, "from": 52, "rows": []})
+    page.wait_for_function("() => document.querySelectorAll('.numbers tr.old').length === 1")
+    assert "exact, after update 52" in old.inner_text()
+
+
+def test_a_page_that_has_missed_news_asks_for_all(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    assert page.evaluate("() => told.length && told.filter((order) => order.all).length") == 1
+    page.evaluate("news => hear(news)", {**last, "from": 70, "rows": [[1, 1, 1, 1]]})
+    assert page.evaluate("() => told.filter((order) => order.all).length") == 2
+
+
+def test_a_run_without_gold_scores_is_shown_without_them(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    rows = [[1.0, None, 0.5, 3.0]] * 5
+    page.evaluate(
+        "news => hear(news)",
+        {
+            **last,
+            "run": 9,
+            "from": 0,
+            "rows": rows,
+            "batch": rows[-1],
+            "parent": [],
+            "parentFrom": 0,
+        },
+    )
+    page.wait_for_function("() => root.run.id === 9 && root.run.rows.length === 5")
+    cells = page.locator(".numbers tbody tr").first.locator("td")
+    page.wait_for_function(
+        "() => document.querySelector('.numbers td:nth-child(3)').innerText === '–'"
+    )
+    assert cells.all_inner_texts()[:2] == ["1.00", "–"]
+
+
+def test_orders_leave_the_page_as_they_were_given(open_page, flight):
+    page = open_page(address=flight[0])
+    page.evaluate("() => { told.length = 0; }")
+    for name in ("step", "fork"):
+        page.locator(f"button.{name}").click()
+    page.locator("[data-typed=eta]").fill("0,42")
+    page.locator("[data-typed=eta]").press("Enter")
+    page.locator("[data-typed=beta]").fill("-1")
+    page.locator("[data-typed=beta]").press("Enter")
+    assert "“-1” is not a number that is at least 0" in page.locator(".wrong").inner_text()
+    page.locator("summary").click()
+    page.locator("[name=kl_target]").fill("0,5")
+    page.locator("button.reset").click()
+    settings = flight[1][-1]["settings"]
+    assert page.evaluate("() => told") == [
+        {"do": "step"},
+        {"do": "fork"},
+        {"move": {"eta": 0.42}},
+        {
+            "do": "reset", "eta": 0.42, "beta": 0,
+            "settings": {**settings, "seed": "3", "kl_target": "0.5"},
+        },
+    ]  # fmt: skip

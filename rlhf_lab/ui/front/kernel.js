@@ -4,36 +4,51 @@
 
 const rlhfKernel = (() => {
   const TABLES = ["ref", "score", "gold", "compared"];
-  const LOST = "The kernel was restarted or has gone: what you move here is no longer in Python. Run this cell again.";
+  const LOST =
+    "The kernel was restarted or has gone: what you move here is no longer in Python. Run this cell again.";
 
-  const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+  const floats = (view) =>
+    new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
   /** Listen to events of the model; gives the function that undoes it. */
   function listening(model, kinds, callback) {
     for (const kind of kinds) model.on(kind, callback);
-    return () => { for (const kind of kinds) model.off(kind, callback); };
+    return () => {
+      for (const kind of kinds) model.off(kind, callback);
+    };
   }
 
-  const trouble = (model) => (callback) => listening(model, ["comm_live_update", "comm:close"], () => callback(LOST));
+  const trouble = (model) => (callback) =>
+    listening(model, ["comm_live_update", "comm:close"], () => callback(LOST));
 
   function explorer(model) {
-    const asked = new Map(), waiting = new Map(), tables = new Map();
+    const asked = new Map(),
+      waiting = new Map(),
+      tables = new Map();
     model.on("msg:custom", ({ answer, trouble, ...content }, buffers) => {
       const [done, failed] = waiting.get(answer) ?? [];
-      if (trouble) failed?.(new Error(trouble)); else done?.({ ...content, buffers });
+      if (trouble) failed?.(new Error(trouble));
+      else done?.({ ...content, buffers });
     });
     const ask = (what) => {
       const key = JSON.stringify(what);
       if (!asked.has(key)) {
         const answer = new Promise((done, failed) => waiting.set(key, [done, failed]));
-        asked.set(key, answer.catch((error) => { asked.delete(key); throw error; }));
+        asked.set(
+          key,
+          answer.catch((error) => {
+            asked.delete(key);
+            throw error;
+          }),
+        );
         model.send({ ask: key, ...what });
       }
       return asked.get(key);
     };
     const tablesOf = async (prompt) => {
       const { buffers } = await ask({ tables: prompt });
-      if (!tables.has(prompt)) tables.set(prompt, Object.fromEntries(buffers.map((view, k) => [TABLES[k], floats(view)])));
+      if (!tables.has(prompt))
+        tables.set(prompt, Object.fromEntries(buffers.map((view, k) => [TABLES[k], floats(view)])));
       return tables.get(prompt);
     };
     let timer = 0;
@@ -43,7 +58,8 @@ const rlhfKernel = (() => {
       set(name, value, done) {
         model.set(name, value);
         clearTimeout(timer);
-        if (done) model.save_changes(); else timer = setTimeout(() => model.save_changes(), 150);
+        if (done) model.save_changes();
+        else timer = setTimeout(() => model.save_changes(), 150);
       },
       on: (name, callback) => listening(model, [`change:${name}`], callback),
       async world(prompt, score) {

@@ -7,23 +7,30 @@
 
 const rlhfOptimum = (() => {
   const ROWS = 7;
-  const SQUARINGS = 7;  // (1 − p)^128: how often a review is missed in 128 draws
+  const SQUARINGS = 7; // (1 − p)^128: how often a review is missed in 128 draws
 
   /** Fill `p` with π* times z; returns E[score], E[gold], KL(π* ‖ π_SFT) and H(π*), and z. */
   function optimum({ ref, score, gold }, aim, eta, beta, p) {
     const r = aim === "gold" ? gold : score;
-    const tau = eta + beta, a = tau ? eta / tau : 0, b = tau ? 1 / tau : 1;
-    let best = 0, top = -Infinity;
+    const tau = eta + beta,
+      a = tau ? eta / tau : 0,
+      b = tau ? 1 / tau : 1;
+    let best = 0,
+      top = -Infinity;
     for (let i = 0; i < p.length; i++) {
       const logit = a * ref[i] + b * r[i];
       if (logit > top) [top, best] = [logit, i];
     }
-    if (!tau) {  // nothing holds π*: in the limit it is the response with the highest score
+    if (!tau) {
+      // nothing holds π*: in the limit it is the response with the highest score
       p.fill(0);
       p[best] = 1;
       return { z: 1, score: score[best], gold: gold[best], kl: -ref[best], entropy: 0 };
     }
-    let z = 0, ofRef = 0, ofScore = 0, ofGold = 0;
+    let z = 0,
+      ofRef = 0,
+      ofScore = 0,
+      ofGold = 0;
     for (let i = 0; i < p.length; i++) {
       const e = Math.exp(a * ref[i] + b * r[i] - top);
       p[i] = e;
@@ -43,7 +50,8 @@ const rlhfOptimum = (() => {
   function reading(p, z, ref, rows) {
     const best = [];
     const before = (i, j) => p[i] > p[j] || (p[i] === p[j] && ref[i] > ref[j]);
-    let missed = 0, least = 0;
+    let missed = 0,
+      least = 0;
     for (let i = 0; i < p.length; i++) {
       const q = (p[i] /= z);
       let m = 1 - q;
@@ -67,7 +75,11 @@ const rlhfOptimum = (() => {
     const { distinct, best } = reading(p, z, tables.ref, rows);
     const compared = tables.compared ?? tables.ref;
     const said = best.map((i) => ({
-      index: i, p: p[i], compared: Math.exp(compared[i]), score: tables.score[i], gold: tables.gold[i],
+      index: i,
+      p: p[i],
+      compared: Math.exp(compared[i]),
+      score: tables.score[i],
+      gold: tables.gold[i],
     }));
     return { eta, beta, ...metrics, distinct, said, kind: kind(metrics, reference) };
   }
@@ -83,7 +95,8 @@ const rlhfOptimum = (() => {
   /** The text of response number `index`; those of fewer words come first, and end with <eos>. */
   function text(index, words, length = 5) {
     const n = words.length - 1;
-    let size = 1, said = 0;
+    let size = 1,
+      said = 0;
     while (said < length - 1 && index >= size) {
       index -= size;
       size *= n;
@@ -106,12 +119,18 @@ const rlhfOptimum = (() => {
 
   /** What is wrong with tables, as a sentence; "" if nothing is. */
   function trouble(tables, prompt) {
-    for (const [name, what] of [["ref", "log π_SFT"], ["score", "score"], ["gold", "gold score"]]) {
+    for (const [name, what] of [
+      ["ref", "log π_SFT"],
+      ["score", "score"],
+      ["gold", "gold score"],
+    ]) {
       const column = tables?.[name];
       if (!column?.length) return `The table of “${prompt}” has no ${what}. Run this cell again.`;
       const row = column.findIndex((x) => !Number.isFinite(x));
-      if (row >= 0) return `The ${what} of review ${row} of “${prompt}” is not a number, so π* cannot be computed. Load the world again.`;
-      if (column.length !== tables.ref.length) return `The table of “${prompt}” is not complete. Run this cell again.`;
+      if (row >= 0)
+        return `The ${what} of review ${row} of “${prompt}” is not a number, so π* cannot be computed. Load the world again.`;
+      if (column.length !== tables.ref.length)
+        return `The table of “${prompt}” is not complete. Run this cell again.`;
     }
     return "";
   }

@@ -42,7 +42,8 @@ const rlhfParts = (() => {
 
   /** Careful readers: a face whose mouth is the gold score. Shapes within ±1. */
   function face(gold) {
-    const mood = clip(gold / 2.4, -1, 1), colour = gold < 0 ? "bad" : "liked";
+    const mood = clip(gold / 2.4, -1, 1),
+      colour = gold < 0 ? "bad" : "liked";
     const mouth = `M-.48 ${(0.36 - 0.12 * mood).toFixed(2)}q.48 ${(0.56 * mood).toFixed(2)} .96 0`;
     const brows = gold < -1 ? `<path d="M-.56-.46l.34.14M.56-.46l-.34.14" stroke-width=".1"/>` : "";
     return `<g fill="none" stroke="var(--${colour})" stroke-width=".15" stroke-linecap="round">
@@ -66,7 +67,8 @@ const rlhfParts = (() => {
   /** A rope along a horizontal line, of two strands; `sag` in px, 0 if it is taut. */
   function rope(x, to, y, sag, width = 5) {
     const way = `M${x} ${y}Q${(x + to) / 2} ${y + 2 * sag} ${to} ${y}`;
-    const strand = (colour, w, dashes) => `<path d="${way}" stroke="var(--${colour})" stroke-width="${w}" ${dashes}/>`;
+    const strand = (colour, w, dashes) =>
+      `<path d="${way}" stroke="var(--${colour})" stroke-width="${w}" ${dashes}/>`;
     return `<g fill="none" stroke-linecap="round">${strand("leash-dark", width, "")}
       ${strand("leash-fill", 0.6 * width, `stroke-dasharray="${0.9 * width} ${0.7 * width}"`)}</g>`;
   }
@@ -92,11 +94,13 @@ const rlhfParts = (() => {
       }
       pieces.at(-1).push(b);
     }
-    return pieces.map((piece) => {
-      const bad = Math.max(...piece.map(([, y]) => y)) > zero + 0.05;
-      const paint = bad ? `stroke="var(--bad-fill)" stroke-dasharray="8 5"` : `stroke="var(--liked-fill)"`;
-      return polyline(piece, `${paint} stroke-width="${width}"`);
-    }).join("");
+    return pieces
+      .map((piece) => {
+        const bad = Math.max(...piece.map(([, y]) => y)) > zero + 0.05;
+        const paint = bad ? `stroke="var(--bad-fill)" stroke-dasharray="8 5"` : `stroke="var(--liked-fill)"`;
+        return polyline(piece, `${paint} stroke-width="${width}"`);
+      })
+      .join("");
   }
 
   /** A flag on top of a vertical line through a chart: what was moved there, and to where. */
@@ -109,7 +113,8 @@ const rlhfParts = (() => {
   /** π*, and nothing else. */
   function star(x, y, r) {
     const points = Array.from({ length: 10 }, (_, k) => {
-      const angle = (k * Math.PI) / 5 - Math.PI / 2, far = k % 2 ? 0.45 * r : r;
+      const angle = (k * Math.PI) / 5 - Math.PI / 2,
+        far = k % 2 ? 0.45 * r : r;
       return `${(x + far * Math.cos(angle)).toFixed(1)},${(y + far * Math.sin(angle)).toFixed(1)}`;
     });
     return `<polygon points="${points.join(" ")}" fill="#f0e442" stroke="#1a1a1c" stroke-width="1.6" stroke-linejoin="round"/>`;
@@ -127,5 +132,25 @@ const rlhfParts = (() => {
   /** A number that somebody typed, with a comma or a point; NaN if it is none. */
   const asNumber = (text) => Number(text.trim().replace(",", ".") || NaN);
 
-  return { flag, star, nearest, slider, asNumber, number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone };
+  return {
+    flag,
+    star,
+    nearest,
+    slider,
+    asNumber,
+    number,
+    share,
+    count,
+    raised,
+    escaped,
+    scale,
+    clip,
+    face,
+    gauge,
+    icon,
+    rope,
+    textures,
+    polyline,
+    twoTone,
+  };
 })();
