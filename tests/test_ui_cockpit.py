@@ -280,8 +280,18 @@ def test_a_page_that_does_not_answer_is_sent_little(cockpit, sent, monkeypatch):
     cockpit.pause()
 
 
+def test_who_hears_again_is_told_what_was_withheld(cockpit, sent, monkeypatch):
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.UNHEARD", 3)
+    for k in range(8):
+        cockpit.set(eta=0.1 * k)
+    assert sent[-1]["eta"] < cockpit.state.eta == 0.7000000000000001
+    order(cockpit, heard=sent[-1]["serial"])
+    until(lambda: sent[-1]["eta"] == cockpit.state.eta)
+
+
 def test_a_cell_that_runs_it_is_shown_without_an_answer(cockpit, sent, monkeypatch):
     monkeypatch.setattr("rlhf_lab.ui.cockpit.EVERY", 0.0)
     monkeypatch.setattr("rlhf_lab.ui.cockpit.UNHEARD", 5)
     cockpit.run(12)
     assert len(sent) >= 12
+    assert sent[-1]["iteration"] == sent[-1]["exactAt"] == 12

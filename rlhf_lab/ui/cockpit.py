@@ -76,7 +76,7 @@ class Cockpit(anywidget.AnyWidget):
         self.panels = tuple(panels)
         self._serial = self._heard = self._run = 0
         self._sent: tuple[Branch | None, int, Branch | None, int] = (None, 0, None, 0)
-        self._told_at, self._by_code = -math.inf, False
+        self._told_at, self._by_code, self._withheld = -math.inf, False, False
         self.news: dict[str, Any] = {}
         """What the page was told last."""
         best = [list(m) for m in reversed(frontier(world))]
@@ -134,8 +134,8 @@ class Cockpit(anywidget.AnyWidget):
         try:
             wait(self._engine.start(n))
         finally:
-            self._by_code = False
             self.pause()  # after Ctrl-C, too
+            self._by_code, self._heard = False, self._serial
 
     def pause(self) -> None:
         """Stop after the iteration that is under way."""
@@ -190,6 +190,8 @@ class Cockpit(anywidget.AnyWidget):
         """Do what the page asks for; what goes wrong is shown there, in words."""
         self._heard = self._serial
         engine, what = self._engine, order.get("do")
+        if self._withheld:
+            engine.ask(lambda: self._tell(True))
         jobs: dict[str, Job] = {
             "pause": lambda: None,
             "step": engine.step,
@@ -240,7 +242,8 @@ class Cockpit(anywidget.AnyWidget):
         if not urgent and now < self._told_at + EVERY:
             return
         unheard = not self._by_code and self._serial - self._heard > UNHEARD
-        if unheard and now < self._told_at + SELDOM:
+        self._withheld = unheard and now < self._told_at + SELDOM
+        if self._withheld:
             return
         self._told_at = now
         self.news = self._news()
