@@ -31,7 +31,7 @@ from rlhf_lab.lessons.answers import ANSWERS
 
 NOTEBOOKS = {
     path.stem[:2]: json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9]*.ipynb"))
+    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 }
 MAY_SHOW = {"10_silent", "10_better"}
 """Their pictures show single exhibits, and the answer is a number of exhibits."""

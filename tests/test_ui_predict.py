@@ -158,7 +158,7 @@ def test_a_number_or_another_word_is_no_answer_of_a_choice(number, choice):
 
 def test_every_answer_has_one_sentence_of_reason():
     for name, (right, reason) in ANSWERS.items():
-        assert re.fullmatch(r"\d\d_\w+", name)
+        assert re.fullmatch(r"(\d\d|cockpit)_\w+", name)
         assert right is None or right >= 0
         assert re.fullmatch(r"[A-ZΑ-Ωπ“].{30,}\.", reason), name
 

@@ -174,5 +174,14 @@ ANSWERS = {
         "“Update is ∇J” sees everything that enters the first update: rewards, advantages, loss "
         "and masks.",
     ),
+    "cockpit_home": Answer(
+        None,
+        "Under η = 0.3 every review near π_SFT costs less than those that it says, so the policy "
+        "comes home, by way of word salad.",
+    ),
+    "cockpit_stirred": Answer(
+        None,
+        "β pays for saying different things, not for sensible ones, so only H rises.",
+    ),
 }
 """By the name of the question."""
