@@ -181,7 +181,7 @@ ANSWERS = {
     ),
     "cockpit_stirred": Answer(
         None,
-        "β pays for saying different things, not for sensible ones, so only H rises.",
+        "The bonus pays for saying different things, not for sensible ones, so only H rises.",
     ),
 }
 """By the name of the question."""
