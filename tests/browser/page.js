@@ -58,12 +58,12 @@ for (const kind of ["keydown", "pointermove", "click"])
   document.addEventListener(kind, () => { acted = performance.now(); }, true);
 
 // When each change of an element had been drawn, and how long after the user's last action that
-// was. What changes within a frame is painted at its end, before the browser does anything else.
+// was. A change is painted with the next frame, before the browser does anything else.
 function watchChanges(element) {
   const watch = {times: [], latencies: []};
   new MutationObserver(async () => {
     const began = acted;
-    await new Promise(painted => setTimeout(painted));
+    await new Promise(painted => requestAnimationFrame(() => setTimeout(painted)));
     watch.latencies.push(performance.now() - began);
     watch.times.push(performance.now());
   }).observe(element, {childList: true, subtree: true});

@@ -242,7 +242,8 @@ const rlhfCockpit = (() => {
       spokenAt = -Infinity,
       held = {},
       settings = "",
-      width = 0;
+      width = 0,
+      rooms = null;
 
     function hear(news) {
       const fresh = news.run !== run.id;
@@ -263,13 +264,20 @@ const rlhfCockpit = (() => {
       frame ||= requestAnimationFrame(draw);
     };
 
+    /** Widths in px, by selector. Asking for one lays out the whole page, so it is not done often. */
+    const measured = () => ({
+      size: parseFloat(getComputedStyle(find(".charts")).getPropertyValue("--size")),
+      ...Object.fromEntries(
+        [".curves", ".way", ".of-kl", ".of-h", ".of-regret"].map((name) => [name, find(name).clientWidth]),
+      ),
+    });
+
     function draw() {
       frame = 0;
-      const wide = find(".deck").clientWidth;
-      if (!now || !wide) return; // out of sight; once it is in sight, it has a size, and we are called
-      width = wide;
-      const began = performance.now(),
-        size = parseFloat(getComputedStyle(find(".charts")).getPropertyValue("--size"));
+      if (!now || !width) return; // out of sight; once it is in sight, it has a size, and we are called
+      const began = performance.now();
+      rooms ??= measured();
+      const { size } = rooms;
       find(".status").innerHTML = `<b>${escaped(now.status)}</b> <span>${escaped(now.note)}</span>`;
       find(".wrong").textContent = now.error ?? "";
       const start = find(".start");
@@ -292,7 +300,7 @@ const rlhfCockpit = (() => {
           batch[GOLD] < 0 ? "bad" : "liked",
         );
       }
-      const room = (selector) => Math.floor(find(selector).clientWidth),
+      const room = (selector) => rooms[selector],
         high = Math.round((size > 15 ? 18 : 16) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
@@ -402,8 +410,11 @@ const rlhfCockpit = (() => {
       ["change", changed],
     ];
     for (const [kind, listener] of listeners) root.addEventListener(kind, listener);
-    const resized = new ResizeObserver(() => {
-      if (width !== find(".deck").clientWidth) update();
+    const resized = new ResizeObserver(([entry]) => {
+      if (width === entry.contentRect.width) return;
+      width = entry.contentRect.width;
+      rooms = null;
+      update();
     });
     resized.observe(find(".deck"));
     const undo = [

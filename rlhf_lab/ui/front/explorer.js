@@ -326,6 +326,9 @@ const rlhfExplorer = (() => {
       map = null,
       front = null,
       frame = 0,
+      again = false,
+      hold = false,
+      wide = 0, // as the browser has told: asking for it would lay out the whole page, each time
       playing = 0,
       greying = 0,
       speaking = 0,
@@ -345,7 +348,6 @@ const rlhfExplorer = (() => {
     };
 
     function draw() {
-      frame = 0;
       const wanted = wish(),
         world = worlds.get(key(wanted));
       controls(wanted);
@@ -353,7 +355,7 @@ const rlhfExplorer = (() => {
       clearTimeout(greying);
       root.classList.remove("stale");
       if (drawn !== world) trail.length = 0;
-      if (drawn !== world || width !== find(".sheet").clientWidth) background(world, wanted);
+      if (drawn !== world || width !== wide) background(world, wanted);
       const began = performance.now();
       const s = rlhfOptimum.solve(world.tables, wanted.score, wanted.eta, wanted.beta, world.still.reference);
       s.first = rlhfOptimum.text(s.said[0].index, words);
@@ -364,8 +366,21 @@ const rlhfExplorer = (() => {
       root.draws = (root.draws ?? 0) + 1;
     }
 
+    // At once, so that the next frame shows it; what else comes in this frame waits for the next.
     const update = () => {
-      frame ||= requestAnimationFrame(draw);
+      if (hold) return;
+      if (frame) {
+        again = true;
+        return;
+      }
+      frame = requestAnimationFrame(() => {
+        frame = 0;
+        if (again) {
+          again = false;
+          update();
+        }
+      });
+      draw();
     };
 
     async function fetchWorld(wanted) {
@@ -416,7 +431,7 @@ const rlhfExplorer = (() => {
     }
 
     function background(world, { prompt, score }) {
-      [drawn, width] = [world, find(".sheet").clientWidth];
+      [drawn, width] = [world, wide];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
       map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
       front = frontPicture(id, room(".front"), world.still, score);
@@ -565,8 +580,11 @@ const rlhfExplorer = (() => {
       const box = find(".map svg")?.getBoundingClientRect();
       if (!box || !map) return;
       const done = event.type === "pointerup";
+      hold = true; // one picture for both
       move("eta", map.places.eta(event.clientX - box.left), done);
       move("beta", map.places.beta(event.clientY - box.top), done);
+      hold = false;
+      update();
     }
 
     const pressed = (event) =>
@@ -624,8 +642,9 @@ const rlhfExplorer = (() => {
       ],
     ];
     for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
-    const resized = new ResizeObserver(() => {
-      if (drawn && width !== find(".sheet").clientWidth) update();
+    const resized = new ResizeObserver(([entry]) => {
+      wide = entry.contentRect.width;
+      if (drawn && width !== wide) update();
     });
     resized.observe(find(".sheet"));
     const undo = ["prompt", "score", "eta", "beta"].map((name) => host.on(name, update));
