@@ -187,7 +187,7 @@ const rlhfCockpit = (() => {
 
   function regretTile(width, high, now) {
     const most = Math.max(2, now.regret, now.estimate ?? 0),
-      x = (v) => Math.sqrt(Math.max(v, 0) / most) * (width - 10);
+      x = (v) => Math.sqrt(Math.max(v, 0) / most) * Math.max(width - 10, 0);
     const bar =
       now.estimate === null
         ? ""
@@ -268,7 +268,10 @@ const rlhfCockpit = (() => {
     const measured = () => ({
       size: parseFloat(getComputedStyle(find(".charts")).getPropertyValue("--size")),
       ...Object.fromEntries(
-        [".curves", ".way", ".of-kl", ".of-h", ".of-regret"].map((name) => [name, find(name).clientWidth]),
+        [".deck", ".curves", ".way", ".of-kl", ".of-h", ".of-regret"].map((name) => [
+          name,
+          find(name).clientWidth,
+        ]),
       ),
     });
 
@@ -277,6 +280,7 @@ const rlhfCockpit = (() => {
       if (!now || !width) return; // out of sight; once it is in sight, it has a size, and we are called
       const began = performance.now();
       rooms ??= measured();
+      if (!rooms[".deck"]) return void (rooms = null); // hidden since then
       const { size } = rooms;
       find(".status").innerHTML = `<b>${escaped(now.status)}</b> <span>${escaped(now.note)}</span>`;
       find(".wrong").textContent = now.error ?? "";
