@@ -17,7 +17,7 @@ import torch
 
 from rlhf_lab import GPT2Config, World, language, load_world
 
-SIZES = GPT2Config(vocab_size=14, n_positions=6, n_embd=32, n_layer=2, n_head=2)
+SIZES = GPT2Config(vocab_size=14, n_positions=6, n_embd=32, n_layer=2, n_head=2, eos_token_id=0)
 """What engine/sizes.h is written for."""
 WASM = Path(__file__).resolve().parent / "engine" / "world.wasm"
 

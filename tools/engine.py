@@ -28,7 +28,9 @@ def main(args: list[str]) -> int:
         if "--check" not in args:
             committed.write_bytes(made.read_bytes())
         elif committed.read_bytes() != made.read_bytes():
-            print("site/engine/world.wasm is not what world.c compiles to: python3 course.py engine")
+            print(
+                "site/engine/world.wasm is not what world.c compiles to: python3 course.py engine"
+            )
             return 1
     print(f"site/engine/world.wasm: {committed.stat().st_size:,} bytes")
     return 0
