@@ -39,6 +39,7 @@ html_js_files = [
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_search_summary = False  # it would fetch pages, which a page opened as a file may not
 html_theme_options = {
     "sidebar_hide_name": False,
     "light_css_variables": {"color-brand-primary": "#0072b2", "color-brand-content": "#0072b2"},

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rlhf_lab.ui.charts import all_charts
 
 from rlhf_lab import GPT2Config, World, language, load_world
 from rlhf_lab.ui import Explorer
-from rlhf_lab.ui.charts import all_charts
 
 SIZES = GPT2Config(vocab_size=14, n_positions=6, n_embd=32, n_layer=2, n_head=2, eos_token_id=0)
 """What engine/sizes.h is written for."""

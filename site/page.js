@@ -71,9 +71,16 @@ const rlhfPage = (() => {
     return [...document.querySelectorAll(".rlhf-answer")].filter((answer) => answer.dataset.question === question);
   }
 
+  /** What stands between a question and its answer waits for the guess, too: it would give the answer away. */
+  function between(box, answers) {
+    const after = (a, b) => Boolean(a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING);
+    return [...document.querySelectorAll(".cell_output")].filter((output) =>
+      after(box, output) && answers.some((answer) => after(output, answer)) && !output.querySelector(".rlhf-guess, .rlhf-answer"));
+  }
+  const wait = (element, by) => { element.dataset.waits = Number(element.dataset.waits ?? 0) + by; };
+
   function reveal(question, guess) {
     for (const answer of answersTo(question)) {
-      answer.classList.remove("waits");
       if (guess === null || answer.querySelector(".yours")) continue;
       answer.insertAdjacentHTML("beforeend", `<p class="yours">You guessed <b>${escaped(guess)}</b>.</p>`);
     }
@@ -88,12 +95,14 @@ const rlhfPage = (() => {
       : `<label>a number from ${escaped(low)} to ${escaped(high)} <input type="text" inputmode="decimal" size="8" name="${name}"></label> `;
     box.querySelector("ul").outerHTML = `<form>${field}<button>Commit</button> <button type="button" class="skip">Show the answer without a guess</button><p class="says" role="status"></p></form>`;
     const form = box.querySelector("form"), says = form.querySelector(".says");
+    const waiting = [...between(box, answers), ...answers];
+    for (const element of waiting) wait(element, 1);
     const done = (said) => {
+      for (const element of waiting) wait(element, -1);
       for (const control of form.elements) control.disabled = true;
       says.textContent = said === null ? "The answer stands below." : `You guessed ${said}. The answer stands below.`;
       reveal(question, said);
     };
-    for (const answer of answers) answer.classList.add("waits");
     if (guess !== null) return done(guess);
     form.querySelector(".skip").addEventListener("click", () => done(null));
     form.addEventListener("submit", (event) => {

@@ -1,4 +1,4 @@
-"""What Sphinx and MyST-NB do not know of our notebooks: alt texts, widgets without a kernel, MathML.
+"""What Sphinx does not know of our notebooks: alt texts, widgets without a kernel, MathML.
 
 Docstrings are read as what they are, too: plain text with equations.
 
@@ -47,7 +47,9 @@ def _show(output: nbformat.NotebookNode) -> None:
     if call and call[1] in ALIVE:
         data["text/html"] = _alive(ALIVE[call[1]], shown, still)
     elif call and call[1] == "Knobs":
-        data["text/html"] = '<p class="needs-python">Sliders that ask Python: open the notebook.</p>'
+        data["text/html"] = (
+            '<p class="needs-python">Sliders that ask Python: open the notebook.</p>'
+        )
     elif still:
         data["text/html"] = still
     elif shown.startswith(("Predict. ", "Answer. ")):
@@ -68,7 +70,9 @@ def _figure(png: str, metadata: dict[str, Any]) -> str:
         picture.save(file, lossless=True)
     size = f'width="{width}" height="{round(width * picture.height / picture.width)}"'
     alt = html.escape(about.get("alt", ""))
-    return f'<img class="figure" src="../_static/{FIGURES}/{name}" {size} loading="lazy" alt="{alt}">'
+    return (
+        f'<img class="figure" src="../_static/{FIGURES}/{name}" {size} loading="lazy" alt="{alt}">'
+    )
 
 
 def _alive(kind: str, shown: str, still: str) -> str:
@@ -122,10 +126,21 @@ def plain_docstring(
     lines[:] = "\n".join(lines).split("\n")
 
 
+def level_captions(
+    app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Captions of the menu are headings, and screen readers need the level of a heading."""
+    menu = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = menu.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
+
+
 def setup(app: Any) -> dict[str, bool]:
     global _static
     _static = Path(app.srcdir) / "_static"
     inline, block = _math("inline"), _math("block")
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)  # before napoleon
+    app.connect("html-page-context", level_captions, priority=900)  # after Furo has made the menu
     return {"parallel_read_safe": False}

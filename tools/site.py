@@ -21,10 +21,21 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 DOCS = ("teaching", "exercises", "mistakes", "checkers", "own_task", "performance")
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((\.\./)*[A-Za-z_./-]*?(README|CONTRIBUTING|benchmarks)[^)]*\)")
 """Links to files that are not in the site; their words stay."""
-NOTEBOOK = re.compile(r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| (.+?) \|.*\| (\d+).*\|$", re.MULTILINE)
+NOTEBOOK = re.compile(
+    r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| (.+?) \|.*\| (\d+).*\|$", re.MULTILINE
+)
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
+
+
+MODULE = """## {0}
+
+```{{eval-rst}}
+.. automodule:: rlhf_lab.{0}
+   :members:
+```
+"""
 
 
 def main(args: list[str]) -> int:
@@ -86,10 +97,7 @@ def _reference() -> None:
         if not names:
             continue  # a folder, for which nobody reads an API
         parts = [f"# {name}\n\n{holds[0].upper()}{holds[1:]}.\n"]
-        parts += [
-            f"## {module}\n\n```{{eval-rst}}\n.. automodule:: rlhf_lab.{module}\n   :members:\n```\n"
-            for module in names
-        ]
+        parts += [MODULE.format(module) for module in names]
         _write(SOURCE / "api" / f"{page}.md", "\n".join(parts))
         pages.append(page)
     tree = "\n".join(pages)
@@ -104,7 +112,12 @@ def _static() -> None:
     """What the live parts need: the same drawing code as in the notebooks, and the engine."""
     static = SOURCE / "_static"
     front = ROOT / "rlhf_lab" / "ui" / "front"
-    for file in [*front.glob("*.js"), *front.glob("*.css"), *(ROOT / "site").glob("*.js"), *(ROOT / "site").glob("*.css")]:
+    for file in [
+        *front.glob("*.js"),
+        *front.glob("*.css"),
+        *(ROOT / "site").glob("*.js"),
+        *(ROOT / "site").glob("*.css"),
+    ]:
         _copy(file, static / file.name)
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
     _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")

@@ -1,0 +1,246 @@
+"""The site, opened as files and with the network off: every page, and what lives in it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import truth
+from axe_playwright_python.sync_playwright import Axe
+from servers import RESULTS
+
+from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.ui.optima import optima
+
+ROOT = Path(__file__).parents[2]
+FIRST = "notebooks/00_start_here.html"
+WIDTHS = (360, 1280)
+# the reward model's scores are rounded to 16 bits in the page
+TOLERANCE = 2e-3
+
+
+@pytest.fixture(scope="session")
+def site():
+    subprocess.run([sys.executable, ROOT / "tools" / "site.py"], check=True)
+    return ROOT / "build" / "site"
+
+
+@pytest.fixture
+def visit(site, browser):
+    """visit(page) opens a page of the site; nothing may be asked of any network."""
+    contexts, wrong = [], []
+
+    def request(asked):
+        if not asked.url.startswith(("file:", "data:", "blob:")):
+            wrong.append(asked.url)
+
+    def failed(asked):
+        if "ERR_ABORTED" not in asked.failure:  # the test went on to another page
+            wrong.append(asked.url)
+
+    def visit(path, query="", **options):
+        options.setdefault("viewport", {"width": 1280, "height": 800})
+        contexts.append(browser.new_context(offline=True, **options))
+        page = contexts[-1].new_page()
+        page.on("request", request)
+        page.on("requestfailed", failed)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and wrong.append(m.text))
+        page.goto((site / path).as_uri() + query)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def alive(page, kind):
+    """The root of a live part, once it shows something."""
+    root = page.locator(f".rlhf-live[data-kind={kind}] > div").first
+    page.locator(f".rlhf-live[data-kind={kind}]").first.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "kind => document.querySelector(`.rlhf-live[data-kind=${kind}] > div`)?.state", arg=kind
+    )
+    return root
+
+
+def test_every_page_fits_and_names_its_pictures(site, visit):
+    pages = sorted(path.relative_to(site) for path in site.rglob("*.html"))
+    assert len(pages) >= 25
+    for width in WIDTHS:
+        page = visit("index.html", viewport={"width": width, "height": 800})
+        for path in pages:
+            page.goto((site / path).as_uri())
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, (path, width)
+            assert page.locator("img:not([alt]), img[alt='']").count() == 0, path
+            assert page.locator("math merror").count() == 0, path
+
+
+def test_the_front_page_collapses_within_three_seconds(visit, measured):
+    began = time.perf_counter()
+    page = visit("index.html")
+    alive(page, "collapse")
+    measured("site: navigation to a living front page", [1e3 * (time.perf_counter() - began)])
+    page.wait_for_function(
+        "document.querySelector('.rlhf-collapse').state.records.at(-1)?.gold < -1.5", timeout=10_000
+    )
+    measured("site: navigation to a visible collapse", [1e3 * (time.perf_counter() - began)])
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration === 45")
+    records = page.evaluate("document.querySelector('.rlhf-collapse').state.records")
+    trainer = Trainer(load_world(), PPOConfig(eta=0.0, seed=3))
+    for record in records[:10]:
+        stats = trainer.step()
+        shown = [record[name] for name in ("score", "kl", "entropy", "length", "distinct")]
+        expected = [stats.score, stats.kl, stats.entropy, stats.length, stats.distinct]
+        assert shown == pytest.approx(expected, abs=TOLERANCE)
+    page.screenshot(path=RESULTS / "site-front-1280.png")
+
+
+def test_the_leash_on_the_front_page(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration === 45")
+    root.get_by_role("button", name="Put it on a leash").click()
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration === 100")
+    state = page.evaluate("document.querySelector('.rlhf-collapse').state")
+    assert state["eta"] == 0.3
+    assert state["records"][-1]["gold"] > 1
+    assert state["said"] in root.locator(".big").inner_text()
+    slider = root.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("Home")  # η = 0: from the start again, as all 100 iterations are over
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration < 46")
+
+
+def test_nothing_moves_by_itself_for_those_who_asked_for_that(visit):
+    page = visit("index.html", reduced_motion="reduce")
+    root = alive(page, "collapse")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.querySelector('.rlhf-collapse').state.iteration") == 0
+    root.get_by_role("button", name="Start").click()
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration > 3")
+
+
+def test_the_explorer_is_that_of_the_notebook(visit, measured):
+    page, world = visit(FIRST), load_world()
+    root = alive(page, "explorer")
+    slider = root.get_by_role("slider").first
+    slider.focus()
+    times = []
+    for k in range(20):
+        prompt = ("food", "staff")[k // 10]
+        root.get_by_text(prompt, exact=True).first.click()
+        slider.evaluate("(slider, k) => { slider.value = k; }", 3 + 3 * k)
+        slider.focus()
+        draws = root.evaluate("root => root.draws")
+        began = time.perf_counter()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(f"document.querySelector('.rlhf-explorer').draws > {draws}")
+        times.append(1e3 * (time.perf_counter() - began))
+        state = root.evaluate("root => root.state")
+        assert state["prompt"] == prompt
+        exact = optima(world, prompt).state(state["eta"], state["beta"], _ref(world, prompt))
+        shown = [state[name] for name in ("score", "gold", "kl", "entropy")]
+        assert shown == pytest.approx(tuple(exact.metrics), abs=TOLERANCE)
+        best = truth.optimum(world.tables(prompt), state["eta"], 0.0).topk(7).indices.tolist()
+        assert {one["index"] for one in state["said"]} == set(best)
+    measured("site: a key to the explorer's new picture, through Playwright", times)
+
+
+def _ref(world, prompt):
+    return world.tables(prompt).ref_logprobs
+
+
+def test_a_guess_comes_before_its_answer(visit, site):
+    page = visit(FIRST)
+    box, answer = page.locator(".rlhf-guess").first, page.locator(".rlhf-answer").first
+    outputs = page.get_by_text("115 × great great")  # printed between the two
+    assert not answer.locator("p").first.is_visible()
+    assert not outputs.is_visible()
+    box.get_by_role("textbox").fill("900")
+    box.get_by_role("button", name="Commit").click()
+    assert "from 1 to 128" in box.get_by_role("status").inner_text()
+    box.get_by_role("textbox").fill("12")
+    box.get_by_role("button", name="Commit").click()
+    assert "You guessed 12." in answer.inner_text()
+    assert not outputs.is_visible()  # a second question stands before them
+    second = page.locator(".rlhf-guess").nth(1)
+    second.get_by_text("less and less").click()
+    second.get_by_role("button", name="Commit").click()
+    assert outputs.is_visible()
+    page.reload()
+    assert "You guessed 12." in answer.inner_text()
+
+
+def test_an_answer_can_be_had_without_a_guess(visit):
+    page = visit(FIRST)
+    page.locator(".rlhf-guess .skip").first.click()
+    answer = page.locator(".rlhf-answer").first
+    assert answer.locator("p").first.is_visible()
+    assert "You guessed" not in answer.inner_text()
+
+
+def test_without_javascript_the_pictures_stay(visit):
+    page = visit("index.html", java_script_enabled=False)
+    assert page.locator(".rlhf-live img").is_visible()
+    page = visit(FIRST, java_script_enabled=False)
+    assert page.locator(".rlhf-answer p").first.is_visible()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            "WebAssembly.compile = async () => { throw new WebAssembly.CompileError('no SIMD') }",
+            "a browser of 2023 or later",
+        ),
+        ("delete window.DecompressionStream", "a browser of 2023 or later"),
+    ],
+    ids=["no-simd", "old"],
+)
+def test_an_old_browser_gets_one_sentence_and_the_picture(site, browser, fault, words):
+    context = browser.new_context(offline=True)
+    context.add_init_script(fault)
+    page = context.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.wait_for_function("document.querySelector('.rlhf-live .says')?.textContent.length > 30")
+    assert words in page.locator(".rlhf-live .says").inner_text()
+    assert page.locator(".rlhf-live img").is_visible()
+    context.close()
+
+
+def test_search_works_from_files(visit):
+    page = visit("search.html", "?q=leash")
+    page.wait_for_selector("ul.search li a")
+    assert page.locator("ul.search li a").count() >= 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["index.html", FIRST])
+def test_axe_finds_nothing_serious(visit, path, scheme):
+    page = visit(path, color_scheme=scheme)
+    alive(page, "collapse" if path == "index.html" else "explorer")
+    page.wait_for_timeout(1500)
+    found = Axe().run(page, options={"preload": False}).response["violations"]
+    serious = {
+        one["id"]: [node["target"] for node in one["nodes"]][:3]
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    }
+    assert serious == {}
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_to_look_at(visit, width, scheme):
+    """They end up in browser-test/, for people; here they must only be possible."""
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+    for path, kind in (("index.html", "collapse"), (FIRST, "explorer")):
+        page = visit(path, **options)
+        root = alive(page, kind)
+        page.wait_for_timeout(1500)
+        root.scroll_into_view_if_needed()
+        page.screenshot(path=RESULTS / f"site-{kind}-{width}-{scheme}.png")
