@@ -29,6 +29,9 @@ ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILIN
 """A row of README's table of modules: name, modules, what they hold."""
 
 
+SCRIPTS = (
+    "parts.js", "optimum.js", "explorer.js", "data.js", "engine.js", "collapse.js", "page.js",
+)  # fmt: skip
 MODULE = """## {0}
 
 ```{{eval-rst}}
@@ -46,7 +49,7 @@ def main(args: list[str]) -> int:
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         _copy(notebook, SOURCE / "notebooks" / notebook.name)
     for name in DOCS:
-        text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        text = _read(ROOT / "docs" / f"{name}.md")
         _write(SOURCE / "docs" / f"{name}.md", OUTSIDE.sub(r"\1", text))
     _reference()
     _static()
@@ -54,9 +57,10 @@ def main(args: list[str]) -> int:
     code = subprocess.call([sys.executable, "-m", "sphinx", *options, str(SOURCE), str(SITE)])
     if code:
         return code
+    _write(SITE.parent / "rlhf_lab.html", _single_page())
     (SITE / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with _
     page = SITE / "index.html"
-    print(f"The site is in {SITE}. Open {page.as_uri()}")
+    print(f"The site is in {SITE}, and one page to mail is beside it. Open {page.as_uri()}")
     if "--open" in args:
         webbrowser.open(page.as_uri())
     return 0
@@ -64,7 +68,7 @@ def main(args: list[str]) -> int:
 
 def _front_page() -> None:
     """index.md with a card for each notebook of README's table, and all of them in the menu."""
-    rows = NOTEBOOK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    rows = NOTEBOOK.findall(_read(ROOT / "README.md"))
     cards, menu = [], []
     for name, able, minutes in rows:
         title = _title(ROOT / "notebooks" / f"{name}.ipynb")
@@ -74,14 +78,14 @@ def _front_page() -> None:
             f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>{said}'
             f"<small>{minutes} minutes</small></a></li>"
         )
-    text = (ROOT / "site" / "index.md").read_text(encoding="utf-8")
+    text = _read(ROOT / "site" / "index.md")
     text = text.replace("{{cards}}", f'<ul class="course-map">{"".join(cards)}</ul>')
     _write(SOURCE / "index.md", text.replace("{{menu}}", "\n".join(menu)))
 
 
 def _title(notebook: Path) -> str:
     """The heading of a notebook, short, behind its number."""
-    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
+    first = json.loads(_read(notebook))["cells"][0]["source"]
     heading = "".join(first).splitlines()[0].removeprefix("# ")
     words = {"00": "Start here"}.get(notebook.stem[:2]) or heading.split(":")[0]
     return f"{notebook.stem[:2]} · {words}" if notebook.stem[0].isdigit() else words
@@ -89,7 +93,7 @@ def _title(notebook: Path) -> str:
 
 def _reference() -> None:
     """One page of the API for each word of README's table, modules in reading order."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = _read(ROOT / "README.md")
     pages = []
     for name, modules, holds in ROW.findall(readme):
         page = name.replace(", ", "_").replace(" ", "_")
@@ -123,6 +127,19 @@ def _static() -> None:
     _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
+
+
+def _single_page() -> str:
+    """The front page's collapse and the explorer in one file, with everything inside."""
+    static = SOURCE / "_static"
+    page = _read(ROOT / "site" / "single.html")
+    styles = "".join(_read(static / name) for name in ("front.css", "page.css"))
+    scripts = "".join(f"<script>{_read(static / name)}</script>\n" for name in SCRIPTS)
+    return page.replace("{{styles}}", styles).replace("{{scripts}}", scripts)
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 def _copy(file: Path, to: Path) -> None:
