@@ -212,6 +212,36 @@ def test_an_old_browser_gets_one_sentence_and_the_picture(site, browser, fault, 
     context.close()
 
 
+def test_a_number_that_overflows_is_said_in_one_sentence(visit):
+    page = visit("index.html", reduced_motion="reduce")
+    root = alive(page, "collapse")
+    page.evaluate("rlhfEngine.Run.prototype.step = () => null")
+    root.get_by_role("button", name="Start").click()
+    page.wait_for_function(
+        "document.querySelector('.rlhf-collapse .why').textContent.includes('too large')"
+    )
+
+
+def test_a_missing_file_is_said_in_one_sentence(site, browser):
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.route("**/data.js*", lambda route: route.abort())
+    page.goto((site / "index.html").as_uri())
+    page.wait_for_function(
+        "document.querySelector('.rlhf-live .says')?.textContent.includes('data.js is missing')"
+    )
+    assert page.locator(".rlhf-live img").is_visible()
+    context.close()
+
+
+def test_the_page_to_mail_needs_no_other_file(site, visit):
+    mailed = site.parent / "rlhf_lab.html"
+    assert mailed.stat().st_size <= 3_000_000
+    page = visit("../rlhf_lab.html")
+    alive(page, "collapse")
+    alive(page, "explorer")
+
+
 def test_search_works_from_files(visit):
     page = visit("search.html", "?q=leash")
     page.wait_for_selector("ul.search li a")
