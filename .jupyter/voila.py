@@ -27,4 +27,5 @@ c.VoilaConfiguration.prelaunch_hook = cockpit_alone
 c.VoilaConfiguration.extension_allowlist = [
     "@jupyter-widgets/jupyterlab-manager",
     "@voila-dashboards/widgets-manager8",
+    "anywidget",
 ]

@@ -213,6 +213,7 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "device": _device,
     "weights": _weights,
     "kernel": _kernel,
+    "anywidget": partial(_for_notebooks, "anywidget", "0.9"),
     "ipykernel": partial(_for_notebooks, "ipykernel", "6.17"),
     "ipywidgets": partial(_for_notebooks, "ipywidgets", "7.7"),
     "matplotlib": partial(_for_notebooks, "matplotlib", "3.8"),

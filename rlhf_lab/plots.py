@@ -75,45 +75,6 @@ def distinct(ax: Axes, x: Sequence[float], counts: Sequence[int], batch: int) ->
     return list(lines)
 
 
-def top_responses(
-    ax: Axes,
-    texts: Sequence[str],
-    probabilities: Sequence[float],
-    golds: Sequence[float],
-    ref_probabilities: Sequence[float],
-    rows: int,
-) -> list[Artist]:
-    """The most probable responses as bars; hatched where the gold score is negative.
-
-    Args:
-        ax: where to draw.
-        texts: the responses, most probable first.
-        probabilities: under the policy.
-        golds: their gold scores.
-        ref_probabilities: under π_SFT, drawn as a mark on each bar.
-        rows: number of bars for which there is room.
-    """
-    y = np.arange(len(texts))
-    colours = [RED if gold < 0 else SKY for gold in golds]
-    bars = ax.barh(y, probabilities, color=colours, edgecolor="white", height=0.7)
-    for bar, gold in zip(bars, golds, strict=True):
-        bar.set_hatch("///" if gold < 0 else "")
-    (reference,) = ax.plot(
-        ref_probabilities, y, linestyle="none", marker="|", markersize=14, markeredgewidth=2,
-        color=BLACK, label="under π_SFT",
-    )  # fmt: skip
-    for row, (p, gold) in enumerate(zip(probabilities, golds, strict=True)):
-        share = f"{p:.0%}" if p >= 0.005 else "< 1%"
-        text = f"{share}   gold {number(gold, 1, sign=True)}"
-        ax.text(max(p, ref_probabilities[row]) + 0.02, row, text, va="center", fontsize=9)
-    ax.set(xlim=(0, 1.4), xlabel="probability")
-    ax.set_yticks(y, texts, fontsize=9)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.set_ylim(rows - 0.5, -0.5)
-    ax.legend(frameon=False, loc="lower right", fontsize=9)
-    return [*bars, reference]
-
-
 def region_map(
     ax: Axes,
     etas: Sequence[float],
@@ -135,7 +96,7 @@ def region_map(
     ax.axvline(1, color="white", linewidth=2)
     ax.axhline(1, color="white", linewidth=2)
     for index, name in enumerate(names):
-        if (regions == index).any():
+        if (regions == index).mean() > 0.02:  # else its name would cover its neighbours
             row, column = _deepest(regions == index)
             ax.text(column + 0.5, row + 0.5, name, ha="center", va="center", weight="bold")
     for axis, values in ((ax.xaxis, etas), (ax.yaxis, betas)):
@@ -163,5 +124,5 @@ def _deepest(inside: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-REGION_COLOURS = ("#F3B08A", "#A8DCC5", "#C9C9C9", "#E3C1D4")
-"""For the four kinds of optimum, pale enough to write on."""
+REGION_COLOURS = ("#FADFCD", "#CDEBDF", "#E4E5E8", "#F2DFEB", "#CDEBDF")
+"""For the kinds of optimum, pale enough to write on: those of front.css."""

@@ -89,7 +89,7 @@ MAY_IMPORT = {
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
     "plots": {"matplotlib", "numpy"},
-    "ui": {"matplotlib", "numpy", "ipywidgets", "IPython", "PIL"},
+    "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "PIL", "traitlets"},
     "lessons": {"matplotlib", "numpy"},
     "classroom": {"matplotlib", "mistune"},
     "__main__": {"tqdm"},
@@ -185,7 +185,7 @@ def test_a_module_needs_only_the_packages_of_its_layer(module):
 
 def test_importing_the_package_loads_no_plots_and_no_widgets():
     """On a server without a display, in a worker process, in an exam: it must cost little."""
-    heavy = {"matplotlib", "ipywidgets", "IPython", "transformers"}
+    heavy = {"anywidget", "matplotlib", "ipywidgets", "IPython", "transformers"}
     code = f"import sys, rlhf_lab; print(*sorted({heavy} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

@@ -18,6 +18,7 @@ from rlhf_lab.ui.optima import (
     Optima,
     compared_policy,
     contenders,
+    kind,
     landscape,
     optima,
     region,
@@ -101,6 +102,8 @@ def test_a_perfect_score_collapses_too(world):
     assert point.region == "collapse"
     assert point.metrics.gold == pytest.approx(2.8)
     assert point.metrics.entropy == pytest.approx(0.0, abs=1e-6)
+    assert kind(point) == "one good answer"
+    assert kind(landscape(world, "food")[0.01, 0.0]) == "collapse"
 
 
 def test_names_of_regions_follow_their_rule():

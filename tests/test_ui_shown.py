@@ -4,27 +4,14 @@ No two numbers are alike, so that a mark at another's place is seen.
 """
 
 import re
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
-from rlhf_lab import load_world, plots
+from rlhf_lab import plots
 from rlhf_lab.report import Metrics
-from rlhf_lab.ui import cockpit_words, explorer_words
+from rlhf_lab.ui import cockpit_words
 from rlhf_lab.ui.branch import Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
-from rlhf_lab.ui.explorer_panels import Frontier, Map, Responses
-from rlhf_lab.ui.optima import (
-    BETA_POSITIONS,
-    ETA_POSITIONS,
-    REGIONS,
-    ExplorerState,
-    Response,
-    compared_policy,
-    optima,
-)
 
 SEEN = [Metrics(0.1, 0.2, 0.3, 6.1), Metrics(0.5, 0.7, 1.1, 4.2), Metrics(0.9, -0.6, 2.5, 2.3)]
 PARENT = [Metrics(0.15, 0.25, 0.35, 6.2), Metrics(0.55, 0.75, 1.2, 4.3)]
@@ -98,74 +85,3 @@ def test_reviews_that_readers_dislike_look_so():
     assert rows == [
         ("good", "100%", "9 × good .", "+1.2"), ("bad", "33%", "3 × and and", "−2.0"),
     ]  # fmt: skip
-
-
-RESPONSES = [Response("good .", 0.4, 0.1, 1.3, 0.7), Response("and and", 0.2, 0.05, 1.9, -2.0)]
-STATE = ExplorerState("food", "reward model", 0.3, 0.02, OPTIMUM, "useful", 12.0, RESPONSES)
-
-
-def test_the_table_of_the_explorer():
-    html = explorer_words.table(STATE, "π_SFT")
-    head = re.findall("<th scope=col>(.*?)</th>", html)[1:]
-    assert head == ["π*", "π_SFT", "score", "gold"]
-    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", html)[1:]]
-    assert rows[:2] == [["40%", "10%", "+1.3", "+0.7"], ["20%", "5.0%", "+1.9", "−2.0"]]
-    bars = re.findall(r'class="(rlhf-\w+)" style="width:(\S+)".*?left:(\S+)"', html)
-    assert bars == [("rlhf-good", "40.0%", "10.0%"), ("rlhf-bad", "20.0%", "5.0%")]
-    assert "These are 60% of what it says" in html
-
-
-@pytest.mark.parametrize(
-    ("gold", "meaning"),
-    [
-        (-1.0, "few things to say, and careful readers dislike"),
-        (1.0, "though careful readers like"),
-    ],
-)
-def test_a_collapse_may_be_liked(gold, meaning):
-    state = STATE._replace(region="collapse", metrics=OPTIMUM._replace(gold=gold))
-    assert meaning in explorer_words.words(state)
-
-
-@pytest.fixture(scope="module", params=["reward model", "gold"])
-def best(request):
-    return optima(load_world(), "food", request.param)
-
-
-def test_the_responses_of_the_explorer(ax):
-    Responses(ax, SimpleNamespace(prompt="food"), None).show(STATE)
-    assert [bar.get_width() for bar in ax.patches] == [0.4, 0.2]
-    assert list(ax.lines[-1].get_xdata()) == [0.1, 0.05]
-
-
-def test_the_frontier_of_the_explorer(ax, best):
-    frontier = Frontier(ax, best, compared_policy(load_world(), "food"))
-    frontier.show(STATE)
-    gap, score, gold = map(points, frontier.moving)
-    x = OPTIMUM.kl**0.5
-    assert score == [(pytest.approx(x), OPTIMUM.score)]
-    assert gold == [(pytest.approx(x), OPTIMUM.gold)]
-    assert gap == score + gold
-    assert ("the gold score" in ax.get_title()) == (best.score == "gold")
-
-
-def test_the_map_of_the_explorer(ax, best):
-    regions = Map(ax, best, compared_policy(load_world(), "food"))
-    regions.show(STATE)
-    place = plots.place(ETA_POSITIONS, 0.3), plots.place(BETA_POSITIONS, 0.02)
-    assert [points(mark) for mark in regions.moving] == [[place]] * 2
-    regions.show(STATE._replace(beta=9.0))  # more than there is room for: at the edge
-    assert points(regions.moving[0])[0][1] == plots.place(BETA_POSITIONS, BETA_POSITIONS[-1])
-    names = {text.get_text(): text.get_position() for text in ax.texts}
-    inside = best.regions()
-    for name, (x, y) in names.items():  # each name stands on a cell of its own kind
-        assert REGIONS[inside[int(y), int(x)]] == name
-    assert len(names) == len(np.unique(inside))
-
-
-def test_bars_are_hatched_where_gold_is_negative_and_carry_the_reference(ax):
-    *bars, reference = plots.top_responses(ax, ["a", "b"], [0.6, 0.3], [1.0, -2.0], [0.2, 0.1], 2)
-    assert [bar.get_width() for bar in bars] == [0.6, 0.3]
-    assert [bar.get_hatch() for bar in bars] == ["", "///"]
-    assert [to_hex(bar.get_facecolor()) for bar in bars] == [plots.SKY.lower(), plots.RED.lower()]
-    assert points(reference) == [(0.2, 0), (0.1, 1)]

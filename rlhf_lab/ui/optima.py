@@ -33,6 +33,8 @@ BETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 SCORES = ("reward model", "gold")
 """What r can be: the reward model's score, or the score of a careful reader."""
 REGIONS = ("collapse", "useful", "frozen", "word salad")
+KINDS = (*REGIONS, "one good answer")
+"""What the explorer calls them: a collapse that careful readers like has a name of its own."""
 ROWS = 7
 """How many responses are shown."""
 _SQUARINGS = 7
@@ -89,6 +91,12 @@ def region(point: Metrics, reference: Metrics) -> str:
     if point.gold >= 0:
         return "useful"
     return "word salad" if point.entropy > reference.entropy else "collapse"
+
+
+def kind(point: Point) -> str:
+    """The region, but "one good answer" for a collapse on something that readers like."""
+    liked = point.region == "collapse" and point.metrics.gold >= 0
+    return "one good answer" if liked else point.region
 
 
 class ComparedPolicy(NamedTuple):
@@ -164,9 +172,14 @@ class Optima:
         return ExplorerState(self.prompt, self.score, eta, beta, metrics, name, distinct, responses)
 
     def regions(self) -> np.ndarray:
-        """Index into `REGIONS` at every pair of slider positions, (len(betas), len(etas)).
+        """Index into `REGIONS` at every pair of slider positions, (len(betas), len(etas))."""
+        kinds = self.kinds()
+        return np.where(kinds < len(REGIONS), kinds, REGIONS.index("collapse"))
 
-        A square of four steps whose corners agree counts as one region; any other square is
+    def kinds(self) -> np.ndarray:
+        """Index into `KINDS` at every pair of slider positions, (len(betas), len(etas)).
+
+        A square of four steps whose corners agree counts as one kind; any other square is
         divided. That takes one second instead of five.
         """
         grid = np.full((len(BETA_POSITIONS), len(ETA_POSITIONS)), -1)
@@ -176,8 +189,7 @@ class Optima:
     def _fill(self, grid: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         for j, i in itertools.product(rows, columns):
             if grid[j, i] < 0:
-                name = self.point(ETA_POSITIONS[i], BETA_POSITIONS[j]).region
-                grid[j, i] = REGIONS.index(name)
+                grid[j, i] = KINDS.index(kind(self.point(ETA_POSITIONS[i], BETA_POSITIONS[j])))
         corners = {grid[j, i] for j in rows for i in columns}
         block = grid[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]
         if len(corners) == 1 and max(block.shape) <= 5:

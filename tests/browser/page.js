@@ -68,16 +68,13 @@ function watchPicture(image) {
   return watch;
 }
 
-// When each change of an element had been drawn, how long after the user's last action that was,
-// and how long after it the element had changed. A change is drawn with the next frame: once that
-// has begun, the browser draws it before it does anything else.
-function watchMarks(element) {
-  const watch = {times: [], latencies: [], changes: []};
+// When each change of an element had been drawn, and how long after the user's last action that
+// was. What changes within a frame is painted at its end, before the browser does anything else.
+function watchChanges(element) {
+  const watch = {times: [], latencies: []};
   new MutationObserver(async () => {
     const began = acted;
-    const changed = performance.now();
-    await new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)));
-    watch.changes.push(changed - began);
+    await new Promise(painted => setTimeout(painted));
     watch.latencies.push(performance.now() - began);
     watch.times.push(performance.now());
   }).observe(element, {childList: true, subtree: true});
@@ -105,5 +102,5 @@ async function pictureBytes(image) {
 // Playwright runs this file inside a function of its own.
 Object.assign(window, {
   jupyterReady, runCells, cellsHaveRun, pythonValue, listenToKernel, kernelErrors,
-  watchPicture, watchMarks, timeToText, pictureBytes,
+  watchPicture, watchChanges, timeToText, pictureBytes,
 });

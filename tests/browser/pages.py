@@ -144,6 +144,30 @@ class Picture(Watch):
         return base64.b64decode(self.image.evaluate("image => pictureBytes(image)"))
 
 
+class Explorer:
+    """The explorer, wherever it is shown."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.root = page, page.locator(".rlhf-explorer").first
+        expect(self.root.locator(".headline")).not_to_be_empty(timeout=MINUTE)
+        self.root.scroll_into_view_if_needed()
+        # Once per picture, and with it all else changes: see explorer.js.
+        self.changes = Watch(self.root.locator(".bill"), "watchChanges")
+
+    def slider(self, name: str) -> Locator:
+        """The slider for "eta" or "beta"."""
+        return self.root.locator(f"input[data-of={name}]")
+
+    def choose(self, word: str) -> None:
+        """Click on a prompt, or on what π* maximises."""
+        self.root.locator(".choice label", has_text=word).click()
+
+    @property
+    def state(self) -> dict:
+        """What the page has drawn last."""
+        return self.root.evaluate("root => root.state")
+
+
 class Cockpit:
     """The cockpit, wherever it is shown."""
 

@@ -41,17 +41,26 @@ def lab(folder: Path) -> AbstractContextManager[str]:
     return _serve("lab", folder, flags, f"?token={token}")
 
 
-def cockpit(folder: Path) -> AbstractContextManager[str]:
-    """Serve the cockpit's page by Voilà; gives an address with a place for a path."""
+def cockpit(folder: Path, notebook: str = "") -> AbstractContextManager[str]:
+    """Serve the cockpit's page by Voilà; gives an address with a place for a path.
+
+    Args:
+        folder: where the server works.
+        notebook: what to serve instead of the cockpit's notebook, as JSON.
+    """
     token = secrets.token_hex()
     flags = ["--Voila.port_retries=0", f"--Voila.token={token}"]
-    return _serve("cockpit", folder, flags, f"?token={token}")
+    return _serve("cockpit", folder, flags, f"?token={token}", notebook)
 
 
 @contextmanager
-def _serve(command: str, folder: Path, flags: list[str], query: str = "") -> Iterator[str]:
+def _serve(
+    command: str, folder: Path, flags: list[str], query: str = "", notebook: str = ""
+) -> Iterator[str]:
     """Run a command of course.py in a folder until it answers; stop it at the end."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    if notebook:
+        (folder / "notebooks" / "cockpit.ipynb").write_text(notebook, encoding="utf-8")
     private = {name: str(folder / place) for name, place in PRIVATE.items()}
     (argv,) = course.TASKS[command]
     with socket.socket() as free:

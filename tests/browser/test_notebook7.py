@@ -1,8 +1,8 @@
-"""The cockpit in Notebook 7, the other front end that people have."""
+"""Explorer and cockpit in Notebook 7, the other front end that people have."""
 
 import pytest
 import servers
-from pages import Cockpit, eventually
+from pages import Cockpit, Explorer, eventually
 
 
 @pytest.fixture(scope="module")
@@ -26,5 +26,19 @@ def test_the_cockpit_runs_in_notebook_7(open_notebook):
         assert float(cockpit.eta.value) > float(dragged)
         assert float(cockpit.eta.value) == notebook.python("cockpit.state.eta") > 0
         assert f"η = {cockpit.eta.value} " in cockpit.numbers.inner_text()
+
+    eventually(check)
+
+
+def test_the_explorer_runs_in_notebook_7(open_notebook):
+    """Arrow keys go from heading to heading there; those of a slider do not."""
+    notebook = open_notebook("/notebooks/notebooks/07_entropy_bonus.ipynb")
+    notebook.run(until="explorer")
+    explorer = Explorer(notebook.page)
+    explorer.slider("eta").focus()
+    notebook.page.keyboard.press("ArrowRight")
+
+    def check():
+        assert explorer.state["eta"] == notebook.python("explorer.eta") == 0.11
 
     eventually(check)

@@ -3,9 +3,10 @@
 import urllib.error
 import urllib.request
 
+import nbformat.v4
 import pytest
 import servers
-from pages import Cockpit
+from pages import Cockpit, Explorer, eventually
 from playwright.sync_api import expect
 from servers import RESULTS
 
@@ -40,3 +41,27 @@ def test_the_page_answers_to_no_other_name(voila):
     request = urllib.request.Request(voila, headers={"Host": "elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(request, timeout=10)
+
+
+def test_voila_serves_the_explorer_too(new_page, tmp_path):
+    code = (
+        "from rlhf_lab import load_world\nfrom rlhf_lab.ui import Explorer\n"
+        "cockpit = Explorer(load_world(), eta=0.1)\ncockpit"  # .jupyter/voila.py shows this line
+    )
+    cells = [nbformat.v4.new_code_cell(code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    with servers.cockpit(tmp_path, nbformat.writes(notebook)) as address:
+        page = new_page()
+        page.goto(address.format("/"), wait_until="commit")
+        explorer = Explorer(page)
+        explorer.choose("staff")
+        explorer.slider("eta").focus()
+        page.keyboard.press("ArrowLeft")
+
+        def check():
+            assert (explorer.state["prompt"], explorer.state["eta"]) == ("staff", 0.09)
+
+        eventually(check)
+        page.screenshot(path=RESULTS / "explorer-voila.png")
+        page.close()  # before its server goes

@@ -1,0 +1,423 @@
+"use strict";
+// The explorer: η and β moved on a map, and what the exact optimum says there. It draws into any
+// element and knows of its surroundings only the `host`:
+//
+//   host.get(name), host.set(name, value, done), host.on(name, callback) -> function that undoes it
+//       the names are prompt, score, eta and beta; `done` is false while a hand still drags
+//   host.constants  {prompts, scores, etas, betas, words, panels, comparedName, draws, speech}
+//   host.world(prompt, score)  a promise of {tables, still}: see optimum.js, and
+//       still = {reference, curve, map}: numbers of π_SFT, those of π* at β = 0 for each η, and the
+//       kind of π* for each β and η, as an index into KINDS
+//   host.trouble(callback)  calls back with a sentence if what stands behind the page is lost
+//
+// One function, `draw`, shows one state of one world. While another world is on its way, all that
+// is old is grey.
+
+const rlhfExplorer = (() => {
+  const { number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone } = rlhfParts;
+  const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
+  const CLASSES = { collapse: "is-collapse", useful: "is-useful", frozen: "is-frozen", "word salad": "is-word", "one good answer": "is-one" };
+  const MEANINGS = {
+    collapse: "less varied than π_SFT, and readers dislike it",
+    useful: "readers like it, and it has more than one thing to say",
+    frozen: "hardly different from π_SFT",
+    "word salad": "more varied than π_SFT, and readers dislike it",
+    "one good answer": "a collapse, too, but readers like it",
+  };
+  const REASONS = {
+    collapse: "Distance is cheap here, so π* goes to the few sentences that the reward model overrates most.",
+    useful: "Distance costs enough that π* stays where the reward model is mostly right.",
+    frozen: "A nat costs more than the reward pays for it, so π* stays where it is.",
+    "word salad": "β pays for variety itself, and most of 402,234 reviews are nonsense.",
+    "one good answer": "Collapse on something that readers like: as varied as fewer than two reviews.",
+  };
+  const PLACES = ["collapse", "useful", "frozen", "word salad"];  // to be found; the fifth is a find
+  const ROWS = 7, TRAIL = 80, SWEEP = 6000;  // ms from the tightest leash to none
+
+  /** The text of the line that changes: what a nat costs, how far π* goes, and what that buys. */
+  function bill(s, reference, aim) {
+    if (s.eta + s.beta === 0) return "Nothing holds π*: it says the one review with the highest score, always.";
+    const kl = number(s.kl), word = s.kl < 0.995 || s.kl >= 1.005 ? "nats" : "nat";
+    const cost = s.eta === 0 ? "A nat of distance costs nothing" :
+      `A nat of distance costs ${s.eta < 0.05 ? "almost nothing, " : s.eta >= 1 ? "much, " : ""}<b>${s.eta}</b>`;
+    const goes = `so π* goes <b>${kl}</b> ${word} away`;
+    const gain = (aim === "gold" ? s.gold - reference.gold : s.score - reference.score);
+    const pays = s.eta > 0 ? `, pays <b class="eta">${number(s.eta * s.kl)}</b> for it` : "";
+    const gains = ` and gains <b class="gain">${number(gain, 2, true)}</b> of ${aim === "gold" ? "gold score" : "score"}.`;
+    const bonus = s.beta > 0 ? ` β adds <b class="beta">${number(s.beta * s.entropy)}</b> for ${number(s.entropy, 1)} nats of entropy.` : "";
+    return `${cost}, ${goes}${pays}${gains}${bonus}`;
+  }
+
+  /** The same state in one sentence, for those who hear it. */
+  const spoken = (s) => `η ${s.eta}, β ${s.beta}: ${s.kind}. Mostly “${s.first}”, ${share(s.said[0].p)}. Score ${number(s.score)}, gold score ${number(s.gold)}, ${number(s.kl)} nats from π_SFT.`;
+
+  const choice = (id, name, label, options, titles = {}) => `<fieldset class="choice" aria-label="${label}">${options.map((option, k) =>
+    `<input type="radio" name="${id}-${name}" id="${id}-${name}${k}" value="${option}" data-of="${name}"><label for="${id}-${name}${k}">${titles[option] ?? option}</label>`).join("")}</fieldset>`;
+
+  const slider = (id, name, letter, what, ends, last) => `<div class="${name}">
+    <input type="range" data-of="${name}" min="0" max="${last}" aria-label="${letter}, ${what}">
+    <div class="says"><span class="end">${ends[0]}</span><label><span class="voice">${letter}</span><input class="typed" data-typed="${name}" inputmode="decimal" autocomplete="off" aria-label="${letter}, to be typed"></label><span class="end">${ends[1]}</span></div></div>`;
+
+  const row = () => `<li class="row none"><span class="voice text"></span><span class="bar"><i></i><span class="tick"></span><b></b></span><span class="gold"></span></li>`;
+
+  function skeleton(id, { prompts, scores, etas, betas, panels }) {
+    const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
+    return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
+      <div class="top">${choice(id, "prompt", "prompt", prompts)}<span><span class="question">π* maximises</span>${choice(id, "score", "what π* maximises", scores, { gold: "gold score" })}</span>
+        <button class="play" type="button" aria-pressed="false">Let the leash go, slowly</button></div>
+      <div class="head"><div class="front-says"><p><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
+        <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
+      <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
+      <dl class="nums"></dl><p class="bill"></p>
+      <div class="place"><h3 class="hint" role="status"></h3><div class="map" ${hidden("map")}></div>
+        <div class="dock">${slider(id, "eta", "η", "price of a nat from π_SFT", ["no leash", "tight leash"], etas.length - 1)}${slider(id, "beta", "β", "price of entropy", ["", ""], betas.length - 1)}</div>
+        <div class="front" ${hidden("frontier")}></div></div>
+      <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
+  }
+
+  /** Where things are on the map. 0 has no place on a logarithmic axis: it is a strip of its own. */
+  function mapPlaces(width, etas, betas) {
+    const left = 30, strip = 13, gap = 5, W = width - left, H = Math.round(0.62 * W), first = strip + gap;
+    const w = (W - first) / (etas.length - 1), h = (H - first) / (betas.length - 1);
+    const span = (k, size, n) => (k === 0 ? [0, strip] : [first + (k - 1) * size, size]);
+    return {
+      left, W, H, w, h, first,
+      x: (k) => left + (k === 0 ? strip / 2 : first + (k - 0.5) * w),
+      y: (k) => H - (k === 0 ? strip / 2 : first + (k - 0.5) * h),
+      box(i, j, n) {
+        const [x, w1] = span(i, w), [y, h1] = span(j, h);
+        return { x: left + x, y: H - y - h1, width: i === 0 ? w1 : n * w, height: h1 };
+      },
+      eta: (px) => (px - left < first - gap / 2 ? 0 : clip(Math.round((px - left - first) / w + 0.5), 1, etas.length - 1)),
+      beta: (py) => (H - py < first - gap / 2 ? 0 : clip(Math.round((H - py - first) / h + 0.5), 1, betas.length - 1)),
+    };
+  }
+
+  /** Runs of equal cells, row by row: [i, j, cells, kind]. */
+  function runs(map, columns) {
+    const found = [];
+    for (let at = 0; at < map.length; ) {
+      const i = at % columns, j = Math.floor(at / columns);
+      let n = 1;
+      while (i > 0 && i + n < columns && map[at + n] === map[at]) n++;
+      found.push([i, j, n, map[at]]);
+      at += n;
+    }
+    return found;
+  }
+
+  /** Where the name of a kind fits into its area, or null: [x, y] in px. */
+  function nameplate(map, etas, betas, places, kind, width) {
+    const inside = (i, j) => i > 0 && j > 0 && i < etas.length && j < betas.length && map[j * etas.length + i] === kind;
+    const rows = Math.ceil(9 / places.h);
+    const free = (i, j) => { for (let d = -rows; d <= rows; d++) if (!inside(i, j + d)) return false; return true; };
+    let best = null, most = 0;
+    for (let j = 1; j < betas.length; j++) {
+      for (let i = 1; i < etas.length; i++) {
+        if (!free(i, j)) continue;
+        let n = 1;
+        while (free(i + n, j)) n++;
+        let high = rows;
+        const middle = i + Math.floor(n / 2);
+        while (inside(middle, j + high) && inside(middle, j - high)) high++;
+        const worth = Math.min(n * places.w, 1.5 * width) + Math.min(high * places.h, 60);
+        if (n * places.w > width + 6 && worth > most) [best, most] = [[places.left + places.first + (i - 1 + n / 2) * places.w, places.y(j) + 5], worth];
+        i += n;
+      }
+    }
+    return best;
+  }
+
+  function mapPicture(id, width, { etas, betas }, map) {
+    const places = mapPlaces(width, etas, betas), { left, W, H } = places;
+    const tints = ["bad-tint", "liked-tint", "cool-tint", "many-tint", "liked-tint"];
+    const over = ["collapse", "", "frozen", "salad", ""];
+    const cells = KINDS.map(() => []);
+    for (const [i, j, n, kind] of runs(map, etas.length)) {
+      const { x, y, width: w, height: h } = places.box(i, j, n);
+      cells[kind].push(`M${x.toFixed(1)} ${y.toFixed(1)}h${(w + 0.3).toFixed(1)}v${(h + 0.3).toFixed(1)}h${(-w - 0.3).toFixed(1)}z`);
+    }
+    const areas = cells.map((path, k) => path.length && `<path d="${path.join("")}" fill="var(--${tints[k]})" shape-rendering="crispEdges"/>${over[k] && `<path d="${path.join("")}" fill="url(#${id}-${over[k]})"/>`}` || "").join("");
+    const names = KINDS.map((name, kind) => {
+      const at = nameplate(map, etas, betas, places, kind, 7.6 * name.length);
+      return at ? `<text class="name" style="fill:var(--ink)" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>` : "";
+    }).join("");
+    const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
+    const below = ticks(etas, [0, 0.03, 0.1, 0.3, 1, 3, 10]).map(([k, v]) => `<text x="${places.x(k).toFixed(1)}" y="${H + 16}" text-anchor="${v === 10 ? "end" : "middle"}" dx="${v === 10 ? 5 : 0}">${v}</text>`);
+    const beside = ticks(betas, [0, 0.03, 0.1, 0.3, 1]).map(([k, v]) => `<text x="${left - 6}" y="${(places.y(k) + 4).toFixed(1)}" text-anchor="end">${v}</text>`);
+    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${names}${below.join("")}${beside.join("")}<polyline class="trail"/>
+      <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
+    return { places, svg };
+  }
+
+  /** Curves of both judges over the distance that π* goes, with an axis of √KL, and the rope. */
+  function frontPicture(id, width, { reference, curve }, aim) {
+    const high = 164, left = 26, right = 8, rope = high + 24;
+    const points = [reference, ...[...curve].reverse()];
+    const far = Math.sqrt(Math.max(...points.map((m) => m.kl))) * 1.03;
+    const x = (kl) => left + (Math.sqrt(Math.max(kl, 0)) / far) * (width - left - right);
+    const y = (v) => 16 + ((2.9 - v) / 5.2) * (high - 16);
+    const [score, gold] = ["score", "gold"].map((name) => points.map((m) => [x(m.kl), y(m[name])]));
+    const from = points.findIndex((m) => m.kl > 1 && m.score > m.gold + 0.02), hack = from >= 0 && aim !== "gold";
+    const gap = hack ? `<polygon points="${[...score.slice(from), ...gold.slice(from).reverse()].map((p) => p.map((v) => v.toFixed(1))).join(" ")}" fill="url(#${id}-collapse)" opacity=".7"/>` : "";
+    const end = points.length - 1, [s, g] = [score[end][1], gold[end][1]], apart = Math.abs(s - g) > 34;
+    // Each curve is named at its end: the upper one above it, the lower one on its free side.
+    const above = (v) => v - 9, below = (v) => (v + 17 > high ? v - 9 : v + 17);
+    const label = (text, at, colour) => `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
+    const names = label("reward model", s <= g || apart ? above(s) : below(s), "score") + label("careful readers", g < s || apart ? above(g) : below(g), points[end].gold < 0 ? "bad" : "liked");
+    const ticksX = [1, 4, 9, 16, 25].filter((kl) => Math.sqrt(kl) < far).map((kl) => `<path d="M${x(kl).toFixed(1)} ${y(0) - 3}v6" stroke="var(--ghost)"/>`);
+    const ticksY = [-2, 0, 2].map((v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`);
+    const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticksX.join("")}${ticksY.join("")}${gap}
+      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}${names}<g class="mark"></g></svg>`;
+    return { x, y, left, width, rope, svg };
+  }
+
+  function markOnFront(front, s) {
+    const { x, y, left, width, rope: at } = front, here = x(s.kl), top = y(s.score), bottom = y(s.gold);
+    const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
+    const end = here > 0.6 * width;
+    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from π_SFT</text>`;
+    return `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>
+      <path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
+      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here} ${bottom}) scale(11)">${face(s.gold)}</g>`;
+  }
+
+  const judge = (shapes, value, name, colour) => `${icon(shapes, 54)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+
+  function numbers(s, reference, draws) {
+    const cell = (name, value, unit, kind = "") => `<div class="${kind}"><dt>${name}</dt><dd>${value}</dd><small>${unit}</small></div>`;
+    return cell("distance", `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`, "KL(π* ‖ π_SFT), nats", "eta")
+      + cell("as varied as", `${count(Math.exp(s.entropy))} <span>reviews</span>`, `H(π*) = ${number(s.entropy)} nats`, "beta")
+      + cell("different reviews", `${Math.round(s.distinct)} <span>of ${draws}</span>`, "expected in a batch");
+  }
+
+  /** How often π_SFT, or what else π* is compared with, says the headline. */
+  function rarely(p, name) {
+    if (p >= 0.0005) return `${name} says it in ${share(p)} of its reviews`;
+    return p > 0 ? `${name} says it once in 10${raised(Math.round(-Math.log10(p)))} reviews` : `${name} never says it`;
+  }
+
+  /** Draw an explorer into `root`; returns a function that takes it away. */
+  function mount(root, host) {
+    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`;  // two explorers may share a page
+    const { constants } = host, { etas, betas, words, comparedName, draws } = constants, values = { eta: etas, beta: betas };
+    root.classList.add("rlhf-front", "rlhf-explorer");
+    root.innerHTML = skeleton(id, constants);
+    const find = (selector) => root.querySelector(selector), all = (selector) => [...root.querySelectorAll(selector)];
+    // JupyterLab and Notebook take arrow keys for themselves unless the focused element says no.
+    for (const input of all("input, button")) input.dataset.lmSuppressShortcuts = "true";
+    const HINT = constants.panels.includes("map") ? "Drag the ring, or move a slider" : "Move a slider";
+    const worlds = new Map(), found = new Set(), trail = [];
+    let drawn = null, map = null, front = null, frame = 0, playing = 0, greying = 0, speaking = 0, width = 0;
+    const wish = () => ({ prompt: host.get("prompt"), score: host.get("score"), eta: host.get("eta"), beta: host.get("beta") });
+    const key = ({ prompt, score }) => `${prompt} ${score}`;
+    const hint = (text) => { find(".hint").textContent = text; };
+    const fail = (text) => { find(".trouble").textContent = text; };
+
+    function draw() {
+      frame = 0;
+      const wanted = wish(), world = worlds.get(key(wanted));
+      controls(wanted);
+      if (!world) return fetchWorld(wanted);
+      clearTimeout(greying);
+      root.classList.remove("stale");
+      if (drawn !== world) trail.length = 0;
+      if (drawn !== world || width !== root.clientWidth) background(world, wanted);
+      const began = performance.now();
+      const s = rlhfOptimum.solve(world.tables, wanted.score, wanted.eta, wanted.beta, world.still.reference);
+      s.first = rlhfOptimum.text(s.said[0].index, words);
+      root.state = { ...wanted, ...s, aim: wanted.score };
+      root.solveMs = performance.now() - began;
+      show(s, world, wanted);
+      root.drawMs = performance.now() - began;
+      root.draws = (root.draws ?? 0) + 1;
+    }
+
+    const update = () => { frame ||= requestAnimationFrame(draw); };
+
+    async function fetchWorld(wanted) {
+      greying ||= setTimeout(() => root.classList.add("stale"), 150);
+      find(".wait").textContent = `Reading all reviews of “${wanted.prompt}”`;
+      try {
+        const world = await host.world(wanted.prompt, wanted.score);
+        const wrong = rlhfOptimum.trouble(world.tables, wanted.prompt);
+        if (wrong) throw new Error(wrong);
+        worlds.set(key(wanted), world);
+        greying = void clearTimeout(greying);
+        fail("");
+        update();
+      } catch (error) {
+        find(".wait").textContent = error.message;
+        fail(error.message);
+      }
+    }
+
+    /** Ask for the other worlds too, one after the other, so that a click never waits for them. */
+    async function prefetch() {
+      for (const prompt of constants.prompts) for (const score of constants.scores) {
+        if (worlds.has(key({ prompt, score }))) continue;
+        const world = await host.world(prompt, score).catch(() => null);
+        if (world && !rlhfOptimum.trouble(world.tables, prompt)) worlds.set(key({ prompt, score }), world);
+      }
+    }
+
+    function controls({ prompt, score, eta, beta }) {
+      for (const [name, value] of [["prompt", prompt], ["score", score]]) find(`[data-of=${name}][value="${value}"]`).checked = true;
+      for (const [name, value] of [["eta", eta], ["beta", beta]]) {
+        const input = find(`[data-of=${name}]`), k = values[name].indexOf(value), typed = find(`[data-typed=${name}]`);
+        input.value = k;
+        input.style.setProperty("--at", `${(100 * k) / (values[name].length - 1)}%`);
+        input.setAttribute("aria-valuetext", String(value));
+        if (root.ownerDocument.activeElement !== typed || typed.dataset.done) typed.value = value;
+      }
+    }
+
+    function background(world, { prompt, score }) {
+      [drawn, width] = [world, root.clientWidth];
+      const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
+      map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
+      front = frontPicture(id, room(".front"), world.still, score);
+      find(".map").innerHTML = map.svg;
+      find(".front").innerHTML = `<h3>What distance buys</h3>${front.svg}`;
+      find(".about").innerHTML = `what π* says of <b>${escaped(prompt)}</b>`;
+      find(".by").textContent = `how often ${comparedName} says it`;
+    }
+
+    function show(s, world, { prompt, score, eta, beta }) {
+      const { reference } = world.still, first = s.said[0];
+      find(".chip").textContent = s.kind;
+      find(".chip").className = `chip ${CLASSES[s.kind]}`;
+      find(".meaning").textContent = s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind];
+      find(".headline").textContent = `“${s.first}”`;
+      find(".headline").style.setProperty("--letters", s.first.length);
+      find(".of").innerHTML = `is <b>${share(first.p)}</b> of what it says; ${escaped(rarely(first.compared, comparedName))}`;
+      find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
+      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", s.gold < 0 ? "bad" : "liked");
+      rows(s.said);
+      find(".nums").innerHTML = numbers(s, reference, draws);
+      find(".bill").innerHTML = bill(s, reference, score);
+      find(".mark").innerHTML = markOnFront(front, s);
+      ring(eta, beta);
+      find(".map svg").setAttribute("aria-label", `Map of η and β; the ring is at η ${eta}, β ${beta}, in ${s.kind}.`);
+      find(".front svg").setAttribute("aria-label", `Both scores over the distance from π_SFT. ${spoken(s)}`);
+      goals(s.kind, eta, beta);
+      clearTimeout(speaking);
+      speaking = setTimeout(() => { find(".heard").textContent = spoken(s); }, 900);
+    }
+
+    function rows(said) {
+      const full = scale(Math.max(...said.map(({ p, compared }) => Math.max(p, Math.min(compared, p)))));
+      find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
+      all(".row").forEach((line, k) => {
+        const one = said[k];
+        line.className = one ? (one.gold < 0 ? "row bad" : "row") : "row none";
+        if (!one) return;
+        const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
+        line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
+        line.querySelector("i").style.width = percent(one.p);
+        line.querySelector(".tick").style.left = percent(one.compared);
+        const behind = line.querySelector(".bar b");
+        behind.style.left = percent(Math.max(one.p, one.compared));
+        behind.textContent = share(one.p);
+        line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
+      });
+    }
+
+    function ring(eta, beta) {
+      const at = [map.places.x(etas.indexOf(eta)), map.places.y(betas.indexOf(beta))];
+      find(".ring").setAttribute("transform", `translate(${at.map((v) => v.toFixed(1)).join(" ")})`);
+      const last = trail.at(-1);
+      if (!last || last[0] !== eta || last[1] !== beta) trail.push([eta, beta]);
+      if (trail.length > TRAIL) trail.shift();
+      find(".trail").setAttribute("points", trail.map(([e, b]) => `${map.places.x(etas.indexOf(e)).toFixed(1)},${map.places.y(betas.indexOf(b)).toFixed(1)}`).join(" "));
+    }
+
+    function goals(kind, eta, beta) {
+      if (found.has(kind) && find(".goals li")) return;
+      found.add(kind);
+      find(".goals").innerHTML = KINDS.filter((name) => found.has(name) || PLACES.includes(name)).map((name) => (found.has(name)
+        ? `<li class="found ${CLASSES[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>` : `<li><b>${name}</b>not found yet</li>`)).join("");
+    }
+
+    const move = (name, k, done) => host.set(name, values[name][k], done);
+    const sweep = () => {
+      const last = etas.length - 1, button = find(".play");
+      let began = null, shown = -1;
+      const stop = () => { cancelAnimationFrame(playing); playing = 0; button.setAttribute("aria-pressed", "false"); button.textContent = "Let the leash go, slowly"; };
+      if (playing) return stop;
+      button.setAttribute("aria-pressed", "true");
+      button.textContent = "Stop";
+      playing = requestAnimationFrame(function step(now) {
+        began ??= now;
+        const k = Math.round(last * (1 - Math.min(1, (now - began) / SWEEP)));
+        if (k !== shown) move("eta", (shown = k), k === 0);
+        if (k === 0) stop(); else playing = requestAnimationFrame(step);
+      });
+      return stop;
+    };
+    let stop = () => {};
+
+    function typed(field) {
+      const name = field.dataset.typed, last = values[name].at(-1), asked = Number(field.value.trim().replace(",", ".") || NaN);
+      field.dataset.done = "true";
+      if (!(asked >= 0 && asked <= last)) hint(`“${field.value}” is not a number from 0 to ${last}`);
+      else {
+        const k = values[name].reduce((best, v, i) => (Math.abs(v - asked) < Math.abs(values[name][best] - asked) ? i : best), 0);
+        hint(values[name][k] === asked ? HINT : `The position nearest to ${asked} is ${values[name][k]}`);
+        move(name, k, true);
+      }
+      update();
+    }
+
+    function heard(event) {
+      const { of, typed: field } = event.target.dataset, done = event.type === "change";
+      if (field) {
+        if (done) typed(event.target); else delete event.target.dataset.done;
+        return;
+      }
+      if (!of) return;
+      hint(HINT);
+      if (of in values) move(of, Number(event.target.value), done); else host.set(of, event.target.value, done);
+    }
+
+    function dragged(event) {
+      const box = find(".map svg")?.getBoundingClientRect();
+      if (!box || !map) return;
+      const done = event.type === "pointerup";
+      move("eta", map.places.eta(event.clientX - box.left), done);
+      move("beta", map.places.beta(event.clientY - box.top), done);
+    }
+
+    const pressed = (event) => event.target.closest?.(".play") && [undefined, "Enter", " "].includes(event.key);
+    const halt = (event) => { if (playing && !pressed(event)) stop(); };
+    const mapBox = find(".map");
+    let dragging = false;
+    const listeners = [
+      [root, "input", heard], [root, "change", heard], [root, "pointerdown", halt], [root, "keydown", halt],
+      [find(".play"), "click", () => { if (playing) stop(); else stop = sweep(); }],
+      [mapBox, "pointerdown", (event) => { dragging = true; mapBox.setPointerCapture(event.pointerId); event.preventDefault(); hint(HINT); dragged(event); }],
+      [mapBox, "pointermove", (event) => { if (dragging) dragged(event); }],
+      [mapBox, "pointerup", (event) => { if (dragging) dragged(event); dragging = false; }],
+      [mapBox, "pointercancel", () => { dragging = false; }],
+    ];
+    for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
+    const resized = new ResizeObserver(() => { if (drawn && width !== root.clientWidth) update(); });
+    resized.observe(root);
+    const undo = ["prompt", "score", "eta", "beta"].map((name) => host.on(name, update));
+    undo.push(host.trouble(fail));
+    hint(HINT);
+    update();
+    Promise.resolve(host.world(host.get("prompt"), host.get("score"))).then(prefetch, () => {});
+    return () => {
+      stop();
+      cancelAnimationFrame(frame);
+      clearTimeout(speaking);
+      resized.disconnect();
+      for (const off of undo) off();
+      for (const [target, kind, listener] of listeners) target.removeEventListener(kind, listener);
+      root.innerHTML = "";
+    };
+  }
+
+  return { mount, bill, KINDS };
+})();

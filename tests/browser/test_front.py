@@ -1,0 +1,190 @@
+"""The explorer on a page without kernel: how it looks at every width, and what hands can do."""
+
+import pytest
+import static
+from servers import RESULTS
+
+WIDTHS = (360, 800, 1280, 1920)
+TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
+  [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()
+  && !e.closest(".heard") && parseFloat(getComputedStyle(e).fontSize) < 12
+).map((e) => e.outerHTML)"""
+PLACES = """() => [".rows", ".nums", ".map", ".front"].map(
+  (name) => document.querySelector(name).getBoundingClientRect().y)"""
+LOOKS_OLD = "() => document.querySelector('#root').classList.contains('stale')"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    return static.write(tmp_path_factory.mktemp("static"))
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page in a window of its own; at the end none may have seen an error."""
+    contexts, errors = [], []
+
+    def open_page(width=1280, height=800, address=address, **context):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **context))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+        page.goto(address)
+        page.wait_for_function("() => root.draws > 0")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def settled(page):
+    """What the page shows, once the last change has been drawn."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    return page.evaluate("() => root.state")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_fits_and_can_be_read_at_every_width(open_page, width, theme):
+    page = open_page(width, 780 if width == 360 else 900, color_scheme=theme)
+    page.screenshot(path=RESULTS / f"front-{width}-{theme}.png", full_page=True)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert page.evaluate(TOO_SMALL) == []
+    bars = [bar.bounding_box()["width"] for bar in page.locator(".bar").all() if bar.is_visible()]
+    assert len(bars) == (4 if width < 760 else 7)
+    assert min(bars) >= (300 if width >= 800 else 240)
+
+
+def test_what_a_class_must_see_is_above_the_fold(open_page):
+    page = open_page(1280, 800)
+    for part in (".headline", ".judges", ".row:nth-child(7)", ".map", ".eta input", ".mark"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] <= 800, part
+
+
+@pytest.mark.parametrize("longest", ["fresh but very fresh food"])
+def test_nothing_jumps_when_words_and_numbers_grow(open_page, longest):
+    page = open_page(1280, 800)
+    before = page.evaluate(PLACES)
+    page.locator(".typed").first.fill("0.014")
+    page.keyboard.press("Enter")
+    assert settled(page)["first"] == longest
+    assert page.evaluate(PLACES) == before
+
+
+def test_keys_move_ring_bars_and_words_together(open_page, measured):
+    page = open_page()
+    page.locator(".eta input[type=range]").focus()
+    times = page.evaluate("""async () => {
+      const times = [], slider = document.activeElement;
+      for (let k = 0; k < 40; k++) {
+        const began = performance.now();
+        slider.value = Number(slider.value) + (k < 20 ? -1 : 1);
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        times.push(performance.now() - began);
+      }
+      return times;
+    }""")
+    measured("explorer without kernel: move of a slider to painted", times)
+    page.keyboard.press("ArrowLeft")
+    state = settled(page)
+    assert state["eta"] == 0.09
+    assert page.locator(".eta .typed").input_value() == "0.09"
+    assert state["first"] in page.locator(".headline").inner_text()
+    assert "<b>0.09</b>" in page.locator(".bill").inner_html()
+    page.keyboard.press("Home")
+    assert settled(page)["eta"] == 0
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_the_map_is_dragged_by_mouse_and_by_finger(open_page, touch):
+    page = open_page(has_touch=touch)
+    box = page.locator(".map svg").bounding_box()
+
+    def at(across, down):
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    if touch:
+        page.touchscreen.tap(*at(0.2, 0.2))
+    else:
+        page.mouse.move(*at(0.5, 0.8))
+        page.mouse.down()
+        page.mouse.move(*at(0.2, 0.2), steps=8)
+        page.mouse.up()
+    state = settled(page)
+    assert state["kind"] == "word salad"
+    ring = page.locator(".ring circle").last.bounding_box()
+    x, y = at(0.2, 0.2)
+    assert abs(ring["x"] + ring["width"] / 2 - x) < 6
+    assert abs(ring["y"] + ring["height"] / 2 - y) < 6
+    found = page.locator(".goals .found b").all_inner_texts()
+    assert {"✓ useful", "✓ word salad"} <= set(found)
+    assert len(page.locator(".trail").get_attribute("points").split()) >= 2
+
+
+def test_a_number_can_be_typed_and_the_field_tells_the_truth(open_page):
+    page = open_page()
+    field, hint = page.locator(".eta .typed"), page.locator(".hint")
+    for typed, kept, said in (
+        ("0,3", "0.3", "Drag the ring"),
+        ("0.43", "0.45", "The position nearest to 0.43 is 0.45"),
+        ("a lot", "0.45", "“a lot” is not a number from 0 to 10"),
+        ("-1", "0.45", "“-1” is not a number"),
+    ):
+        field.fill(typed)
+        field.press("Enter")
+        settled(page)
+        assert field.input_value() == kept
+        assert said in hint.inner_text()
+
+
+def test_the_leash_is_let_go_until_somebody_stops_it(open_page):
+    page = open_page()
+    page.locator(".play").click()
+    page.wait_for_function("() => root.state.eta < 8 && root.state.eta > 1", timeout=8000)
+    page.keyboard.press("Shift")
+    stopped = settled(page)["eta"]
+    page.wait_for_timeout(300)
+    assert settled(page)["eta"] == stopped > 0
+    page.locator(".play").click()
+    page.wait_for_function("() => root.state.eta === 0", timeout=8000)
+    found = page.locator(".goals .found b").all_inner_texts()
+    assert found == ["✓ collapse", "✓ useful", "✓ frozen"]
+    assert page.locator(".play").get_attribute("aria-pressed") == "false"
+
+
+def test_two_worlds_never_appear_at_once(open_page, tmp_path):
+    """While another prompt is on its way the old picture is grey and whole."""
+    page = open_page(address=static.write(tmp_path, before="wait = 1200"))
+    before = page.locator(".headline").inner_text(), page.locator(".about").inner_text()
+    page.locator(".choice label", has_text="staff").click()
+    page.wait_for_function(LOOKS_OLD)
+    assert page.locator(".wait").inner_text() == "Reading all reviews of “staff”"
+    after = page.locator(".headline").inner_text(), page.locator(".about").inner_text()
+    assert after == before
+    page.wait_for_function("() => root.state.prompt === 'staff'")
+    assert not page.evaluate(LOOKS_OLD)
+    assert page.locator(".about").inner_text() == "what π* says of staff"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            "t => ({ ...t, gold: t.gold.map((x, i) => i === 7 ? NaN : x) })",
+            "The gold score of review 7",
+        ),
+        ("t => ({ ref: t.ref, gold: t.gold })", "The table of “food” has no score"),
+        ("t => { throw new Error('Python could not compute this.') }", "Python could not compute"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(browser, tmp_path, spoil, said):
+    page = browser.new_page()
+    page.goto(static.write(tmp_path, before=f"spoil = {spoil}"))
+    page.wait_for_function("() => document.querySelector('.trouble').textContent")
+    assert said in page.locator(".trouble").inner_text()
+    assert page.evaluate("() => root.draws") is None
+    page.close()

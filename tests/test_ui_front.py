@@ -1,0 +1,171 @@
+"""What the page computes is what Python computes: the very files that ship, run by V8."""
+
+import itertools
+import json
+import math
+
+import front
+import pytest
+
+from rlhf_lab import load_world
+from rlhf_lab.language import PROMPTS, WORDS
+from rlhf_lab.plots import number
+from rlhf_lab.ui.charts import chart, computed_chart, front_file, to_json
+from rlhf_lab.ui.explorer_still import share
+from rlhf_lab.ui.optima import (
+    ETA_POSITIONS,
+    KINDS,
+    SCORES,
+    Point,
+    kind,
+    optima,
+)
+from rlhf_lab.world import response_text
+
+ETAS = (*ETA_POSITIONS[::12], 0.014, 0.045)
+BETAS = (0.0, 0.01, 0.1, 0.5, 2.0)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world()
+
+
+@pytest.fixture(scope="module")
+def scripts(world):
+    scripts = front.Scripts("parts.js", "optimum.js", "explorer.js")
+    for prompt in PROMPTS:
+        scripts.tables(prompt, world, prompt)
+    scripts.v8.eval(f"var WORDS = {json.dumps(WORDS)}")
+    return scripts
+
+
+def solved(scripts, reference, prompt, score, eta, beta):
+    numbers = json.dumps(reference._asdict())
+    return scripts.value(
+        f"rlhfOptimum.solve({prompt}, {json.dumps(score)}, {eta}, {beta}, {numbers})"
+    )
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_page_finds_the_optimum_of_python(scripts, world, prompt, score):
+    source, ref = optima(world, prompt, score), world.tables(prompt).ref_logprobs
+    for eta, beta in itertools.product(ETAS, BETAS):
+        state = source.state(eta, beta, ref)
+        page = solved(scripts, source.reference, prompt, score, eta, beta)
+        numbers = [page[name] for name in ("score", "gold", "kl", "entropy")]
+        assert numbers == pytest.approx(list(state.metrics), abs=5e-6), (eta, beta)
+        assert page["distinct"] == pytest.approx(state.distinct, abs=1e-4)
+        assert page["kind"] == kind(Point(state.metrics, state.region))
+        said = [(response_text(one["index"]), one["p"], one["gold"]) for one in page["said"]]
+        assert [text for text, _, _ in said] == [one.text for one in state.responses]
+        assert [p for _, p, _ in said] == pytest.approx(
+            [one.probability for one in state.responses], rel=1e-5
+        )
+        assert [gold for _, _, gold in said] == pytest.approx([one.gold for one in state.responses])
+
+
+def test_the_page_spells_every_response_as_python_does(scripts):
+    numbers = [
+        0,
+        1,
+        13,
+        14,
+        182,
+        183,
+        2379,
+        2380,
+        2381,
+        2393,
+        2394,
+        402_233,
+        *range(7, 400_000, 9973),
+    ]
+    texts = scripts.value(f"{numbers}.map((i) => rlhfOptimum.text(i, WORDS))")
+    assert texts == [response_text(i) for i in numbers]
+
+
+def test_numbers_are_written_as_python_writes_them(scripts):
+    values = [0.0, -0.001, 1.234, -1.236, 12.3, 0.004, -2.0, 14.24, 1e-9]
+    for digits, sign in itertools.product((0, 1, 2), (False, True)):
+        page = scripts.value(
+            f"{values}.map((x) => rlhfParts.number(x, {digits}, {json.dumps(sign)}))"
+        )
+        assert page == [number(x, digits, sign=sign) for x in values]
+    assert scripts.value("rlhfParts.number(NaN)") == "–"
+    shares = [1, 0.307, 0.0996, 0.099, 0.0042, 0.0004, 3e-7, 2e-12, 0]
+    assert scripts.value(f"{shares}.map(rlhfParts.share)") == [share(p) for p in shares]
+    assert scripts.value("[99.94, 382361.6].map(rlhfParts.count)") == ["99.9", "382,362"]
+
+
+@pytest.mark.parametrize("p", [1.0, 0.501, 0.5, 0.26, 0.2, 0.1, 0.07, 0.011, 0.0009, 2e-6])
+def test_a_bars_full_width_holds_the_largest_and_wastes_little(scripts, p):
+    full = scripts.value(f"rlhfParts.scale({p})")
+    assert p <= full < 2.5001 * p
+    assert f"{full:.1e}"[:3] in {"1.0", "5.0", "2.5"}
+
+
+def test_what_is_wrong_with_a_table_is_said_in_words(scripts):
+    scripts.array("short", [0.0, 1.0])
+    scripts.array("bad", [0.0, math.nan])
+    ask = "rlhfOptimum.trouble({}, 'food')".format
+    assert scripts.value(ask("food")) == ""
+    assert "has no log π_SFT" in scripts.value(ask("undefined"))
+    assert "The gold score of review 1 of “food” is not a number" in scripts.value(
+        ask("{ ref: short, score: short, gold: bad }")
+    )
+    assert "not complete" in scripts.value(ask("{ ref: short, score: food_ref, gold: short }"))
+
+
+@pytest.mark.parametrize(
+    ("eta", "beta", "said"),
+    [
+        (0.0, 0.0, "Nothing holds π*"),
+        (0.0, 0.5, "A nat of distance costs nothing, so π* goes <b>13.69</b> nats away and gains"),
+        (0.014, 0.0, "costs almost nothing, <b>0.014</b>"),
+        (0.1, 0.0, "costs <b>0.1</b>, so π* goes <b>2.67</b> nats away, pays"),
+        (5.0, 0.0, "costs much, <b>5</b>"),
+        (0.1, 0.1, "β adds"),
+    ],
+)
+def test_the_line_that_changes_says_what_the_numbers_say(scripts, world, eta, beta, said):
+    source = optima(world, "food")
+    page = json.dumps(solved(scripts, source.reference, "food", "reward model", eta, beta))
+    reference = json.dumps(source.reference._asdict())
+    text = scripts.value(f"rlhfExplorer.bill({page}, {reference}, 'reward model')")
+    assert said in text
+    metrics = source.point(eta, beta).metrics
+    if eta + beta:
+        gained = number(metrics.score - source.reference.score, sign=True)
+        assert f'gains <b class="gain">{gained}</b> of score' in text
+    if eta:
+        assert f'pays <b class="eta">{number(eta * metrics.kl)}</b>' in text
+
+
+def test_both_sides_know_the_same_kinds(scripts):
+    assert scripts.value("rlhfExplorer.KINDS") == list(KINDS)
+
+
+def test_the_charts_that_ship_are_those_of_the_optimum(world):
+    """`tools/make_charts.py` writes them; here two of four are computed again."""
+    shipped = json.loads(front_file("charts.json"))
+    assert {prompt: set(scores) for prompt, scores in shipped.items()} == {
+        prompt: set(SCORES) for prompt in PROMPTS
+    }
+    for prompt, score in (("food", "reward model"), ("staff", "gold")):
+        fresh, kept = to_json(computed_chart(world, prompt, score)), shipped[prompt][score]
+        assert fresh["map"] == kept["map"]
+        for a, b in zip(
+            [fresh["reference"], *fresh["curve"]], [kept["reference"], *kept["curve"]], strict=True
+        ):
+            assert a == pytest.approx(b, abs=1e-8)
+
+
+def test_charts_of_another_world_are_computed(world, monkeypatch):
+    shipped = chart(world, "food", "gold")
+    moved = shipped._replace(reference=shipped.reference._replace(gold=0.5))
+    monkeypatch.setattr("rlhf_lab.ui.charts._shipped", lambda: {"food": {"gold": moved}})
+    found = chart.__wrapped__(world, "food", "gold")
+    assert found.reference == optima(world, "food", "gold").reference
+    assert (found.kinds == shipped.kinds).all()
