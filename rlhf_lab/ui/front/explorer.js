@@ -185,7 +185,7 @@ const rlhfExplorer = (() => {
   const judge = (shapes, value, name, colour) => `${icon(shapes, 54)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
   function numbers(s, reference, draws) {
-    const cell = (name, value, unit, kind = "") => `<div class="${kind}"><dt>${name}</dt><dd>${value}</dd><small>${unit}</small></div>`;
+    const cell = (name, value, unit, kind = "") => `<div class="${kind}"><dt>${name}</dt><dd>${value}</dd><dd class="unit">${unit}</dd></div>`;
     return cell("distance", `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`, "KL(π* ‖ π_SFT), nats", "eta")
       + cell("as varied as", `${count(Math.exp(s.entropy))} <span>reviews</span>`, `H(π*) = ${number(s.entropy)} nats`, "beta")
       + cell("different reviews", `${Math.round(s.distinct)} <span>of ${draws}</span>`, "expected in a batch");
