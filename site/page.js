@@ -25,6 +25,11 @@ const rlhfPage = (() => {
         const { ref, scores, golds } = engine.tables(engine.data.prompts.indexOf(prompt));
         return { tables: { ref, score: scores, gold: golds }, still: charts[prompt][score] };
       },
+      solve({ prompt, score, eta, beta }, reference) {
+        const { rows } = rlhfOptimum, s = engine.optimum(engine.data.prompts.indexOf(prompt), score === "gold", eta, beta, rows, explorer.draws);
+        for (const one of s.said) one.compared = one.ref;
+        return { eta, beta, ...s, kind: rlhfOptimum.kind(s, reference) };
+      },
       trouble: () => () => {},
     };
   }

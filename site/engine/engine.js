@@ -136,7 +136,7 @@ const rlhfEngine = (() => {
       const index = this.view("top_index", "i4"), share = this.view("top_share"), tables = this.tables(i), said = [];
       for (let j = 0; j < k && index[j] >= 0; j++) {
         const y = index[j];
-        said.push({ text: this.text(y), p: share[j], ref: Math.exp(tables.ref[y]), score: tables.scores[y], gold: tables.golds[y] });
+        said.push({ index: y, text: this.text(y), p: share[j], ref: Math.exp(tables.ref[y]), score: tables.scores[y], gold: tables.golds[y] });
       }
       return { score, gold, kl: own - ref, entropy: -own, distinct, said };
     }

@@ -274,3 +274,34 @@ def test_pictures_to_look_at(visit, width, scheme):
         page.wait_for_timeout(1500)
         root.scroll_into_view_if_needed()
         page.screenshot(path=RESULTS / f"site-{kind}-{width}-{scheme}.png")
+
+
+MOVES = """async (moves) => {
+  const root = document.querySelector(".rlhf-explorer"), times = [];
+  const slider = root.querySelector(".eta input[type=range]");
+  for (let k = 0; k < moves; k++) {
+    slider.value = 10 + (7 * k) % 50;
+    const began = performance.now();
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    times.push(performance.now() - began);
+  }
+  return times;
+}"""
+
+
+@pytest.mark.parametrize(("times_slower", "moves"), [(1, 100), (4, 40)], ids=["here", "phone"])
+def test_how_long_a_move_takes(visit, measured, times_slower, moves):
+    """Measured, not judged: from the event to the painted picture, and once on a slow processor."""
+    page = visit(FIRST)
+    slow = page.context.new_cdp_session(page)
+    slow.send("Emulation.setCPUThrottlingRate", {"rate": times_slower})
+    began = time.perf_counter()
+    page.reload()
+    alive(page, "explorer")
+    took = 1e3 * (time.perf_counter() - began)
+    where = "site" if times_slower == 1 else f"site, processor {times_slower} times slower"
+    measured(f"{where}: page to a living explorer", [took])
+    found = page.evaluate(MOVES, moves)
+    assert len(found) == moves
+    measured(f"{where}: slider to painted picture", found)
