@@ -202,7 +202,11 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "lab": [["-m", "jupyterlab", "--ServerApp.root_dir=.", f"--LabApp.default_url={FIRST}"]],
     "cockpit": [["-m", "voila", "notebooks/cockpit.ipynb"]],
     "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
-    "browser-test": [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser"]],
+    "browser-test": [
+        ["tests/browser/chromium.py"],
+        ["tests/browser/firefox.py"],
+        ["-m", "pytest", "tests/browser"],
+    ],
     "site": [["tools/site.py"]],
     "engine": [["tools/engine.py"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],

@@ -1,9 +1,6 @@
 """The site, opened as files and with the network off: every page, and what lives in it."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import truth
@@ -13,17 +10,10 @@ from servers import RESULTS
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.ui.optima import optima
 
-ROOT = Path(__file__).parents[2]
 FIRST = "notebooks/00_start_here.html"
 WIDTHS = (360, 1280)
 # the reward model's scores are rounded to 16 bits in the page
 TOLERANCE = 2e-3
-
-
-@pytest.fixture(scope="session")
-def site():
-    subprocess.run([sys.executable, ROOT / "tools" / "site.py"], check=True)
-    return ROOT / "build" / "site"
 
 
 @pytest.fixture
