@@ -34,7 +34,16 @@ html_static_path = ["_static"]
 html_css_files = ["front.css", "page.css"]
 html_js_files = [
     (name, {"defer": "defer"})
-    for name in ("parts.js", "optimum.js", "explorer.js", "engine.js", "collapse.js", "page.js")
+    for name in (
+        "parts.js",
+        "optimum.js",
+        "explorer.js",
+        "cockpit.js",
+        "engine.js",
+        "run.js",
+        "collapse.js",
+        "page.js",
+    )
 ]
 html_copy_source = False
 html_show_sourcelink = False

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rlhf_lab.ui.charts import all_charts
 
 from rlhf_lab import GPT2Config, World, language, load_world
-from rlhf_lab.ui import Explorer
+from rlhf_lab.ui import Cockpit, Explorer
+from rlhf_lab.ui.charts import all_charts
 
 SIZES = GPT2Config(vocab_size=14, n_positions=6, n_embd=32, n_layer=2, n_head=2, eos_token_id=0)
 """What engine/sizes.h is written for."""
@@ -62,10 +62,12 @@ def data(world: World) -> dict[str, Any]:
         "words": language.WORDS,
         "prompts": language.PROMPTS,
         "responses": len(tables[0].scores),
+        "policy_size": len(weights),
         "weights": packed(padded),
         "score": [in_steps(t.scores.numpy()) for t in tables],
         "gold": [in_levels(t.golds.numpy()) for t in tables],
         "explorer": Explorer(world).constants,
+        "cockpit": Cockpit(world).constants,
         "charts": json.loads(all_charts(world)),
     }
 

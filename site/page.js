@@ -36,6 +36,7 @@ const rlhfPage = (() => {
 
   const KINDS = {
     explorer: (root, engine, start) => rlhfExplorer.mount(root, explorerHost(engine, start)),
+    cockpit: (root, engine, start) => rlhfCockpit.mount(root, rlhfRun.host(engine, start)),
     collapse: (root, engine) => rlhfCollapse.mount(root, new rlhfEngine.Run(engine, { seed: 3 })),
   };
 

@@ -35,17 +35,17 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
             cell.metadata.setdefault("tags", []).append("hide-input")
         for output in cell.get("outputs", []):
             if "data" in output:
-                _show(output)
+                _show(output, cell.source)
     return notebook
 
 
-def _show(output: nbformat.NotebookNode) -> None:
+def _show(output: nbformat.NotebookNode, source: str) -> None:
     """Put into text/html what the page shall show of an output."""
     data, shown = output.data, output.data.get("text/plain", "")
     still = _figure(data.pop("image/png"), output.metadata) if "image/png" in data else ""
     call = re.fullmatch(r"(\w+)\(.*\)", shown, re.DOTALL)
     if call and call[1] in ALIVE:
-        data["text/html"] = _alive(ALIVE[call[1]], shown, still)
+        data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
     elif call and call[1] == "Knobs":
         data["text/html"] = (
             '<p class="needs-python">Sliders that ask Python: open the notebook.</p>'
@@ -75,11 +75,15 @@ def _figure(png: str, metadata: dict[str, Any]) -> str:
     )
 
 
-def _alive(kind: str, shown: str, still: str) -> str:
-    """The element for a widget that says with which settings it started."""
+def _alive(kind: str, shown: str, source: str, still: str) -> str:
+    """The element for a widget, with the settings that its repr and its cell name."""
     call = ast.parse(shown, mode="eval").body
     assert isinstance(call, ast.Call)
     settings = {node.arg: ast.literal_eval(node.value) for node in call.keywords}
+    if seed := re.search(r"seed=(\d+)", source):
+        settings["seed"] = seed[1]
+    if "policy=" in source:  # notebook 08 hands over a policy that has collapsed
+        settings["start"] = "collapsed"
     data = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in settings.items())
     return f'<div class="rlhf-live" data-kind="{kind}"{data}>{still}</div>'
 

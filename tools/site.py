@@ -30,7 +30,7 @@ ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILIN
 
 
 SCRIPTS = (
-    "parts.js", "optimum.js", "explorer.js", "data.js", "engine.js", "collapse.js", "page.js",
+    "parts.js", "optimum.js", "explorer.js", "cockpit.js", "data.js", "engine.js", "run.js", "collapse.js", "page.js",
 )  # fmt: skip
 MODULE = """## {0}
 

@@ -171,6 +171,24 @@ const rlhfEngine = (() => {
       return { iteration: this.iteration, eta: config.eta, beta: config.beta, ...record };
     }
 
+    /** Begin again with another policy than π_SFT; `policy` gives one. */
+    begin(policy) {
+      this.start();
+      this.engine.view("state").set(policy);
+    }
+    policy() {
+      return this.engine.view("state").slice(0, this.engine.data.policy_size);
+    }
+
+    /** The most frequent reviews of prompt i in the last batch: [times, text, gold score]. */
+    reviews(i, most) {
+      if (!this.iteration) return [];
+      const { engine } = this, { data } = engine, numbers = engine.view("number_of", "i4"), times = new Map();
+      for (let b = i; b < this.config.batch_size; b += data.prompts.length) times.set(numbers[b], (times.get(numbers[b]) ?? 0) + 1);
+      const { golds } = engine.tables(i);
+      return [...times].sort((a, b) => b[1] - a[1]).slice(0, most).map(([y, n]) => [n, engine.text(y), golds[y]]);
+    }
+
     /** What the last batch said: text and how often, the most frequent first. */
     batch() {
       const { engine } = this, ids = engine.view("responses", "i4"), copies = engine.view("copies", "i4"), said = [];

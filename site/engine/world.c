@@ -29,7 +29,7 @@ static const struct {
 } places[] = {
 #define PLACE(name) {#name, &name, sizeof name}
     PLACE(sft),     PLACE(state),    PLACE(gradient), PLACE(config),    PLACE(stats),        PLACE(scores),   PLACE(golds),         PLACE(ref_logprobs),
-    PLACE(live_logprobs), PLACE(ref_next), PLACE(uniforms), PLACE(responses), PLACE(lengths), PLACE(advantages), PLACE(returns), PLACE(copies),
+    PLACE(live_logprobs), PLACE(ref_next), PLACE(uniforms), PLACE(responses), PLACE(lengths), PLACE(number_of), PLACE(advantages), PLACE(returns), PLACE(copies),
     PLACE(means),   PLACE(top_index), PLACE(top_share),
 };
 EXPORT("place_count") int place_count(void) { return sizeof places / sizeof places[0]; }
