@@ -31,9 +31,9 @@ NOTEBOOK = "/lab/workspaces/bench/tree/notebooks/cockpit.ipynb"
 # For each row of the table, when it first showed an entropy below log 2: the seconds after the
 # click, and the iteration that the cockpit showed at that time.
 COLLAPSED = """(cockpit, names) => {
-  const numbers = cockpit.querySelector(".rlhf-numbers");
+  const numbers = cockpit.querySelector(".numbers");
   const iteration = () =>
-    Number(cockpit.querySelector(".rlhf-status").innerText.match(/iteration ([\\d,]+)/)[1]
+    Number(cockpit.querySelector(".status").innerText.match(/iteration ([\\d,]+)/)[1]
       .replace(",", ""));
   let clicked = NaN;
   document.addEventListener(
@@ -70,8 +70,8 @@ def opened() -> Iterator[Notebook]:
 
 def collapse(notebook: Notebook, cockpit: Cockpit, seed: int) -> list[tuple[float, int]]:
     """Seconds from the click to the collapse, and its iteration, for each of ROWS."""
-    cockpit.root.locator(".rlhf-seed input").fill(str(seed))
-    cockpit.root.locator(".rlhf-seed input").press("Enter")
+    cockpit.root.locator(".settings").evaluate("details => { details.open = true; }")
+    cockpit.root.locator("[name=seed]").fill(str(seed))
     for slider in (cockpit.eta, cockpit.beta):
         slider.press("Home")
     cockpit.click("reset")

@@ -25,6 +25,16 @@ def cockpit(world):
     cockpit.pause()
 
 
+def order(cockpit, **what):
+    """What the page sends when somebody presses a button or moves a slider."""
+    cockpit._handle_custom_msg(what, [])
+
+
+def said(cockpit):
+    """The words that the page shows: what the cockpit does, a note, a mistake."""
+    return " ".join([cockpit.news["status"], cockpit.news["note"], cockpit.news["error"] or ""])
+
+
 def workers():
     return [t for t in threading.enumerate() if t.name == "rlhf_lab"]
 

@@ -89,7 +89,7 @@ MAY_IMPORT = {
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
     "plots": {"matplotlib", "numpy"},
-    "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "PIL", "traitlets"},
+    "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "traitlets"},
     "lessons": {"matplotlib", "numpy"},
     "classroom": {"matplotlib", "mistune"},
     "__main__": {"tqdm"},

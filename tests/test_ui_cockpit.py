@@ -1,18 +1,18 @@
 """The cockpit without a browser: what it trains, how it is steered, and what it shows."""
 
 import dataclasses
-import re
+import json
 
 import cockpits
 import pytest
 import torch
-from cockpits import SMALL, until, weights, workers
+from cockpits import SMALL, order, until, weights, workers
 
 from rlhf_lab import Trainer
 from rlhf_lab.language import PROMPTS, decode
 from rlhf_lab.report import metrics, optimum_at, optimum_logprobs
 from rlhf_lab.ui.cockpit import Cockpit
-from rlhf_lab.ui.dashboard import frontier
+from rlhf_lab.ui.dashboard import flight_figure, frontier
 
 world, cockpit = cockpits.world, cockpits.cockpit
 
@@ -22,7 +22,7 @@ def test_building_it_starts_nothing(cockpit):
     assert not cockpit.state.running
     assert cockpit.state.iteration == 0
     assert cockpit.state.batch is None
-    assert "Ready" in cockpit.status.value
+    assert "Ready" in cockpit.news["status"]
     assert repr(cockpit) == "Cockpit(iteration=0, eta=0.1, beta=0)"
 
 
@@ -41,17 +41,17 @@ def test_a_slider_acts_from_the_next_iteration_on(world, cockpit):
     plain.eta, plain.beta = 0.5, 0.05
     plain.step()
     cockpit.run(1)
-    cockpit.controls.eta.value = 0.5
-    cockpit.controls.beta.value = 0.05
+    order(cockpit, move={"eta": 0.5})
+    order(cockpit, move={"beta": 0.05})
     cockpit.run(1)
     assert cockpit.trainer.history == plain.history
     assert cockpit.state[1:3] == (0.5, 0.05)
 
 
 def test_a_slider_acts_on_a_running_loop(cockpit):
-    cockpit.controls.start.click()
+    order(cockpit, do="start")
     until(lambda: cockpit.state.iteration >= 2)
-    cockpit.controls.eta.value = 1.0
+    order(cockpit, move={"eta": 1.0})
     moved_at = cockpit.state.iteration
     until(lambda: cockpit.state.iteration >= moved_at + 3)
     cockpit.pause()
@@ -64,33 +64,22 @@ def test_a_slider_shows_its_effect_before_the_next_piece_of_work(cockpit, monkey
     own_step, shown = cockpit.trainer.step, []
 
     def moved_meanwhile():
-        cockpit.controls.eta.value = 0.5
+        cockpit._engine.moved["eta"] = 0.5
         return own_step()
 
     monkeypatch.setattr(cockpit.trainer, "step", moved_meanwhile)
-    monkeypatch.setattr(cockpit.parent, "step", lambda: shown.append(cockpit.numbers.value))
+    monkeypatch.setattr(cockpit.parent, "step", lambda: shown.append(cockpit.news["eta"]))
     cockpit.run(1)
-    assert "for η = 0.5" in shown[0]
+    assert shown == [0.5]
     assert cockpit.trainer.history[0].eta == 0.1
 
 
 def test_set_takes_any_value_and_moves_the_slider(cockpit):
     cockpit.set(eta=0.123, beta=0.0)
-    assert cockpit.controls.eta.value == 0.123
-    positions = [value for _, value in cockpit.controls.eta.options]
-    assert positions == sorted(set(positions))
-    assert cockpit.state.eta == 0.123
+    assert cockpit.news["eta"] == cockpit.state.eta == 0.123
     with pytest.raises(ValueError, match=r"beta.*-1"):
         cockpit.set(eta=0.2, beta=-1)
     assert cockpit.state.eta == 0.123
-
-
-def test_on_its_way_to_a_new_position_a_slider_moves_nothing(cockpit, monkeypatch):
-    """For a moment the widget stands at 0, which an adaptive η must never be."""
-    asked = []
-    monkeypatch.setattr(cockpit._engine, "ask", asked.append)
-    cockpit.set(eta=0.123)
-    assert asked == []
 
 
 def test_what_it_calls_exact_is_exact(world, cockpit):
@@ -106,21 +95,17 @@ def test_what_it_calls_exact_is_exact(world, cockpit):
         best = optimum_at(world.tables(prompt), 0.2, 0.1)
         regrets.append((0.2 + 0.1) * (logprobs.exp() @ (logprobs - best)).item())
     assert state.regret == pytest.approx(sum(regrets) / 2, rel=1e-6)
-    rows = dict(
-        re.findall("<th scope=row>(.*?)</th>.*?<td>([^<]*)</td></tr>", cockpit.numbers.value)
-    )
-    assert rows["exact, after update 2"] == f"{state.regret:.2f}"
-    assert rows["exact optimum π*"] == "0.00"
+    assert (cockpit.news["exactAt"], cockpit.news["regret"]) == (2, state.regret)
+    assert cockpit.news["exact"] == list(state.exact)
 
 
 def test_the_optimum_follows_the_sliders(world, cockpit):
-    before = cockpit.numbers.value
-    cockpit.controls.eta.value = 0.5
+    before = cockpit.news["optimum"]
+    order(cockpit, move={"eta": 0.5})
     cockpit.pause()  # waits for what the slider asked for
-    assert cockpit.numbers.value != before
     best = metrics(world, optimum_logprobs(world, 0.5, 0.0))
     assert cockpit.state.optimum == best
-    assert f"<td>{best.score:.2f}</td>" in cockpit.numbers.value
+    assert cockpit.news["optimum"] == list(best) != before
     cockpit.set(eta=0.0)
     assert cockpit.state.optimum.score == pytest.approx(frontier(world)[0].score)
 
@@ -150,7 +135,7 @@ def test_an_exact_value_on_the_way_is_that_of_its_own_policy(world, cockpit, mon
 
 
 def test_reviews_are_grouped_and_counted(world, cockpit):
-    assert "first reviews" in cockpit.reviews[0].value
+    assert cockpit.news["reviews"]["food"] == []
     cockpit.run(2)
     rollout = cockpit.trainer.rollout
     food = rollout.tokens[rollout.tokens[:, 0] == world.prompt("food")]
@@ -159,7 +144,8 @@ def test_reviews_are_grouped_and_counted(world, cockpit):
     assert sum(s.times for s in everything) == len(food)
     assert {s.text for s in everything} == {decode(tokens[1:]) for tokens in food}
     assert [s.times for s in said] == sorted((s.times for s in said), reverse=True)
-    assert f"{said[0].times} × {said[0].text}" in cockpit.reviews[0].value
+    assert cockpit.news["reviews"]["food"] == said
+    assert cockpit.news["written"]["food"] == len(food)
 
 
 def test_one_drag_of_a_slider_is_one_move(cockpit):
@@ -189,23 +175,11 @@ def test_an_eta_that_moves_by_itself_is_left_alone_after_a_slider(world):
     assert len({first, *later}) == 3
 
 
-def test_the_numbers_are_in_words_for_those_who_listen(cockpit):
-    cockpit.run(1)
-    s = cockpit.state
-    assert "aria-live=polite" in cockpit.heard.value
-    for text in (
-        "Paused, iteration 1", "eta 0.1", f"{s.batch.distinct} different", "Regret",
-        f"score {s.batch.score:.2f}", f"KL {abs(s.batch.kl):.2f}", f"entropy {s.batch.entropy:.2f}",
-    ):  # fmt: skip
-        assert text.replace("-", "−") in cockpit.heard.value
-
-
 @pytest.mark.parametrize("panels", [("curves",), ("landscape", "regret"), ("regret",)])
 def test_panels_and_snapshots(world, panels):
     cockpit = Cockpit(world, SMALL, panels=panels)
     cockpit.run(1)
     assert cockpit.snapshot("what it shows").metadata == {"alt": "what it shows"}
-    assert not cockpit.reviews
     with pytest.raises(ValueError, match="alt must say"):
         cockpit.snapshot(" ")
 
@@ -219,49 +193,95 @@ def test_samples_only(world):
         Cockpit(world, SMALL, panels=("curve",))
 
 
-def test_the_figure_shows_the_numbers(cockpit):
+def test_the_still_figure_shows_the_numbers(world, cockpit):
     cockpit.run(3)
     cockpit.fork()
     cockpit.set(eta=1.0)
     cockpit.run(2)
-    view, score = cockpit._engine.view(), cockpit._dashboard.panels[0]
-    assert score.batch.get_ydata().tolist() == [m.score for m in view.seen]
-    assert score.parent.get_ydata().tolist() == [m.score for m in view.parent]
-    assert score.exact.get_xdata().tolist() == list(view.exact)
-    assert score.optimum.get_ydata()[0] == cockpit.state.optimum.score
-    assert score.marks.get_xdata()[0] == 3
-    landscape, gauge = cockpit._dashboard.panels[-2:]
-    assert landscape.optimum.get_xdata()[0] == cockpit.state.optimum.kl
-    assert gauge.bar.get_width() == pytest.approx(max(cockpit.state.regret_estimate, 0))
-
-
-def test_new_limits_may_come_one_axes_at_a_time(cockpit):
-    cockpit.run(1)
-    view, dashboard = cockpit._engine.view(), cockpit._dashboard
-    longer = view._replace(seen=view.seen * 60)
-    ends = []
-    for most in (1, 1, None):
-        dashboard.update(longer, most)
-        ends.append([panel.ax.get_xlim()[1] for panel in dashboard.panels[:4]])
-    assert ends == [[100, 50, 50, 50], [100, 100, 50, 50], [100] * 4]
-
-
-def test_only_a_picture_of_a_running_loop_may_lack_room(cockpit, monkeypatch):
-    asked, png = set(), cockpit._dashboard.png
-
-    def watched(view, most):
-        asked.add((cockpit.state.running, most))
-        return png(view, most)
-
-    monkeypatch.setattr(cockpit._dashboard, "png", watched)
-    cockpit.run(2)
-    assert asked == {(True, 1), (False, None)}
+    view = cockpit._engine.view()
+    axes = flight_figure(["curves", "landscape", "regret"], frontier(world), view).axes
+    score, landscape, gauge = axes[0], axes[4], axes[5]
+    lines = [[list(line.get_xdata()), list(line.get_ydata())] for line in score.lines]
+    for run in (view.seen, view.parent):
+        assert [list(range(len(run))), [m.score for m in run]] in lines
+    assert [list(view.exact), [m.score for m in view.exact.values()]] in lines
+    assert cockpit.state.optimum.kl in [line.get_xdata()[0] for line in landscape.lines]
+    assert gauge.patches[0].get_width() == pytest.approx(max(cockpit.state.regret_estimate, 0))
 
 
 def test_pictures_are_the_same_each_time(world):
     def picture():
         cockpit = Cockpit(world, SMALL)
         cockpit.run(4)
-        return cockpit.picture.value, cockpit.numbers.value, cockpit.snapshot("x").data
+        return cockpit.snapshot("x").data
 
     assert picture() == picture()
+
+
+@pytest.fixture
+def sent(cockpit, monkeypatch):
+    """What the page is sent, as it arrives there."""
+    messages = []
+    monkeypatch.setattr(cockpit, "send", lambda news: messages.append(json.loads(strict(news))))
+    return messages
+
+
+def strict(news):
+    """JSON as browsers read it, without NaN."""
+    return json.dumps(news, allow_nan=False)
+
+
+def test_the_page_is_sent_each_row_once_and_can_ask_for_all(cockpit, sent):
+    order(cockpit, all=True)
+    cockpit.run(7)
+    cockpit.fork()
+    cockpit.run(3)
+    seen, parent = cockpit._engine.branch.seen, cockpit.parent.seen
+    rows = [row for news in sent for row in news["rows"]]
+    assert rows == [list(m) for m in seen]
+    assert [row for news in sent for row in news["parent"]] == [list(m) for m in parent]
+    starts = [news["from"] for news in sent]
+    assert starts == sorted(starts)
+    order(cockpit, all=True)
+    cockpit.pause()
+    whole = next(news for news in sent[len(starts) :] if news["from"] == 0)
+    assert (whole["rows"], whole["parent"]) == (rows, [list(m) for m in parent])
+    assert whole["allExact"] == [[k, *m] for k, m in cockpit._engine.branch.exact.items()]
+
+
+def test_a_new_run_has_a_new_number(cockpit, sent):
+    cockpit.run(2)
+    cockpit.reset()
+    assert sent[-1]["run"] == sent[0]["run"] + 1
+    assert sent[-1]["iteration"] == 0
+    cockpit.run(1)
+    assert [row for news in sent if news["run"] == sent[-1]["run"] for row in news["rows"]] == [
+        list(m) for m in cockpit._engine.branch.seen
+    ]
+
+
+def test_news_of_a_running_loop_are_not_more_than_an_eye_can_follow(cockpit, sent, monkeypatch):
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.EVERY", 1e9)
+    cockpit.run(20)
+    assert len(sent) < 8  # the start, and what was measured at the end
+    assert sent[-1]["iteration"] == 20
+
+
+def test_a_page_that_does_not_answer_is_sent_little(cockpit, sent, monkeypatch):
+    """Else a server keeps all that it cannot deliver, for as long as the kernel lives."""
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.EVERY", 0.0)
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.UNHEARD", 5)
+    order(cockpit, do="start")
+    until(lambda: cockpit.state.iteration >= 25)
+    assert len(sent) <= 6
+    order(cockpit, heard=sent[-1]["serial"])
+    heard = len(sent)
+    until(lambda: len(sent) > heard)
+    cockpit.pause()
+
+
+def test_a_cell_that_runs_it_is_shown_without_an_answer(cockpit, sent, monkeypatch):
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.EVERY", 0.0)
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.UNHEARD", 5)
+    cockpit.run(12)
+    assert len(sent) >= 12

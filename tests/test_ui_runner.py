@@ -5,7 +5,7 @@ import threading
 import pytest
 from cockpits import PATIENCE, until, workers
 
-from rlhf_lab.ui.runner import Budget, Runner, wait
+from rlhf_lab.ui.runner import Runner, wait
 
 
 class Log:
@@ -185,37 +185,6 @@ def test_many_threads_may_ask(log):
         asker.join(PATIENCE)
     wait(log.runner.submit(log.note("last")))
     assert log.lines == [1] * 800 + ["last"]
-
-
-def test_the_budget_keeps_its_share():
-    budget, training, drawing = Budget(share=0.1), 0.0, 0.0
-    for _ in range(1000):
-        budget.earn(0.03)
-        training += 0.03
-        if budget.enough:
-            budget.spend(0.02)
-            drawing += 0.02
-    assert 0.08 < drawing / training < 0.101
-
-
-def test_saved_time_is_not_spent_in_a_burst():
-    budget = Budget(share=0.1)
-    budget.spend(0.02)
-    budget.earn(1000.0)
-    assert budget.enough
-    budget.spend(0.02)
-    assert not budget.enough
-
-
-def test_pictures_on_demand_do_not_stop_the_others_for_long():
-    budget = Budget(share=0.1)
-    for _ in range(50):
-        budget.spend(0.02)
-    waits = 0
-    while not budget.enough:
-        budget.earn(0.03)
-        waits += 1
-    assert waits < 20
 
 
 def test_closing_forgets_the_queue_and_waits_for_the_thread(log):

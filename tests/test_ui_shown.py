@@ -3,14 +3,10 @@
 No two numbers are alike, so that a mark at another's place is seen.
 """
 
-import re
-
 import pytest
 
 from rlhf_lab import plots
 from rlhf_lab.report import Metrics
-from rlhf_lab.ui import cockpit_words
-from rlhf_lab.ui.branch import Review
 from rlhf_lab.ui.cockpit_panels import Curve, Gauge, Landscape, View
 
 SEEN = [Metrics(0.1, 0.2, 0.3, 6.1), Metrics(0.5, 0.7, 1.1, 4.2), Metrics(0.9, -0.6, 2.5, 2.3)]
@@ -77,11 +73,3 @@ def test_the_gauge_of_the_cockpit(ax):
     gauge.update(VIEW._replace(regret=-0.1))
     assert gauge.bar.get_width() == 0
     assert "last batch −0.10" in gauge.text.get_text()
-
-
-def test_reviews_that_readers_dislike_look_so():
-    html = cockpit_words.reviews("food", [Review(9, "good .", 1.2), Review(3, "and and", -2.0)])
-    rows = re.findall(r"<td class=(\w+)><div style='width:(\S+)'>(.*?)</div></td><td>(.*?)<", html)
-    assert rows == [
-        ("good", "100%", "9 × good .", "+1.2"), ("bad", "33%", "3 × and and", "−2.0"),
-    ]  # fmt: skip

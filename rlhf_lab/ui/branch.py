@@ -133,6 +133,14 @@ class Branch:
                     found.append((k, letter, f"{letter} {new:g}"))
         return [(k, text) for k, _, text in found]
 
+    def written(self, prompt: str) -> int:
+        """How many reviews of the last batch are for one prompt."""
+        rollout = self.trainer.rollout
+        if rollout is None:
+            return 0
+        token = self.world.prompt(prompt).to(rollout.tokens.device)
+        return int((rollout.tokens[:, 0] == token).sum())
+
     def reviews(self, prompt: str, most: int) -> list[Review]:
         """The most frequent reviews of the last batch for one prompt."""
         rollout = self.trainer.rollout

@@ -1,33 +1,48 @@
-"""PPO live: steer η and β while a policy trains, and compare it with the exact optimum."""
+"""PPO live: steer η and β while a policy trains, and compare it with the exact optimum.
+
+The run stays here, in its worker thread; the page gets numbers and words, and draws them: see
+front/cockpit.js.
+"""
 
 import dataclasses
-import functools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 from IPython.display import Image
 
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.kl import KLMode
 from rlhf_lab.language import PROMPTS
 from rlhf_lab.trainer import Trainer
-from rlhf_lab.ui import cockpit_words as words
 from rlhf_lab.ui.branch import Branch
-from rlhf_lab.ui.controls import Controls, put
-from rlhf_lab.ui.dashboard import Dashboard, frontier
+from rlhf_lab.ui.charts import front_file
+from rlhf_lab.ui.dashboard import flight_figure, frontier
 from rlhf_lab.ui.engine import CockpitState, Engine
 from rlhf_lab.ui.image import show
+from rlhf_lab.ui.optima import BETA_POSITIONS, ETA_POSITIONS
 from rlhf_lab.ui.runner import Job, wait
 from rlhf_lab.world import World
 
 PANELS = ("curves", "landscape", "regret", "samples")
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+EVERY = 0.05
+"""Seconds between two news of a running loop, about as many as an eye can follow."""
+UNHEARD, SELDOM = 50, 10.0
+"""After so many news that no page has heard, there is one every so many seconds."""
+_ROWS = 6
+_SCRIPTS = ("parts.js", "cockpit.js", "kernel.js")
+_START = "\nexport default { render: rlhfKernel.render(rlhfCockpit.mount, rlhfKernel.cockpit) };\n"
 
 
-class Cockpit(widgets.VBox):  # type: ignore[misc]
+class Cockpit(anywidget.AnyWidget):
     """A PPO run with controls. Building it starts nothing; `run(n)` is Start without a mouse.
 
     Args:
@@ -41,6 +56,11 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         ValueError: `panels` is empty or holds an unknown name.
     """
 
+    _esm = "".join(map(front_file, _SCRIPTS)) + _START
+    _css = front_file("front.css")
+    _ipython_display_ = None  # that of ipywidgets 7 would leave our words out
+    constants: Any = traitlets.Dict().tag(sync=True)
+
     def __init__(
         self,
         world: World,
@@ -53,17 +73,23 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         if not panels or not set(panels) <= set(PANELS):
             raise ValueError(f"panels must be some of {PANELS}, got {tuple(panels)}")
         self.world, self.config, self.limit = world, config or PPOConfig(), limit
-        self._engine = Engine(world, self.config, policy, self._say, self._draw)
-        drawn = [panel for panel in panels if panel != "samples"]
-        self._dashboard = Dashboard(drawn, frontier(world)) if drawn else None
-        self._quiet, self._heard_at = False, -math.inf
-        self.controls = Controls(self.config, limit)
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        self.status, self.numbers, self.heard = (widgets.HTML() for _ in range(3))
-        self.reviews = [widgets.HTML() for _ in PROMPTS * ("samples" in panels)]
-        super().__init__(self._arrange())
-        self.add_class("rlhf-cockpit")
-        self._connect()
+        self.panels = tuple(panels)
+        self._serial = self._heard = self._run = 0
+        self._sent: tuple[Branch | None, int, Branch | None, int] = (None, 0, None, 0)
+        self._told_at, self._by_code = -math.inf, False
+        self.news: dict[str, Any] = {}
+        """What the page was told last."""
+        best = [list(m) for m in reversed(frontier(world))]
+        super().__init__(
+            constants={
+                "etas": list(ETA_POSITIONS), "betas": list(BETA_POSITIONS),
+                "prompts": list(PROMPTS), "panels": list(panels),
+                "klModes": list(get_args(KLMode)), "rates": list(RATES), "frontier": best,
+                "folder": "runs/cockpit",
+            }
+        )  # fmt: skip
+        self._engine = Engine(world, self.config, policy, self._tell)
+        self.on_msg(self._order)
         self._engine.draw()
 
     def __repr__(self) -> str:
@@ -85,7 +111,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         """All numbers, as of the last finished iteration."""
         return self._engine.state
 
-    # Each method below returns when its work is done, measured exactly and drawn.
+    # Each method below returns when its work is done, measured exactly and shown.
 
     def set(self, *, eta: float | None = None, beta: float | None = None) -> None:
         """Move the sliders to any values; they act from the next iteration on.
@@ -94,12 +120,7 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             ValueError: a coefficient is negative or not finite.
         """
         given = (("eta", eta), ("beta", beta))
-        wished = {name: float(x) for name, x in given if x is not None}
-        PPOConfig.from_dict(wished)  # raises
-        for name, value in wished.items():
-            self._quietly(functools.partial(put, getattr(self.controls, name), value))
-        self._engine.moved.update(wished)
-        self._engine.now(self._engine.steer)
+        self._engine.now(partial(self._move, {name: x for name, x in given if x is not None}))
 
     def run(self, n: int) -> None:
         """Run n iterations, as the Start button does.
@@ -108,9 +129,12 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
             NonFiniteError: a loss or weight became NaN or infinite; the last good state is kept.
         """
         self.pause()
+        # While a cell runs, nobody can say that he has heard.
+        self._by_code = True
         try:
             wait(self._engine.start(n))
         finally:
+            self._by_code = False
             self.pause()  # after Ctrl-C, too
 
     def pause(self) -> None:
@@ -119,9 +143,9 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         self._engine.now(lambda: None)
 
     def reset(self) -> None:
-        """Go back to the start, with the settings of the fields and the η and β of the sliders."""
+        """Go back to the start, with the present settings, η and β."""
         self._engine.pause()
-        self._engine.now(self._restart)
+        self._engine.now(partial(self._restart, {}))
 
     def fork(self) -> None:
         """Let a copy go on with the present η and β, drawn in grey, while you steer this run."""
@@ -150,104 +174,152 @@ class Cockpit(widgets.VBox):  # type: ignore[misc]
         Raises:
             ValueError: `alt` is empty, or the cockpit has samples only.
         """
-        if self._dashboard is None:
+        drawn = [panel for panel in self.panels if panel != "samples"]
+        if not drawn:
             raise ValueError("this cockpit has no picture: give it a panel besides the samples")
-        dashboard, images = self._dashboard, []
+        images: list[Image] = []
 
         def take() -> None:
-            dashboard.update(self._engine.view())
-            images.append(show(dashboard.figure, alt))
-            dashboard.live.invalidate()
+            figure = flight_figure(drawn, frontier(self.world), self._engine.view())
+            images.append(show(figure, alt))
 
         self._engine.now(take)
         return images[0]
 
-    def _connect(self) -> None:
-        """Connect each control with the job that the engine does for it."""
-        engine, c = self._engine, self.controls
-        farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
-        c.start.on_click(lambda _: engine.start(self.limit, farewell))
-        for button, job, stops in (
-            (c.pause, lambda: None, True),
-            (c.step, engine.step, True),
-            (c.reset, self._restart, True),
-            (c.fork, engine.fork, False),
-            (c.save, lambda: engine.save(_allowed(Path(c.folder.value))), False),
-            (c.load, lambda: self._load(_allowed(Path(c.folder.value))), True),
-        ):
-            button.on_click(functools.partial(self._clicked, job, stops))
-        for name in ("eta", "beta"):
-            getattr(c, name).observe(functools.partial(self._slid, name), "value")
+    def _order(self, _: object, order: dict[str, Any], __: object) -> None:
+        """Do what the page asks for; what goes wrong is shown there, in words."""
+        self._heard = self._serial
+        engine, what = self._engine, order.get("do")
+        jobs: dict[str, Job] = {
+            "pause": lambda: None,
+            "step": engine.step,
+            "reset": lambda: self._restart(order),
+            "fork": engine.fork,
+            "save": lambda: engine.save(_allowed(Path(order["folder"]))),
+            "load": lambda: self._load(_allowed(Path(order["folder"]))),
+        }
+        if what in ("pause", "step", "reset", "load"):
+            engine.pause()
+        if what == "start":
+            farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
+            engine.start(self.limit, farewell)
+        elif what in jobs:
+            engine.ask(jobs[what])
+        elif "move" in order:
+            engine.ask(partial(self._move, order["move"]))
+        elif "all" in order:
+            engine.ask(self._tell_all)
 
-    def _clicked(self, job: Job, stops: bool, _: widgets.Button) -> None:
-        if stops:
-            self._engine.pause()
-        self._engine.ask(job)
+    def _move(self, wished: dict[str, float]) -> None:
+        wished = {name: float(wished[name]) for name in ("eta", "beta") if name in wished}
+        PPOConfig.from_dict(wished)  # raises
+        self._engine.moved.update(wished)
+        self._engine.steer()
+        self._tell(True)
 
-    def _slid(self, name: str, change: dict[str, float]) -> None:
-        if not self._quiet:
-            self._engine.moved[name] = change["new"]
-            if not self._engine.running:  # a running engine looks by itself
-                self._engine.ask(self._engine.steer)
-
-    def _restart(self) -> None:
-        c = self.controls
-        self._engine.restart(
-            dataclasses.replace(
-                self.config, eta=c.eta.value, beta=c.beta.value,
-                kl_mode=c.kl_mode.value, lr=c.rate.value, seed=c.seed.value,
-            )
-        )  # fmt: skip
+    def _restart(self, order: dict[str, Any]) -> None:
+        """Start again with the settings of the page; those that it leaves out stay."""
+        settings = dict(order.get("settings", {}))
+        for name, read in (("seed", int), ("kl_target", float), ("lr", float)):
+            if name in settings:
+                settings[name] = _as_number(name, read, settings[name])
+        trainer = self.trainer
+        for name, now in (("eta", trainer.eta), ("beta", trainer.beta)):
+            wished = order.get(name)
+            settings[name] = now if wished is None else float(wished)
+        self._engine.restart(dataclasses.replace(trainer.config, **settings))
+        self.config = self.trainer.config
 
     def _load(self, folder: Path) -> None:
         self._engine.load(folder)
-        trainer = self._engine.branch.trainer
-        self.config = trainer.config
-        self._quietly(lambda: self.controls.show(trainer.config, trainer.eta, trainer.beta))
+        self.config = self.trainer.config
 
-    def _quietly(self, change: Job) -> None:
-        """Move the sliders without any effect on the run: on the way they may pass through 0."""
-        self._quiet = True
-        try:
-            change()
-        finally:
-            self._quiet = False
+    def _tell(self, urgent: bool) -> None:
+        """Send news to the page; runs on the engine's thread."""
+        now = time.monotonic()
+        if not urgent and now < self._told_at + EVERY:
+            return
+        unheard = not self._by_code and self._serial - self._heard > UNHEARD
+        if unheard and now < self._told_at + SELDOM:
+            return
+        self._told_at = now
+        self.news = self._news()
+        self.send(self.news)
 
-    def _say(self) -> None:
-        """Update status and numbers, which takes 1 ms; on the engine's thread, like `_draw`."""
-        engine, state = self._engine, self.state
-        self.status.value = words.status(state, engine.note, self.limit)
-        self.numbers.value = words.numbers(state, engine.branch, engine.parent)
-        self.controls.light(state.running)
+    def _tell_all(self) -> None:
+        self._sent = (None, 0, None, 0)
+        self._tell(True)
 
-    def _draw(self) -> None:
-        """Update the picture, the reviews and the sentence for screen readers."""
-        engine, state = self._engine, self.state
-        if self._dashboard is not None:
-            self.picture.value = self._dashboard.png(engine.view(), 1 if state.running else None)
-        for html, prompt in zip(self.reviews, PROMPTS, strict=False):
-            html.value = words.reviews(prompt, engine.branch.reviews(prompt, words.ROWS))
-        # A screen reader would stumble over a sentence that changes five times a second.
-        if not state.running or time.monotonic() > self._heard_at + 5:
-            self._heard_at = time.monotonic()
-            self.heard.value = words.heard(state)
-
-    def _arrange(self) -> list[widgets.Widget]:
-        buttons, sliders, settings = self.controls.rows()
-        tables = widgets.Box(
-            [self.numbers, *self.reviews],
-            layout=widgets.Layout(display="flex", flex_flow="row wrap"),
+    def _news(self) -> dict[str, Any]:
+        """What has happened since the last news: rows are [score, gold, KL, H], one an update."""
+        engine, state, branch = self._engine, self.state, self._engine.branch
+        parent = engine.parent
+        told, start, told_parent, parent_start = self._sent
+        self._run += told is not branch
+        start = start if told is branch else 0
+        parent_start = parent_start if told_parent is parent else 0
+        rows, parents = (
+            list(branch.seen[start:]),
+            list(parent.seen[parent_start:] if parent else ()),
         )
-        for widget, name in (
-            (self.status, "status"), (self.numbers, "numbers"), (self.heard, "heard"),
-            (self.picture, "picture"), (tables, "tables"),
-        ):  # fmt: skip
-            widget.add_class(f"rlhf-{name}")
-        pictures = [self.picture] if self._dashboard else []
-        return [
-            widgets.HTML(words.STYLE), buttons, sliders, settings, self.status, *pictures, tables,
-            self.heard,
-        ]  # fmt: skip
+        self._sent = (branch, start + len(rows), parent, parent_start + len(parents))
+        self._serial += 1
+        config = branch.trainer.config
+        return {
+            "serial": self._serial, "run": self._run, "from": start, "parentFrom": parent_start,
+            "rows": [_row(m) for m in rows], "parent": [_row(m) for m in parents],
+            "allExact": [[k, *_row(m)] for k, m in branch.exact.items()],
+            "moves": [list(move) for move in branch.moves()],
+            "running": state.running, "iteration": state.iteration,
+            "status": _status(state, self.limit), "note": engine.note, "error": state.error,
+            "eta": state.eta, "beta": state.beta, "optimum": _row(state.optimum),
+            "exact": _row(state.exact), "exactAt": state.exact_iteration,
+            "batch": _row(branch.seen[-1]) if branch.seen else None,
+            "distinct": state.batch.distinct if state.batch else None,
+            "regret": state.regret, "estimate": _number(state.regret_estimate),
+            "reviews": {prompt: branch.reviews(prompt, _ROWS) for prompt in PROMPTS},
+            "written": {prompt: branch.written(prompt) for prompt in PROMPTS},
+            "settings": {
+                name: getattr(config, name) for name in ("kl_mode", "lr", "seed", "kl_target")
+            },
+        }  # fmt: skip
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        return bundle if data is None else ({**data, "text/plain": repr(self)}, metadata)
+
+
+def _status(state: CockpitState, limit: int) -> str:
+    """One sentence on what the cockpit is doing."""
+    k = f"{state.iteration:,}"
+    if state.running:
+        return f"Running, iteration {k}."
+    if state.error:
+        return f"That did not work. The run is kept as it was after iteration {k}."
+    if state.iteration == 0:
+        return f"Ready. Start trains until Pause, but at most {limit:,} iterations."
+    return f"Paused at iteration {k}."
+
+
+def _row(metrics: Iterable[float]) -> list[float | None]:
+    return [_number(x) for x in metrics]
+
+
+def _number(x: float | None) -> float | None:
+    """JSON knows no NaN, and a run folder holds no gold scores."""
+    return None if x is None or not math.isfinite(x) else x
+
+
+def _as_number(name: str, read: type, value: Any) -> Any:
+    """What somebody typed into a field; an empty one means that no target is wanted."""
+    if name == "kl_target" and value in ("", None):
+        return None
+    try:
+        return read(value)
+    except ValueError:
+        kind = "a whole number" if read is int else "a number"
+        raise ValueError(f"{name} must be {kind}, got {value!r}") from None
 
 
 def _allowed(folder: Path) -> Path:

@@ -1,8 +1,8 @@
-"""The cockpit's engine: it trains a run and its parent, and decides when to measure and draw."""
+"""The cockpit's engine: it trains a run and its parent, and decides when to measure and show."""
 
 import contextlib
 import functools
-import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,11 @@ from rlhf_lab.report import Metrics
 from rlhf_lab.trainer import NonFiniteError, StepStats
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.cockpit_panels import View
-from rlhf_lab.ui.runner import Budget, Job, Runner, wait
+from rlhf_lab.ui.runner import Job, Runner, wait
 from rlhf_lab.world import World
 
 EXACT_EVERY = 75
 """Iterations between exact evaluations, each of which costs as much as six iterations."""
-DRAWING_SHARE = 0.1
-"""Share of the training time that drawing may take; with exact evaluations it is below a fifth."""
 
 
 class CockpitState(NamedTuple):
@@ -65,14 +63,13 @@ class Engine:
 
     Args:
         world, config, policy: as for the `Cockpit`.
-        say: runs on the thread; updates status line and tables (about 1 ms).
-        draw: runs on the thread; redraws the figure and the reviews (slow).
+        show: runs on the thread; True if it is urgent, else it may leave out some of many calls.
     """
 
     def __init__(
-        self, world: World, config: PPOConfig, policy: GPT2 | None, say: Job, draw: Job
+        self, world: World, config: PPOConfig, policy: GPT2 | None, show: Callable[[bool], None]
     ) -> None:
-        self.world, self._policy, self._say, self._draw = world, policy, say, draw
+        self.world, self._policy, self._show = world, policy, show
         self.branch = Branch.start(world, config, policy)
         self.branch.finish_measuring()
         self._first = dict(self.branch.exact)  # every restart starts from the same policy
@@ -82,7 +79,6 @@ class Engine:
         self.error: str | None = None
         self.note = ""
         self._due, self._farewell = False, ""
-        self._budget = Budget(DRAWING_SHARE)
         self._runner = Runner(self.turn, self._ended, self._failed)
 
     @property
@@ -117,12 +113,12 @@ class Engine:
         )  # fmt: skip
 
     def ask(self, job: Job) -> None:
-        """Queue a job, then measure and draw what it changed; returns at once."""
+        """Queue a job, then measure and show what it changed; returns at once."""
         self._runner.submit(job)
         self._runner.submit(self._look)
 
     def now(self, job: Job) -> None:
-        """Run a job and wait until all is measured and drawn; raises what the job raises."""
+        """Run a job and wait until all is measured and shown; raises what the job raises."""
         wait(self._runner.submit(job))
         wait(self._runner.submit(self._settle))
 
@@ -137,7 +133,7 @@ class Engine:
         self._runner.pause()
 
     def turn(self) -> None:
-        """One iteration, and a share of measuring or drawing."""
+        """One iteration, and a share of measuring."""
         self._train(self.branch)
         if self.parent is not None:
             # A parent that runs into NaN keeps its last state: the student steers the other run.
@@ -147,22 +143,18 @@ class Engine:
         if self.branch.trainer.iteration % EXACT_EVERY == 0:
             self.branch.begin_measuring()
         self.branch.measure()
-        if self._due or self._budget.enough:
-            began = time.thread_time()
-            self.draw()
-            self._budget.spend(time.thread_time() - began)
+        due, self._due = self._due, False
+        self._show(due)
 
     def _train(self, branch: Branch) -> None:
         self._listen()
-        began = time.thread_time()
         branch.step()
-        self._budget.earn(time.thread_time() - began)
 
     def _listen(self) -> None:
         """Between two pieces of work, apply a moved slider and show at once that it acts."""
         if self.moved:
             self.steer()
-            self._say()
+            self._show(True)
 
     def step(self) -> None:
         """Run one iteration, as the Step button does."""
@@ -202,11 +194,10 @@ class Engine:
         self._fresh(f"Loaded {folder}.")
 
     def draw(self) -> None:
-        """Update words, tables and figure."""
+        """Show everything as it is now."""
         self.steer()
         self._due = False
-        self._say()
-        self._draw()
+        self._show(True)
 
     def _fresh(self, note: str) -> None:
         self.error, self.note, self._due = None, note, True
@@ -224,7 +215,7 @@ class Engine:
             self._runner.submit(self._look)
 
     def _look(self) -> None:
-        """If no other job waits, draw and start to measure."""
+        """If no other job waits, show everything and start to measure."""
         if self.running or self._runner.waiting:
             return
         self.draw()
@@ -233,13 +224,13 @@ class Engine:
             self._runner.submit(self._measure)
 
     def _measure(self) -> None:
-        """Measure piece by piece while no other job waits; at the end, draw."""
+        """Measure piece by piece while no other job waits; at the end, look again."""
         if self.running or self._runner.waiting:
             return
         if self.branch.measure():
             self._runner.submit(self._measure)
-        else:
-            self.draw()
+        else:  # there may be a newer policy, after a step meanwhile
+            self._look()
 
     def _settle(self) -> None:
         if not self.running:

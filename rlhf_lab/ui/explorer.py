@@ -38,7 +38,9 @@ _POSITIONS = {
     "score": SCORES,
 }
 _SCRIPTS = ("parts.js", "optimum.js", "explorer.js", "kernel.js")
-_START = "\nexport default { render: rlhfKernel.render(rlhfExplorer.mount) };\n"
+_START = (
+    "\nexport default { render: rlhfKernel.render(rlhfExplorer.mount, rlhfKernel.explorer) };\n"
+)
 
 
 def _synced(kind: type[traitlets.TraitType[Any, Any]]) -> Any:

@@ -161,38 +161,3 @@ def wait(done: "Future[None]") -> None:
         except TimeoutError:
             if done.done():
                 raise
-
-
-class Budget:
-    """Limits the time for drawing pictures to a share of the time for training.
-
-    >>> budget = Budget(share=0.1)
-    >>> budget.enough  # the first is free
-    True
-    >>> budget.spend(0.06)  # seconds, for a picture
-    >>> budget.earn(0.5)  # half a second of training does not pay for another
-    >>> budget.enough
-    False
-    >>> budget.earn(0.5)
-    >>> budget.enough
-    True
-    """
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self._credit = self._price = 0.0
-
-    def earn(self, seconds: float) -> None:
-        # At most the price of one picture: saved time must not be spent in a burst.
-        self._credit = min(self._credit + self.share * seconds, self._price)
-
-    def spend(self, seconds: float) -> None:
-        self._price = 0.7 * self._price + 0.3 * seconds if self._price else seconds
-        # Never below 0: a picture that the user asks for is drawn at once, and its cost only
-        # raises the price of later ones.
-        self._credit = max(self._credit - seconds, 0.0)
-
-    @property
-    def enough(self) -> bool:
-        """Is there enough credit for one more picture?"""
-        return self._credit >= self._price

@@ -57,17 +57,6 @@ let acted = 0;
 for (const kind of ["keydown", "pointermove", "click"])
   document.addEventListener(kind, () => { acted = performance.now(); }, true);
 
-// When each new picture of an <img> was decoded, and how long after the user's last action.
-function watchPicture(image) {
-  const watch = {times: [], latencies: []};
-  image.addEventListener("load", async () => {
-    await image.decode().catch(() => null);  // replaced by a newer picture before it was decoded
-    watch.times.push(performance.now());
-    watch.latencies.push(performance.now() - acted);
-  });
-  return watch;
-}
-
 // When each change of an element had been drawn, and how long after the user's last action that
 // was. What changes within a frame is painted at its end, before the browser does anything else.
 function watchChanges(element) {
@@ -94,13 +83,8 @@ function timeToText(element, text) {
   });
 }
 
-async function pictureBytes(image) {
-  const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
-  return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
-}
-
 // Playwright runs this file inside a function of its own.
 Object.assign(window, {
   jupyterReady, runCells, cellsHaveRun, pythonValue, listenToKernel, kernelErrors,
-  watchPicture, watchChanges, timeToText, pictureBytes,
+  watchChanges, timeToText,
 });

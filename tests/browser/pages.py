@@ -1,7 +1,6 @@
 """What the scenarios do and see: a notebook, its kernel, sliders and pictures, as page objects."""
 
 import ast
-import base64
 import time
 from collections.abc import Callable
 
@@ -72,11 +71,12 @@ class Notebook:
 
 
 class Slider:
-    """A slider of ipywidgets, in a box found by its CSS class."""
+    """A slider of ours, with the field beside it that can be typed into."""
 
-    def __init__(self, box: Locator) -> None:
-        self.handle, self.readout = box.locator(".noUi-handle"), box.locator(".widget-readout")
-        self.page = box.page
+    def __init__(self, root: Locator, name: str) -> None:
+        self.handle = root.locator(f"input[data-of={name}]")
+        self.field = root.locator(f"input[data-typed={name}]")
+        self.page = root.page
 
     def press(self, key: str, times: int = 1) -> None:
         """Arrow keys move it by one step, Home and End to its ends."""
@@ -84,13 +84,11 @@ class Slider:
             self.handle.press(key)
 
     def drag(self, pixels: float, moves: int) -> None:
-        """Drag the handle sideways with the mouse, in `moves` small moves.
-
-        The page answers a move with its next frame, and then comes the next: about 60 a second.
-        """
+        """Drag the handle sideways with the mouse, in `moves` small moves."""
         self.handle.scroll_into_view_if_needed()
         box = self.handle.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        share = self.handle.evaluate("slider => slider.value / slider.max")
+        x, y = box["x"] + 12 + share * (box["width"] - 24), box["y"] + box["height"] / 2
         mouse = self.page.mouse
         mouse.move(x, y)
         mouse.down()
@@ -99,8 +97,8 @@ class Slider:
 
     @property
     def value(self) -> str:
-        """The text beside the slider."""
-        return self.readout.inner_text()
+        """The number beside the slider."""
+        return self.field.input_value()
 
 
 class Watch:
@@ -131,19 +129,6 @@ class Watch:
         return self.watch.evaluate("(watch, n) => watch.latencies[n]", count)
 
 
-class Picture(Watch):
-    """An image widget, watched for new pictures."""
-
-    def __init__(self, image: Locator) -> None:
-        expect(image).to_be_visible()
-        self.image = image
-        super().__init__(image, "watchPicture")
-
-    def png(self) -> bytes:
-        """The picture as the browser has it."""
-        return base64.b64decode(self.image.evaluate("image => pictureBytes(image)"))
-
-
 class Explorer:
     """The explorer, wherever it is shown."""
 
@@ -156,7 +141,7 @@ class Explorer:
 
     def slider(self, name: str) -> Locator:
         """The slider for "eta" or "beta"."""
-        return self.root.locator(f"input[data-of={name}]")
+        return Slider(self.root, name).handle
 
     def choose(self, word: str) -> None:
         """Click on a prompt, or on what π* maximises."""
@@ -172,17 +157,16 @@ class Cockpit:
     """The cockpit, wherever it is shown."""
 
     def __init__(self, page: Page) -> None:
-        self.page, self.root = page, page.locator(".rlhf-cockpit")
-        expect(self.root).to_be_visible(timeout=MINUTE)
+        self.page, self.root = page, page.locator(".rlhf-cockpit").first
+        self.status, self.numbers = self.root.locator(".status"), self.root.locator(".numbers")
+        expect(self.status).not_to_be_empty(timeout=MINUTE)
         self.root.scroll_into_view_if_needed()
-        self.status = self.root.locator(".rlhf-status")
-        self.numbers = self.root.locator(".rlhf-numbers")
-        self.eta, self.beta = (Slider(self.root.locator(f".rlhf-{x}")) for x in ("eta", "beta"))
-        self.picture = Picture(self.root.locator("img"))
+        self.eta, self.beta = (Slider(self.root, name) for name in ("eta", "beta"))
+        self.changes = Watch(self.root.locator(".status"), "watchChanges")
 
     def click(self, button: str) -> None:
         """Press "start", "pause", "step", "reset" or "fork"."""
-        self.root.locator(f"button.rlhf-{button}").click()
+        self.root.locator(f"button[data-do={button}]").click()
 
     def click_until(self, button: str, status: str) -> float:
         """Press a button and wait until the status says something; how long that took, in ms."""

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from servers import RESULTS
 
 from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.ui.optima import ETA_POSITIONS
 
 THREADS = "[t.name for t in __import__('threading').enumerate()]"
 
@@ -50,12 +51,12 @@ def test_steps_and_sliders_do_what_the_trainer_does(notebook, cockpit):
         assert shown == shown | truth.cockpit_rows(world, trainer)
 
     for presses, steps in ((6, 3), (3, 1)):
-        before = cockpit.picture.count()
+        before = cockpit.changes.count()
         cockpit.eta.press("ArrowRight", times=presses)
         cockpit.beta.press("ArrowRight")
         trainer.eta, trainer.beta = float(cockpit.eta.value), float(cockpit.beta.value)
         eventually(check)
-        assert cockpit.picture.count() > before
+        assert cockpit.changes.count() > before
         for _ in range(steps):
             trainer.step()
             cockpit.click_until("step", f"iteration {trainer.iteration}.")
@@ -63,14 +64,14 @@ def test_steps_and_sliders_do_what_the_trainer_does(notebook, cockpit):
 
 
 def test_a_run_is_drawn_steered_and_paused(notebook, cockpit, measured):
-    seen = cockpit.picture.count()
+    seen = cockpit.changes.count()
     started = cockpit.click_until("start", "Running")
     cockpit.page.wait_for_timeout(3000)
     measured(
         "cockpit: between two pictures, training",
-        [b - a for a, b in pairwise(cockpit.picture.times()[seen:])],
+        [b - a for a, b in pairwise(cockpit.changes.times()[seen:])],
     )
-    steps = notebook.python("[label for label, _ in cockpit.controls.eta.options]")
+    steps = [f"{eta:g}" for eta in ETA_POSITIONS]
     now, delays = steps.index(cockpit.eta.value), []
     for key, change in [("ArrowRight", 1), ("ArrowLeft", -1)] * 15:
         now += change
@@ -103,13 +104,14 @@ def test_a_fork_leaves_the_parent_its_own_way(notebook, cockpit):
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("width", [800, 1280, 1920])
 def test_screenshots(notebook, theme, width):
     notebook.page.set_viewport_size({"width": width, "height": 1000})
     notebook.theme(f"JupyterLab {theme}")
     cockpit = Cockpit(notebook.page)
-    box = cockpit.picture.image.bounding_box()
-    assert box["x"] + box["width"] <= width, "the picture sticks out of the window"
+    cockpit.page.wait_for_timeout(300)
+    box = cockpit.root.bounding_box()
+    assert box["x"] + box["width"] <= width, "the cockpit sticks out of the window"
     notebook.page.screenshot(path=RESULTS / f"cockpit-{width}-{theme.lower()}.png")
 
 

@@ -15,7 +15,7 @@
 // is old is grey.
 
 const rlhfExplorer = (() => {
-  const { number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone } = rlhfParts;
+  const { slider, nearest, asNumber, number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone } = rlhfParts;
   const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
   const CLASSES = { collapse: "is-collapse", useful: "is-useful", frozen: "is-frozen", "word salad": "is-word", "one good answer": "is-one" };
   const MEANINGS = {
@@ -55,10 +55,6 @@ const rlhfExplorer = (() => {
   const choice = (id, name, label, options, titles = {}) => `<fieldset class="choice" aria-label="${label}">${options.map((option, k) =>
     `<input type="radio" name="${id}-${name}" id="${id}-${name}${k}" value="${option}" data-of="${name}"><label for="${id}-${name}${k}">${titles[option] ?? option}</label>`).join("")}</fieldset>`;
 
-  const slider = (id, name, letter, what, ends, last) => `<div class="${name}">
-    <input type="range" data-of="${name}" min="0" max="${last}" aria-label="${letter}, ${what}">
-    <div class="says"><span class="end">${ends[0]}</span><label><span class="voice">${letter}</span><input class="typed" data-typed="${name}" inputmode="decimal" autocomplete="off" aria-label="${letter}, to be typed"></label><span class="end">${ends[1]}</span></div></div>`;
-
   const row = () => `<li class="row none"><span class="voice text"></span><span class="bar"><i></i><span class="tick"></span><b></b></span><span class="gold"></span></li>`;
 
   function skeleton(id, { prompts, scores, etas, betas, panels }) {
@@ -71,7 +67,7 @@ const rlhfExplorer = (() => {
       <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
       <dl class="nums"></dl><p class="bill"></p>
       <div class="place"><h3 class="hint" role="status"></h3><div class="map" ${hidden("map")}></div>
-        <div class="dock">${slider(id, "eta", "η", "price of a nat from π_SFT", ["no leash", "tight leash"], etas.length - 1)}${slider(id, "beta", "β", "price of entropy", ["", ""], betas.length - 1)}</div>
+        <div class="dock">${slider("eta", "η", "price of a nat from π_SFT", ["no leash", "tight leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", ""], betas.length - 1)}</div>
         <div class="front" ${hidden("frontier")}></div></div>
       <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
   }
@@ -223,7 +219,7 @@ const rlhfExplorer = (() => {
       clearTimeout(greying);
       root.classList.remove("stale");
       if (drawn !== world) trail.length = 0;
-      if (drawn !== world || width !== root.clientWidth) background(world, wanted);
+      if (drawn !== world || width !== find(".sheet").clientWidth) background(world, wanted);
       const began = performance.now();
       const { reference } = world.still, { score, eta, beta } = wanted;
       const s = host.solve?.(wanted, reference) ?? rlhfOptimum.solve(world.tables, score, eta, beta, reference);
@@ -275,7 +271,7 @@ const rlhfExplorer = (() => {
     }
 
     function background(world, { prompt, score }) {
-      [drawn, width] = [world, root.clientWidth];
+      [drawn, width] = [world, find(".sheet").clientWidth];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
       map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
       front = frontPicture(id, room(".front"), world.still, score);
@@ -360,11 +356,11 @@ const rlhfExplorer = (() => {
     let stop = () => {};
 
     function typed(field) {
-      const name = field.dataset.typed, last = values[name].at(-1), asked = Number(field.value.trim().replace(",", ".") || NaN);
+      const name = field.dataset.typed, last = values[name].at(-1), asked = asNumber(field.value);
       field.dataset.done = "true";
       if (!(asked >= 0 && asked <= last)) hint(`“${field.value}” is not a number from 0 to ${last}`);
       else {
-        const k = values[name].reduce((best, v, i) => (Math.abs(v - asked) < Math.abs(values[name][best] - asked) ? i : best), 0);
+        const k = nearest(values[name], asked);
         hint(values[name][k] === asked ? HINT : `The position nearest to ${asked} is ${values[name][k]}`);
         move(name, k, true);
       }
@@ -403,8 +399,8 @@ const rlhfExplorer = (() => {
       [mapBox, "pointercancel", () => { dragging = false; }],
     ];
     for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
-    const resized = new ResizeObserver(() => { if (drawn && width !== root.clientWidth) update(); });
-    resized.observe(root);
+    const resized = new ResizeObserver(() => { if (drawn && width !== find(".sheet").clientWidth) update(); });
+    resized.observe(find(".sheet"));
     const undo = ["prompt", "score", "eta", "beta"].map((name) => host.on(name, update));
     undo.push(host.trouble(fail));
     hint(HINT);

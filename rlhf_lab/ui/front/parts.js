@@ -99,5 +99,33 @@ const rlhfParts = (() => {
     }).join("");
   }
 
-  return { number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone };
+  /** A flag on top of a vertical line through a chart: what was moved there, and to where. */
+  function flag(x, top, bottom, text, size = 13) {
+    const width = 0.62 * size * text.length + 12;
+    return `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5"/><rect x="${x}" y="${top}" width="${width}" height="${1.6 * size}" rx="2" fill="var(--ink)"/>
+      <text x="${x + width / 2}" y="${top + 1.18 * size}" text-anchor="middle" style="fill:var(--bg);font-weight:650;font-size:${size}px">${text}</text>`;
+  }
+
+  /** π*, and nothing else. */
+  function star(x, y, r) {
+    const points = Array.from({ length: 10 }, (_, k) => {
+      const angle = (k * Math.PI) / 5 - Math.PI / 2, far = k % 2 ? 0.45 * r : r;
+      return `${(x + far * Math.cos(angle)).toFixed(1)},${(y + far * Math.sin(angle)).toFixed(1)}`;
+    });
+    return `<polygon points="${points.join(" ")}" fill="#f0e442" stroke="#1a1a1c" stroke-width="1.6" stroke-linejoin="round"/>`;
+  }
+
+  /** The position that is nearest to a value, as an index. */
+  const nearest = (positions, value) =>
+    positions.reduce((best, x, k) => (Math.abs(x - value) < Math.abs(positions[best] - value) ? k : best), 0);
+
+  /** A slider with a letter and a field that can be typed into. */
+  const slider = (name, letter, what, ends, last) => `<div class="${name}">
+    <input type="range" data-of="${name}" min="0" max="${last}" aria-label="${letter}, ${what}">
+    <div class="says"><span class="end">${ends[0]}</span><label><span class="voice">${letter}</span><input class="typed" data-typed="${name}" inputmode="decimal" autocomplete="off" aria-label="${letter}, to be typed"></label><span class="end">${ends[1]}</span></div></div>`;
+
+  /** A number that somebody typed, with a comma or a point; NaN if it is none. */
+  const asNumber = (text) => Number(text.trim().replace(",", ".") || NaN);
+
+  return { flag, star, nearest, slider, asNumber, number, share, count, raised, escaped, scale, clip, face, gauge, icon, rope, textures, polyline, twoTone };
 })();

@@ -1,0 +1,251 @@
+"use strict";
+// The cockpit: PPO while it trains. The run itself lives elsewhere; the `host` sends what happened,
+// and takes orders:
+//
+//   host.constants  {etas, betas, prompts, panels, klModes, rates, frontier, folder}
+//   host.send(order)  {do: "start" | "pause" | "step" | "reset" | "fork" | "save" | "load", …},
+//       {move: {eta, beta}}, {all: true} to be sent everything, {heard: serial} now and then
+//   host.listen(callback) -> function that undoes it; what it is called with: see `Cockpit._news`
+//       in cockpit.py. News bring the rows since the last ones; a page that missed some asks for all.
+//   host.trouble(callback)  calls back with a sentence if the run is lost
+//
+// Curves jump as the run did: nothing here eases what time moves.
+
+const rlhfCockpit = (() => {
+  const { flag, star, nearest, slider, asNumber, number, count, escaped, clip, face, gauge, icon, rope, textures, polyline, twoTone } = rlhfParts;
+  const [SCORE, GOLD, KL, ENTROPY] = [0, 1, 2, 3];
+  const HEARD_EVERY = 10, SPOKEN_EVERY = 5000, ROWS = 4, FLAGS = 4;
+  const COLUMNS = ["E[score]", "E[gold]", "KL(π ‖ π_SFT)", "H(π)", "regret J* − J"];
+
+  const button = (name, text) => `<button type="button" class="${name}" data-do="${name}">${text}</button>`;
+  const field = (name, label, input) => `<label class="field">${label} ${input}</label>`;
+  const options = (values) => values.map((value) => `<option value="${value}">${value}</option>`).join("");
+
+  function skeleton(id, { etas, betas, prompts, panels, klModes, rates, folder }) {
+    const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
+    return `${textures(id)}<div class="deck"><p class="trouble" role="alert"></p>
+      <div class="top">${button("start", "Start")}${button("step", "Step")}${button("fork", "Fork")}${button("reset", "Start over")}<p class="status"></p></div>
+      <div class="levers">${slider("eta", "η", "price of a nat from π_SFT", ["", "leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", "variety"], betas.length - 1)}</div>
+      <p class="wrong" role="alert"></p>
+      <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
+      <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
+      <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
+      <table class="numbers"></table>
+      <details class="settings"><summary>Settings, save and load</summary><div>
+        ${field("kl_mode", "KL mode", `<select name="kl_mode">${options(klModes)}</select>`)}
+        ${field("lr", "learning rate", `<select name="lr">${options(rates)}</select>`)}
+        ${field("seed", "seed", `<input name="seed" inputmode="numeric" size="6">`)}
+        ${field("kl_target", "target KL, nats", `<input name="kl_target" inputmode="decimal" size="6" placeholder="none" title="With a target, η moves by itself.">`)}
+        <span class="soft">take effect with Start over</span>
+        ${field("folder", "run folder", `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", "Save")}${button("load", "Load")}</div></details>
+      <p class="heard" role="status"></p></div>`;
+  }
+
+  const finite = (values) => values.filter((x) => Number.isFinite(x));
+
+  /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
+  function curves(width, high, size, run, now) {
+    const left = 2.6 * size, right = 2.2 * size, top = 2.2 * size, bottom = high - 2 * size;
+    const last = Math.max(run.rows.length, run.parent.length, 1);
+    const end = 50 * 2 ** Math.max(0, Math.ceil(Math.log2(last / 50)));
+    const values = finite([...run.rows, ...run.parent].flatMap((m) => [m[SCORE], m[GOLD]]));
+    const low = Math.min(-2.3, ...values) - 0.1, most = Math.max(2.9, ...values) + 0.1;
+    const x = (k) => left + (k / end) * (width - left - right), y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
+    const points = (rows, of) => rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
+    const [score, gold] = [points(run.rows, SCORE), points(run.rows, GOLD)];
+    const ghosts = [SCORE, GOLD].map((of) => (run.parent.length ? polyline(points(run.parent, of), `stroke="var(--ghost)" stroke-width="${0.16 * size}" stroke-dasharray="6 4"`) : "")).join("");
+    const since = x(run.moves.at(-1)?.[0] ?? 0), best = now.optimum;
+    const level = (of) => `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
+    const flags = run.moves.map(([k, text], n) => (n >= run.moves.length - FLAGS ? flag(x(k), 2 + (n % 2) * 1.7 * size, bottom, text.replace(" ", " → "), size) : `<path d="M${x(k)} ${top}V${bottom}" stroke="var(--ink)" opacity=".4"/>`)).join("");
+    const diamonds = run.exact.map(([k, ...m]) => [SCORE, GOLD].map((of) => `<path transform="translate(${x(k)} ${y(m[of])}) scale(${0.38 * size})" d="M0-1L1 0L0 1L-1 0Z" fill="var(--bg)" stroke="var(--ink)" stroke-width=".3"/>`).join("")).join("");
+    const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="middle" style="font-size:${size}px">${+(part * end).toFixed(1)}${part === 0.5 ? " updates" : ""}</text>`).join("");
+    const sides = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`).join("");
+    const at = score.at(-1), under = gold.at(-1), name = (text, colour, place, dy) => `<text class="name halo" x="${clip(place[0] + 10, left, width - right - 8 * size)}" y="${clip(place[1] + dy, size, bottom)}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    const names = at && under ? (under[1] > at[1] ? name("reward model", "score", at, -0.9 * size) + name("careful readers", run.rows.at(-1)[GOLD] < 0 ? "bad" : "liked", under, under[1] > bottom - 3 * size ? -1.3 * size : 1.9 * size)
+      : name("careful readers", "liked", under, -1.2 * size) + name("reward model", "score", at, 1.7 * size)) : "";
+    return `<figcaption>What it is paid, and what readers think</figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${ghosts}
+      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags}${diamonds}
+      ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
+  }
+
+  /** The run as a path over what a distance can buy at most, and the rope. */
+  function way(width, high, size, run, now, frontier) {
+    const left = 2.2 * size, right = 1.2 * size, bottom = high - 3.4 * size, at = high - 1.9 * size;
+    const far = Math.sqrt(Math.max(now.optimum[KL], ...frontier.map((m) => m[KL]), ...finite(run.rows.map((m) => m[KL])))) * 1.02;
+    const x = (kl) => left + (Math.sqrt(Math.max(kl, 0)) / far) * (width - left - right);
+    const values = finite(run.rows.flatMap((m) => [m[SCORE], m[GOLD]]));
+    const low = Math.min(-2.3, ...values), most = Math.max(2.9, ...values) + 0.3, y = (v) => bottom - ((v - low) / (most - low)) * (bottom - 0.4 * size);
+    const path = (rows, of) => rows.filter((m) => Number.isFinite(m[of])).map((m) => [x(m[KL]), y(m[of])]);
+    const pale = `<g opacity=".35">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
+    const recent = run.rows.slice(-150), gold = path(recent, GOLD), ghost = path(run.parent.slice(-1), SCORE)[0], last = run.rows.at(-1) ?? now.exact, here = x(last[KL]);
+    const end = here > 0.55 * width, sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
+    return `<figcaption>Its way over the exact landscape</figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${pale}
+      ${recent.length ? polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
+      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
+      <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
+      <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
+      <text class="name halo" x="${end ? here - size : here + size}" y="${at + 1.6 * size}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from π_SFT</text></svg>`;
+  }
+
+  /** One quantity: its last value, large, and its course as a small curve above 0. */
+  function tile(width, high, title, value, colour, rows, of, best) {
+    const known = finite([...rows.map((m) => m[of]), best]), most = Math.max(...known, 1) * 1.05;
+    const x = (k) => (k / Math.max(rows.length - 1, 49)) * width, y = (v) => high - (Math.max(v, 0) / most) * high;
+    const points = rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
+    return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/><path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${points.length ? polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`) : ""}</svg>`;
+  }
+
+  function regretTile(width, high, now) {
+    const most = Math.max(2, now.regret, now.estimate ?? 0), x = (v) => (Math.sqrt(Math.max(v, 0) / most)) * (width - 10);
+    const bar = now.estimate === null ? "" : `<rect y="${high / 2 - 9}" width="${x(now.estimate)}" height="18" rx="3" fill="var(--soft)"/>`;
+    return `<p><span>regret J* − J; 0 is as good as π*</span><b>${number(now.estimate ?? now.regret)}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high / 2}H${width}" stroke="var(--line)"/>${bar}<path transform="translate(${x(now.regret)} ${high / 2}) scale(7)" d="M0-1L1 0L0 1L-1 0Z" fill="var(--bg)" stroke="var(--ink)" stroke-width=".3"/></svg>`;
+  }
+
+  /** All numbers, one row per policy; what is older than the last batch is grey and says so. */
+  function table(now, run) {
+    const goal = (m) => m[SCORE] - now.eta * m[KL] + now.beta * m[ENTROPY], best = goal(now.optimum);
+    const row = (name, m, old = false) => `<tr class="${old ? "old" : ""}"><th scope="row">${name}</th>${m ? [...m, best - goal(m)].map((x) => `<td>${x === null || !Number.isFinite(x) ? "–" : number(x)}</td>`).join("") : "<td>–</td>".repeat(5)}</tr>`;
+    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${name}</th>`).join("")}</tr></thead><tbody>
+      ${row("last batch", run.rows.at(-1))}${run.parent.length ? row("the parent’s last batch", run.parent.at(-1)) : ""}${row(`exact, after update ${now.exactAt.toLocaleString("en-US")}`, now.exact, now.exactAt < now.iteration)}${row("exact optimum π*", now.optimum)}</tbody>`;
+  }
+
+  function said(prompt, reviews, total) {
+    const [first] = reviews;
+    if (!first) return `<p class="soft">of <b>${prompt}</b></p><p class="soft">The first reviews come with Step or Start.</p>`;
+    const lines = reviews.slice(0, ROWS).map(([times, text, gold]) => `<li class="${gold < 0 ? "bad" : ""}"><b>${times}</b><span class="voice">${escaped(text)}</span><span class="bar"><i style="width:${((100 * times) / first[0]).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`);
+    return `<p class="soft">of <b>${prompt}</b>, <b>${first[0]}</b> of ${total} reviews now say</p><p class="voice headline" style="--letters:${first[1].length}">“${escaped(first[1])}”</p><ol>${lines.join("")}</ol>`;
+  }
+
+  const judge = (shapes, value, name, colour) => `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+
+  const spoken = (now) => `${now.status} η ${now.eta}, β ${now.beta}. ${now.batch ? `Last batch: score ${number(now.batch[SCORE])}, gold ${number(now.batch[GOLD] ?? NaN)}, KL ${number(now.batch[KL])} nats, entropy ${number(now.batch[ENTROPY])} nats, ${now.distinct} different reviews. ` : ""}Regret ${number(now.regret)}.`;
+
+  /** Draw a cockpit into `root`; returns a function that takes it away. */
+  function mount(root, host) {
+    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`, { constants } = host, { etas, betas, prompts, panels } = constants, values = { eta: etas, beta: betas };
+    const frontier = constants.frontier;
+    root.classList.add("rlhf-front", "rlhf-cockpit");
+    root.innerHTML = skeleton(id, constants);
+    const find = (selector) => root.querySelector(selector), all = (selector) => [...root.querySelectorAll(selector)];
+    for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
+    const run = { id: null, rows: [], parent: [], exact: [], moves: [] };
+    let now = null, frame = 0, spokenAt = -Infinity, held = {}, settings = "", width = 0;
+
+    function hear(news) {
+      const fresh = news.run !== run.id;
+      const gap = news.from > (fresh ? 0 : run.rows.length) || news.parentFrom > (fresh ? 0 : run.parent.length);
+      if (gap) return host.send({ all: true });
+      if (fresh) Object.assign(run, { id: news.run, rows: [], parent: [] });
+      run.rows.splice(news.from, Infinity, ...news.rows);
+      run.parent.splice(news.parentFrom, Infinity, ...news.parent);
+      [run.exact, run.moves] = [news.allExact, news.moves];
+      now = news;
+      held = {};
+      if (news.serial % HEARD_EVERY === 0) host.send({ heard: news.serial });
+      update();
+    }
+
+    const update = () => { frame ||= requestAnimationFrame(draw); };
+
+    function draw() {
+      frame = 0;
+      const wide = find(".deck").clientWidth;
+      if (!now || !wide) return;  // out of sight; once it is in sight, it has a size, and we are called
+      width = wide;
+      const began = performance.now(), size = parseFloat(getComputedStyle(find(".charts")).getPropertyValue("--size"));
+      find(".status").innerHTML = `<b>${escaped(now.status)}</b> <span>${escaped(now.note)}</span>`;
+      find(".wrong").textContent = now.error ?? "";
+      const start = find(".start");
+      start.textContent = now.running ? "Pause" : "Start";
+      start.dataset.do = now.running ? "pause" : "start";
+      levers();
+      const batch = now.batch ?? now.exact;
+      if (panels.includes("samples")) {
+        for (const prompt of prompts) find(`.said[data-prompt="${prompt}"]`).innerHTML = said(prompt, now.reviews[prompt], now.written[prompt]);
+        find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], "reward model", "score");
+        find(".by-readers").innerHTML = judge(face(batch[GOLD] ?? 0), batch[GOLD] ?? NaN, "careful readers", batch[GOLD] < 0 ? "bad" : "liked");
+      }
+      const room = (selector) => Math.floor(find(selector).clientWidth), high = Math.round((size > 15 ? 18 : 16) * size);
+      if (panels.includes("curves")) {
+        find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
+        find(".of-kl").innerHTML = tile(room(".of-kl"), 2.6 * size, "distance, nats", number(batch[KL]), "leash", run.rows, KL, now.optimum[KL]);
+        find(".of-h").innerHTML = tile(room(".of-h"), 2.6 * size, "variety H, nats", number(batch[ENTROPY]), "many", run.rows, ENTROPY, now.optimum[ENTROPY]);
+      }
+      if (panels.includes("landscape")) find(".way").innerHTML = way(room(".way"), high, size, run, now, frontier);
+      if (panels.includes("regret")) find(".of-regret").innerHTML = regretTile(room(".of-regret"), 2.6 * size, now);
+      find(".numbers").innerHTML = table(now, run);
+      fields();
+      if (!now.running || began > spokenAt + SPOKEN_EVERY) {
+        spokenAt = began;
+        find(".heard").textContent = spoken(now);
+      }
+      root.state = now;
+      root.run = run;
+      root.drawMs = performance.now() - began;
+      root.draws = (root.draws ?? 0) + 1;
+    }
+
+    /** Sliders and fields: where the run has them, or, until it has heard, where a hand put them. */
+    function levers() {
+      for (const name of ["eta", "beta"]) {
+        const value = held[name] ?? now[name], input = find(`[data-of=${name}]`), typed = find(`[data-typed=${name}]`), k = nearest(values[name], value);
+        input.value = k;
+        input.style.setProperty("--at", `${(100 * k) / (values[name].length - 1)}%`);
+        input.setAttribute("aria-valuetext", String(value));
+        if (root.ownerDocument.activeElement !== typed || typed.dataset.done) typed.value = +value.toPrecision(4);
+      }
+    }
+
+    /** The settings of the run, once they have changed; what a hand typed since then stays. */
+    function fields() {
+      const text = JSON.stringify(now.settings);
+      if (text === settings) return;
+      settings = text;
+      for (const [name, value] of Object.entries(now.settings)) find(`[name=${name}]`).value = value ?? "";
+    }
+
+    function chosen() {
+      const value = (name) => find(`[name=${name}]`).value.trim();
+      return { kl_mode: value("kl_mode"), lr: Number(value("lr")), seed: value("seed"), kl_target: value("kl_target").replace(",", ".") };
+    }
+
+    function move(name, value) {
+      held[name] = value;
+      host.send({ move: { [name]: value } });
+      levers();
+    }
+
+    const clicked = (event) => {
+      const order = event.target.closest("[data-do]")?.dataset.do;
+      if (order === "reset") host.send({ do: order, settings: chosen(), eta: asNumber(find("[data-typed=eta]").value), beta: asNumber(find("[data-typed=beta]").value) });
+      else if (order === "save" || order === "load") host.send({ do: order, folder: find("[name=folder]").value });
+      else if (order) host.send({ do: order });
+    };
+    const changed = (event) => {
+      const { of, typed } = event.target.dataset;
+      if (of && event.type === "input") move(of, values[of][event.target.value]);
+      if (typed && event.type === "input") delete event.target.dataset.done;
+      if (!typed || event.type !== "change") return;
+      event.target.dataset.done = "true";
+      const value = asNumber(event.target.value);
+      if (value >= 0 && Number.isFinite(value)) move(typed, value);
+      else find(".wrong").textContent = `“${event.target.value}” is not a number that is at least 0.`;
+      if (now) levers();
+    };
+    const listeners = [["click", clicked], ["input", changed], ["change", changed]];
+    for (const [kind, listener] of listeners) root.addEventListener(kind, listener);
+    const resized = new ResizeObserver(() => { if (width !== find(".deck").clientWidth) update(); });
+    resized.observe(find(".deck"));
+    const undo = [host.listen(hear), host.trouble((text) => { find(".trouble").textContent = text; })];
+    host.send({ all: true });
+    return () => {
+      cancelAnimationFrame(frame);
+      resized.disconnect();
+      for (const off of undo) off();
+      for (const [kind, listener] of listeners) root.removeEventListener(kind, listener);
+      root.innerHTML = "";
+    };
+  }
+
+  return { mount };
+})();
