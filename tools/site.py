@@ -27,10 +27,9 @@ NOTEBOOK = re.compile(
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
-
-
 SCRIPTS = (
-    "parts.js", "optimum.js", "explorer.js", "cockpit.js", "data.js", "engine.js", "run.js", "collapse.js", "page.js",
+    "parts.js", "optimum.js", "explorer.js", "cockpit.js",
+    "data.js", "engine.js", "run.js", "collapse.js", "page.js",
 )  # fmt: skip
 MODULE = """## {0}
 

@@ -3,11 +3,14 @@
 import time
 
 import pytest
+import torch
 import truth
 from axe_playwright_python.sync_playwright import Axe
 from servers import RESULTS
 
 from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.language import PROMPTS, encode, gold_scores
+from rlhf_lab.report import metrics, optimum_logprobs
 from rlhf_lab.ui.optima import optima
 
 FIRST = "notebooks/00_start_here.html"
@@ -50,9 +53,8 @@ def alive(page, kind):
     """The root of a live part, once it shows something."""
     root = page.locator(f".rlhf-live[data-kind={kind}] > div").first
     page.locator(f".rlhf-live[data-kind={kind}]").first.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "kind => document.querySelector(`.rlhf-live[data-kind=${kind}] > div`)?.state", arg=kind
-    )
+    shows = "kind => document.querySelector(`.rlhf-live[data-kind=${kind}] > div`)?.state"
+    page.wait_for_function(shows, arg=kind)
     return root
 
 
@@ -142,6 +144,98 @@ def test_the_explorer_is_that_of_the_notebook(visit, measured):
 
 def _ref(world, prompt):
     return world.tables(prompt).ref_logprobs
+
+
+COCKPIT = "document.querySelector('.rlhf-cockpit')"
+NINE = "notebooks/09_the_ppo_loop.html"
+
+
+def steps(page, root, n):
+    """Press Step n times; what the cockpit shows then."""
+    for _ in range(n):
+        k = page.evaluate(f"{COCKPIT}.state.iteration")
+        root.locator(".step").click()
+        page.wait_for_function(f"{COCKPIT}.state.iteration === {k + 1}")
+    return page.evaluate(f"{COCKPIT}.state")
+
+
+def test_the_cockpit_runs_as_the_notebook_s_does(visit):
+    page, world = visit(NINE), load_world()
+    root = alive(page, "cockpit")
+    trainer = Trainer(world, PPOConfig(eta=0.3, seed=0))
+    state = steps(page, root, 3)
+    expected = [trainer.step() for _ in range(3)]
+    rows = page.evaluate(f"{COCKPIT}.run.rows")
+    for (score, _, kl, entropy), stats in zip(rows, expected, strict=True):
+        assert (score, kl, entropy) == pytest.approx(
+            (stats.score, stats.kl, stats.entropy), abs=TOLERANCE
+        )
+    policies = {prompt: world.logprobs(trainer.policy, prompt).detach() for prompt in PROMPTS}
+    assert state["exactAt"] == 3
+    assert state["exact"] == pytest.approx(list(metrics(world, policies)), abs=TOLERANCE)
+    best = metrics(world, optimum_logprobs(world, 0.3, 0.0))
+    assert state["optimum"] == pytest.approx(list(best), abs=TOLERANCE)
+    times, text, gold = state["reviews"]["food"][0]
+    assert f"“{text}”" in root.locator(".said").first.inner_text()
+    assert times <= state["written"]["food"] == 64
+    tokens = torch.tensor([encode(text.replace(".", "<eos>"))])
+    assert gold == pytest.approx(gold_scores(torch.tensor(encode("food")), tokens).item(), abs=1e-6)
+
+
+def test_a_fork_goes_on_beside_its_parent_and_a_saved_run_comes_back(visit):
+    page = visit(NINE)
+    root = alive(page, "cockpit")
+    root.locator(".settings summary").click()
+    steps(page, root, 2)
+    root.locator(".save").click()
+    root.locator(".fork").click()
+    page.wait_for_function(f"{COCKPIT}.state.note.includes('Forked at iteration 2')")
+    root.locator("[data-typed=eta]").fill("0")
+    page.keyboard.press("Enter")
+    state = steps(page, root, 4)
+    assert (state["eta"], state["moves"]) == (0, [[2, "η 0"]])
+    run = page.evaluate(f"{COCKPIT}.run")
+    assert run["rows"][:2] == run["parent"][:2]
+    assert len(run["rows"]) == len(run["parent"]) == 6
+    assert run["rows"][2] == run["parent"][2]  # written before the first update without a leash
+    assert run["rows"][5] != run["parent"][5]
+    root.locator(".load").click()
+    page.wait_for_function(f"{COCKPIT}.state.iteration === 2")
+    steps(page, root, 2)
+    assert page.evaluate(f"{COCKPIT}.run.rows") == run["parent"][:4]
+    root.locator("[name=folder]").fill("elsewhere")
+    root.locator(".load").click()
+    page.wait_for_function(f"{COCKPIT}.state.error?.includes('elsewhere')")
+
+
+def test_settings_of_the_cockpit_are_checked_and_obeyed(visit):
+    page = visit(NINE)
+    root = alive(page, "cockpit")
+    root.locator(".settings summary").click()
+    for name, bad, word in (("seed", "x", "seed"), ("kl_target", "-1", "kl_target")):
+        root.locator(f"[name={name}]").fill(bad)
+        root.locator(".reset").click()
+        page.wait_for_function(f"{COCKPIT}.state.error?.includes('{word}')")
+        root.locator(f"[name={name}]").fill("3")
+    root.locator(".reset").click()
+    page.wait_for_function(f"{COCKPIT}.state.settings.kl_target === 3")
+    state = steps(page, root, 4)
+    trainer = Trainer(load_world(), PPOConfig(eta=0.3, seed=3, kl_target=3.0))
+    for _ in range(4):
+        trainer.step()
+    assert state["eta"] == pytest.approx(trainer.eta, rel=1e-6)
+    page.evaluate("rlhfEngine.Run.prototype.step = () => null")
+    root.locator(".step").click()
+    page.wait_for_function(f"{COCKPIT}.state.error?.includes('not finite')")
+    assert page.evaluate(f"{COCKPIT}.state.iteration") == 4
+
+
+def test_notebook_08_hands_its_cockpit_a_collapsed_policy(visit):
+    page = visit("notebooks/08_mode_collapse.html")
+    root = alive(page, "cockpit")
+    state = steps(page, root, 1)
+    assert state["distinct"] < 12
+    assert state["batch"][2] > 5  # nats from π_SFT, before the first update
 
 
 def test_a_guess_comes_before_its_answer(visit, site):
