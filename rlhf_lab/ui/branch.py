@@ -47,6 +47,7 @@ class Branch:
         unknown = float("nan")  # a run folder holds no gold scores
         self.seen = [Metrics(s.score, unknown, s.kl, s.entropy) for s in trainer.history]
         self.exact: dict[int, Metrics] = {}
+        self._golds: dict[tuple[str, str], float] = {}  # by prompt and review
         self._measuring: Iterator[None] = iter(())
         self._measuring_at = -1  # updates of the policy that is being measured
 
@@ -149,11 +150,15 @@ class Branch:
         token = self.world.prompt(prompt).to(rollout.tokens.device)
         rows = rollout.tokens[:, 0] == token
         responses, counts = count_responses(rollout.responses[rows], rollout.mask[rows])
-        responses = responses[:most]
-        golds = self.world.gold(token.expand(len(responses), 1), responses.clamp(min=0))
-        return [
-            Review(times, decode(response), gold)
-            for response, times, gold in zip(
-                responses, counts[:most].tolist(), golds.tolist(), strict=True
-            )
+        said = [
+            (decode(response), times, response)
+            for response, times in zip(responses[:most], counts[:most].tolist(), strict=True)
         ]
+        # Twenty times a second, and mostly the same reviews as before.
+        if fresh := [(text, row) for text, _, row in said if (prompt, text) not in self._golds]:
+            rows = torch.stack([row for _, row in fresh]).clamp(min=0)
+            golds = self.world.gold(token.expand(len(rows), 1), rows).tolist()
+            self._golds |= {
+                (prompt, text): gold for (text, _), gold in zip(fresh, golds, strict=True)
+            }
+        return [Review(times, text, self._golds[prompt, text]) for text, times, _ in said]

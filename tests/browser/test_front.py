@@ -2,6 +2,7 @@
 
 import pytest
 import static
+from axe_playwright_python.sync_playwright import Axe
 from servers import RESULTS
 
 WIDTHS = (360, 800, 1280, 1920)
@@ -55,6 +56,13 @@ def test_it_fits_and_can_be_read_at_every_width(open_page, width, theme):
     bars = [bar.bounding_box()["width"] for bar in page.locator(".bar").all() if bar.is_visible()]
     assert len(bars) == (4 if width < 760 else 7)
     assert min(bars) >= (300 if width >= 800 else 240)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_can_be_used_by_those_who_see_or_hear_it_otherwise(open_page, theme):
+    page = open_page(color_scheme=theme)
+    found = Axe().run(page, context="#root").response["violations"]
+    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
 
 
 def test_what_a_class_must_see_is_above_the_fold(open_page):

@@ -66,7 +66,7 @@ const rlhfExplorer = (() => {
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
       <dl class="nums"></dl><p class="bill"></p>
-      <div class="place"><h3 class="hint" role="status"></h3><div class="map" ${hidden("map")}></div>
+      <div class="place"><p class="hint" role="status"></p><div class="map" ${hidden("map")}></div>
         <div class="dock">${slider("eta", "η", "price of a nat from π_SFT", ["no leash", "tight leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", ""], betas.length - 1)}</div>
         <div class="front" ${hidden("frontier")}></div></div>
       <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
@@ -182,7 +182,7 @@ const rlhfExplorer = (() => {
   const judge = (shapes, value, name, colour) => `${icon(shapes, 54)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
   function numbers(s, reference, draws) {
-    const cell = (name, value, unit, kind = "") => `<div class="${kind}"><dt>${name}</dt><dd>${value}</dd><dd class="unit">${unit}</dd></div>`;
+    const cell = (name, value, unit, kind = "") => `<div class="${kind}"><dt>${name}</dt><dd>${value}<small>${unit}</small></dd></div>`;
     return cell("distance", `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`, "KL(π* ‖ π_SFT), nats", "eta")
       + cell("as varied as", `${count(Math.exp(s.entropy))} <span>reviews</span>`, `H(π*) = ${number(s.entropy)} nats`, "beta")
       + cell("different reviews", `${Math.round(s.distinct)} <span>of ${draws}</span>`, "expected in a batch");
