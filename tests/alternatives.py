@@ -296,9 +296,7 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
         return torch.cat(centred)
     if scale == "batch":
         return torch.cat(centred) / (torch.var(rewards) ** 0.5 + 1e-4)
-    return torch.cat(
-        [x / ((x @ x / (group_size - 1)) ** 0.5 + 1e-4) for x in centred]
-    )
+    return torch.cat([x / ((x @ x / (group_size - 1)) ** 0.5 + 1e-4) for x in centred])
 
 
 def kl_pull(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, place: str) -> Tensor:

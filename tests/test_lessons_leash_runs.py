@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf_lab import load_world
-from rlhf_lab.lessons import leash_runs
+from rlhf_lab.lessons import leash_runs, leash_today
 from rlhf_lab.lessons.leash_runs import EVERY, LAST, PLACES, SEEDS, Record, read_records
 
 NEW = "make the file again: python -m rlhf_lab.lessons.leash_runs"
@@ -16,9 +16,9 @@ def records():
 
 def test_every_run_is_there_whole(records):
     held = [(r.place, r.seed, r.iteration) for r in records]
-    assert held == [
-        (p, s, n) for p in PLACES for s in SEEDS for n in range(0, LAST + 1, EVERY)
-    ], NEW
+    assert held == [(p, s, n) for p in PLACES for s in SEEDS for n in range(0, LAST + 1, EVERY)], (
+        NEW
+    )
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -37,6 +37,16 @@ def test_every_run_starts_at_the_policy_that_ships(records):
         if r.iteration == 0:
             assert (r.score, r.gold) == pytest.approx((e.score.item(), e.gold.item()), abs=1e-4)
             assert r.kl == pytest.approx(0, abs=1e-6)
+
+
+def test_salad_is_what_the_leash_in_the_loss_says_at_rest():
+    tables = load_world().tables("food")
+    salad = leash_runs.salad(tables).bool()
+    assert tables.golds[salad].max() < 0
+    assert tables.scores[salad].min() > tables.scores[tables.golds >= 0].max()
+    p = leash_today.rest_logprobs(tables, leash_runs.ETA, "k3_ratio").exp()
+    assert p[salad].sum() > 0.9
+    assert tables.ref_logprobs.exp()[salad].sum() < 1e-4
 
 
 def test_only_the_place_of_the_kl_differs():

@@ -33,9 +33,7 @@ MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]).bool()
 def test_rloo_advantages_are_rewards_beside_their_siblings():
     scores, p, q = random(6), random(6, 4, seed=1), random(6, 4, seed=2)
     mask = torch.cat([MASK, MASK.flip(0)])
-    rewards = [
-        (scores[i] - 0.3 * (p[i] - q[i])[mask[i]].sum()).item() for i in range(6)
-    ]
+    rewards = [(scores[i] - 0.3 * (p[i] - q[i])[mask[i]].sum()).item() for i in range(6)]
     expected = []
     for i, reward in enumerate(rewards):
         first = 3 * (i // 3)
@@ -115,7 +113,7 @@ def test_the_exact_flow_arrives_at_both_rest_points(tables):
         path = lesson.follow_exactly(tables, 0.13, leash, [0, 60])
         assert path[0].kl == pytest.approx(0, abs=1e-9)
         end, wanted = path[-1], lesson.rest(tables, 0.13, place)
-        assert (end.gold, end.kl) == pytest.approx((wanted.gold, wanted.kl), abs=0.01)
+        assert (end.gold, end.kl) == pytest.approx((wanted.gold, wanted.kl), abs=0.03)
 
 
 def test_the_rest_point_does_not_move(tables):
@@ -218,7 +216,7 @@ def test_drawn_reviews_are_those_of_the_policy(tables):
     kl = ((batch.logprobs - batch.ref_logprobs) * batch.mask).sum(1)
     entropy = (batch.entropies * batch.mask).sum(1)
     for seen, wanted in ((batch.scores, e.score), (kl, e.kl), (entropy, e.entropy)):
-        assert seen.mean() == pytest.approx(wanted.item(), abs=5 * seen.std() / 4000**0.5)
+        assert seen.mean() == pytest.approx(wanted.item(), abs=5 * seen.std().item() / 4000**0.5)
 
 
 def test_drawn_scores_belong_to_their_reviews(tables):

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from rlhf_lab.config import GroupConfig
 from rlhf_lab.config import Leash as Place
 from rlhf_lab.files import write_whole
 from rlhf_lab.group_trainer import GroupTrainer
-from rlhf_lab.world import World, load_world
+from rlhf_lab.world import World, WorldTables, load_world
 
 SHIPPED = Path(__file__).with_name("leash_runs.csv")
 ETA = 0.13
@@ -41,8 +42,8 @@ class Record(NamedTuple):
     gold: float
     kl: float
     """KL(π ‖ π_SFT), nats."""
-    bad: float
-    """P(gold score < 0): how often the policy says what readers dislike."""
+    salad: float
+    """How often the policy says a review of `salad`."""
 
 
 def config(place: Place, seed: int) -> GroupConfig:
@@ -50,6 +51,19 @@ def config(place: Place, seed: int) -> GroupConfig:
     return GroupConfig(
         eta=ETA, leash=place, level="token", how="sum", batch_size=256, seed=seed, iterations=LAST
     )
+
+
+def start(world: World, settings: GroupConfig) -> GroupTrainer:
+    """A trainer that sees one prompt only, so that one set of exact tables tells all."""
+    prompts = world.prompt(PROMPT).unsqueeze(0)
+    task = World(world.sft, world.reward_trunk, world.reward_head, prompts)
+    return GroupTrainer(task, settings)
+
+
+def salad(tables: WorldTables) -> Tensor:
+    """The reviews that readers dislike and that score above all others, (N,), 0 or 1."""
+    disliked = tables.golds < 0
+    return (disliked & (tables.scores > tables.scores[~disliked].max())).double()
 
 
 def follow(
@@ -63,10 +77,7 @@ def follow(
         last: the last iteration.
         every: measure after so many.
     """
-    tables = world.tables(PROMPT)
-    prompts = world.prompt(PROMPT).unsqueeze(0)
-    task = World(world.sft, world.reward_trunk, world.reward_head, prompts)
-    trainer = GroupTrainer(task, settings)
+    tables, trainer = world.tables(PROMPT), start(world, settings)
     for n in range(0, last + 1, every):
         while trainer.iteration < n:
             trainer.step()
@@ -74,8 +85,10 @@ def follow(
             logprobs = world.logprobs(trainer.policy, PROMPT)
         p = logprobs.exp()
         numbers = (p @ tables.scores, p @ tables.golds, p @ (logprobs - tables.ref_logprobs))
-        bad = p @ (tables.golds < 0).double()
-        yield Record(settings.leash, settings.seed, n, *(x.item() for x in (*numbers, bad)))
+        yield Record(
+            settings.leash, settings.seed, n,
+            *(x.item() for x in (*numbers, p @ salad(tables))),
+        )  # fmt: skip
 
 
 def read_records(file: str | Path = SHIPPED) -> list[Record]:

@@ -134,7 +134,9 @@ def _slopes(ax: Axes, group_size: int) -> None:
     p = np.logspace(-3, math.log10(0.5), 60)
     most = (group_size - 1) / math.sqrt(group_size)
     ax.plot(p, 1 / np.sqrt(p * (1 - p)), color="0.6", linestyle="-.", label="G → ∞")
-    ax.plot(p, [binary_slope(q, group_size) for q in p], color=plots.BLUE, label=f"G = {group_size}")
+    ax.plot(
+        p, [binary_slope(q, group_size) for q in p], color=plots.BLUE, label=f"G = {group_size}"
+    )
     ax.axhline(most, color=plots.BLACK, linestyle=":", label="(G − 1)/√G")
     ax.set(title="weight of a prompt that is solved with p", xlabel="p", ylabel="f_G(p)",
            xscale="log", yscale="log", ylim=(0.5, 40))  # fmt: skip
@@ -155,17 +157,23 @@ def rest(tables: WorldTables, eta: float, place: Place) -> Point:
 
 
 def follow_exactly(
-    tables: WorldTables, eta: float, leash: Leash, times: Sequence[int]
+    tables: WorldTables,
+    eta: float,
+    leash: Leash,
+    times: Sequence[int],
+    policy: Sequence[Tensor] | None = None,
 ) -> list[Point]:
-    """The exact natural gradient from π_SFT, in steps of 1, measured at some times.
+    """The exact natural gradient, in steps of 1, measured at some times.
 
     Args:
         tables: of the prompt.
         eta: η, at most 1, so that the steps follow the flow.
         leash: "reward" or "loss".
         times: when to measure, increasing.
+        policy: where it starts, T tables of log π; None: at π_SFT.
     """
-    ends, policy, now, found = _ends(tables), list(tables.tree), 0, []
+    ends, now, found = _ends(tables), 0, []
+    policy = list(tables.tree if policy is None else policy)
     for time in times:
         while now < time:
             policy = natural_step(policy, tables.tree, ends, eta, leash)
@@ -284,7 +292,10 @@ class Lengths(NamedTuple):
 
 def lengths_world() -> Lengths:
     """Three tokens (end, right word, wrong word), at most six of them."""
-    first, later = torch.tensor([[0.2, 0.4, 0.4]]).double(), torch.tensor([0.3, 0.35, 0.35]).double()
+    first, later = (
+        torch.tensor([[0.2, 0.4, 0.4]]).double(),
+        torch.tensor([0.3, 0.35, 0.35]).double(),
+    )
     tree = [first.log(), *(later.log().expand(2**t, 3) for t in range(1, 6))]
     responses = exact.enumerate_responses(3, 6)
     ended = responses == 0
@@ -391,5 +402,7 @@ def drawn(tables: WorldTables, n: int = 32, eta: float = 0.5, seed: int = 0) -> 
         scores = torch.where(last, ends[prefix, column], scores)
         alive = alive & (token != 0)
         prefix = torch.where(alive & (t < T - 1), prefix * (V - 1) + token - 1, 0)
-    logprobs, ref_logprobs, mask, entropies = (torch.stack(x, 1) for x in zip(*columns, strict=True))
+    logprobs, ref_logprobs, mask, entropies = (
+        torch.stack(x, 1) for x in zip(*columns, strict=True)
+    )
     return Drawn(logprobs, ref_logprobs, mask, entropies, scores)
