@@ -108,17 +108,17 @@ def groups_figure(group_size: int, eta: float, gap: float) -> tuple[Figure, str]
     G = int(group_size)
     grpo = binary_rest(G, eta, gap=gap)
     rloo = binary_rest(G, eta, gap=gap, rule="leave_one_out")
-    x = np.linspace(0, 20, 201)
+    x = np.linspace(0, 40, 201)
     push = [binary_slope(1 / (1 + math.exp(u)), G, 1e-4 / gap) for u in x]
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
     left.plot(x, push, color=plots.BLUE, label="push, GRPO")
     left.plot(x, np.full_like(x, gap), color=plots.GREEN, linestyle=":", label="push, RLOO")
     left.plot(x, eta * x, color=plots.RED, linestyle="--", label="pull of the leash, η·x")
     for rest in (grpo, rloo):
-        if rest <= 20:
+        if rest <= 40:
             left.plot(rest, eta * rest, "o", color=plots.BLACK, markersize=7)
     left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
-             ylabel="change of x", ylim=(0, 5))  # fmt: skip
+             ylabel="change of x", ylim=(0, 1.4 * max(*push, min(gap, 10))))  # fmt: skip
     left.legend(frameon=False, loc="upper right")
     _slopes(right, G)
     p = torch.tensor([0.99, 0.01], dtype=torch.float64).log()
