@@ -61,9 +61,11 @@ def start(world: World, settings: GroupConfig) -> GroupTrainer:
 
 
 def salad(tables: WorldTables) -> Tensor:
-    """The reviews that readers dislike and that score above all others, (N,), 0 or 1."""
-    disliked = tables.golds < 0
-    return (disliked & (tables.scores > tables.scores[~disliked].max())).double()
+    """The reviews that readers dislike and that score more than 2, (N,), 0 or 1.
+
+    No review that they like scores as much. It is what the leash in the loss comes to rest at.
+    """
+    return ((tables.golds < 0) & (tables.scores > 2)).double()
 
 
 def follow(
