@@ -144,6 +144,13 @@ def test_groups_figure_says_and_shows_where_training_rests(G, eta, gap):
     assert marks == pytest.approx([x for x in (grpo, gap / eta) if x <= 40])
 
 
+def test_what_students_find_with_the_knobs():
+    """As `classroom.key` says it."""
+    assert "GRPO rests at log-odds 4.90, RLOO at 5.00" in lesson.groups_figure(8, 0.5, 2.5)[1]
+    assert "GRPO rests at log-odds 4.90, RLOO at 2.00" in lesson.groups_figure(8, 0.5, 1.0)[1]
+    assert "RLOO at 5.00" in lesson.groups_figure(64, 0.5, 2.5)[1]
+
+
 def test_figures_draw_every_point(tables):
     curves = {place: [lesson.rest(tables, eta, place) for eta in (1.0, 0.2)]
               for place in lesson.NAMES}  # fmt: skip
