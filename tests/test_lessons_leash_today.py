@@ -207,10 +207,12 @@ def test_the_first_push_agrees_with_sampled_groups():
 
 def test_only_a_constant_denominator_leaves_length_alone():
     own, constant = lesson.length_path("response", 100), lesson.length_path("sum", 100)
-    assert own[0] == constant[0] == pytest.approx((3.773, 3.773), abs=1e-3)
-    assert own[-1][0] < own[0][0] - 0.2
-    assert own[-1][1] > own[0][1] + 0.1
-    assert constant[-1] == pytest.approx(constant[0], abs=1e-9)
+    assert own[0] == constant[0] == pytest.approx((0.4, 3.773, 3.773), abs=1e-3)
+    assert own[-1].right < own[0].right - 0.2
+    assert own[-1].wrong > own[0].wrong + 0.1
+    assert constant[-1][1:] == pytest.approx(constant[0][1:], abs=1e-9)
+    assert own[-1].solved > 0.9
+    assert constant[-1].solved > 0.9
     figure = lesson.lengths_figure({"own": own, "constant": constant})
     assert [len(ax.lines) for ax in figure.axes] == [2, 2]
 

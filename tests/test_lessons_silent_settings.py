@@ -21,6 +21,11 @@ def test_cispo_cuts_the_policy_gradient_to_a_fifth_and_nothing_else(batch):
     assert ratios(watch("A", batch)) == pytest.approx([0.2, 1, 1], rel=1e-9)
 
 
+def test_the_bonus_is_a_mean_over_tokens(batch):
+    bonus = watch("A", batch)["gradient of β · H"].before
+    assert bonus == pytest.approx(silent_settings.BETA / batch.mask.sum().item() ** 0.5)
+
+
 def test_a_length_limit_shrinks_all_but_the_bonus(batch):
     policy, leash, bonus = ratios(watch("B", batch))
     share = batch.mask.sum().item() / (len(batch.mask) * 256)

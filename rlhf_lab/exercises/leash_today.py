@@ -203,6 +203,8 @@ def _is(attempt: Attempt, function: Attempt) -> bool:
 
 
 def _run_scale(attempt: Attempt, rewards: Tensor, group_size: int, scale: str) -> Any:
+    if group_size < 2:  # asked for by the search for slips; torch would warn the student
+        raise ValueError("a group of one has no deviation")
     if _is(attempt, group_advantages):
         return attempt(rewards, group_size, scale=scale)
     return attempt(rewards, group_size, scale)
@@ -275,6 +277,13 @@ _GRPO = Exercise(
             "deviation of the batch", 24, _scaled(lambda x: x.std()),
             "For scale \"group\" you divide by the deviation of the whole batch.",
             "Over which rewards is each of the two deviations taken?",
+        ),
+        Mistake(
+            "deviation of what is left", 24,
+            lambda r, G, scale: _scaled(_group_std, lambda x: _centred(x, G).std())(r, G, scale),
+            "For scale \"batch\" you take the deviation of what is left after centring. It is "
+            "smaller: what the groups differ by is gone. TRL takes that of the rewards.",
+            "Of which numbers is the deviation taken: before or after the means are subtracted?",
         ),
         Mistake(
             "deviation of the group", 24,
@@ -552,6 +561,20 @@ _AGGREGATE = Exercise(
             _hows(response=lambda x, m, total, length: (x.sum(1) / m.sum(1).clamp(min=1)).sum()),
             "For \"response\" you add up the responses. Twice the batch would be twice the step.",
             "What happens to your number if every row comes twice?",
+        ),
+        Mistake(
+            "always the mean over tokens", 34,
+            lambda losses, mask, how, total, length: (
+                losses.masked_fill(~mask, 0.0).sum() / mask.sum()
+            ),
+            "You take the mean over the tokens of this batch, whatever `how` says.",
+            "By what should each of the three divide?",
+        ),
+        Mistake(
+            "always the mean over the padded width", 8,
+            lambda losses, mask, how, total, length: losses.masked_fill(~mask, 0.0).mean(),
+            "You divide by all places, padded ones too, whatever `how` says.",
+            "By what should each of the three divide?",
         ),
         Mistake(
             "tokens of this batch", 34,

@@ -49,8 +49,9 @@ class Record(NamedTuple):
 def config(place: Place, seed: int) -> GroupConfig:
     """RLOO, but for the place of the KL: one gradient step per rollout, so every ratio is 1."""
     return GroupConfig(
-        eta=ETA, leash=place, level="token", how="sum", batch_size=256, seed=seed, iterations=LAST
-    )
+        eta=ETA, leash=place, level="token", how="sum", batch_size=256, seed=seed, iterations=LAST,
+        dtype="float64",  # so that a run agrees between machines
+    )  # fmt: skip
 
 
 def start(world: World, settings: GroupConfig) -> GroupTrainer:

@@ -326,8 +326,19 @@ def end_pushes(how: Shared, rule: Rule = "none", group_size: int = 8) -> tuple[f
     return float(right / norm), float(wrong / norm)
 
 
-def length_path(how: Shared, steps: int = 400, every: int = 10) -> list[tuple[float, float]]:
-    """E[length] of right and of wrong answers along exact gradient ascent, as (right, wrong).
+class Answers(NamedTuple):
+    """A policy of `lengths_world`, measured."""
+
+    solved: float
+    """P(right answer)."""
+    right: float
+    """Mean length of right answers, tokens."""
+    wrong: float
+    """Mean length of wrong answers, tokens."""
+
+
+def length_path(how: Shared, steps: int = 400, every: int = 10) -> list[Answers]:
+    """What answers are like along exact gradient ascent.
 
     Args:
         how: "response" or "sum".
@@ -343,8 +354,8 @@ def length_path(how: Shared, steps: int = 400, every: int = 10) -> list[tuple[fl
         p = joint.exp()
         if step % every == 0:
             right, wrong = p * world.right, p * world.wrong
-            found.append((float(right @ world.tokens / right.sum()),
-                          float(wrong @ world.tokens / wrong.sum())))  # fmt: skip
+            lengths = (x @ world.tokens / x.sum() for x in (right, wrong))
+            found.append(Answers(right.sum().item(), *(x.item() for x in lengths)))
         w = expected_weights(joint, world.right, 8, how=how, lengths=world.tokens)
         pace = 0.5 if how == "sum" else 0.5 * float(p @ world.tokens)
         update = policy_gradient(tree, unpaid, exact.unflatten(w, 3, 6))
@@ -352,13 +363,13 @@ def length_path(how: Shared, steps: int = 400, every: int = 10) -> list[tuple[fl
     return found
 
 
-def lengths_figure(paths: Mapping[str, Sequence[tuple[float, float]]], every: int = 10) -> Figure:
+def lengths_figure(paths: Mapping[str, Sequence[Answers]], every: int = 10) -> Figure:
     """Length of right and of wrong answers over the steps, one panel for each denominator."""
     figure, axes = plots.new_figure(9, 3, columns=len(paths))
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
         steps = every * np.arange(len(path))
-        ax.plot(steps, [right for right, _ in path], color=plots.BLUE, label="right answers")
-        ax.plot(steps, [wrong for _, wrong in path], color=plots.RED, linestyle="--",
+        ax.plot(steps, [x.right for x in path], color=plots.BLUE, label="right answers")
+        ax.plot(steps, [x.wrong for x in path], color=plots.RED, linestyle="--",
                 label="wrong answers")  # fmt: skip
         ax.set(title=name, xlabel="steps", ylim=(3.0, 4.6))
     axes[0].set_ylabel("mean length, tokens")
