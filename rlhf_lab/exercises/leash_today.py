@@ -143,6 +143,35 @@ _RLOO = Exercise(
             "What adds up to log π(y) − log π_ref(y) of the whole review?",
         ),
         Mistake(
+            "own score left in the mean, KL over tokens", 32,
+            lambda r, p, q, mask, eta, G: _centred(
+                r - eta * _kl(p, q, mask) / mask.sum(1), G
+            ).flatten(),
+            "Two things: your baseline is the mean of the whole group, the response included; and "
+            "your KL is a mean over tokens, where the sum is meant.",
+            "What do the *others* score, and what adds up to log π(y) − log π_ref(y)?",
+        ),
+        Mistake(
+            "mean over the padded width", 12,
+            _with_kl(lambda d, m: (d * m).mean(1)),
+            "You average the KL over the padded width. What is meant is the sum over the review's "
+            "own tokens.",
+            "What adds up to log π(y) − log π_ref(y) of the whole review?",
+        ),
+        Mistake(
+            "absolute values", 3,
+            _with_kl(lambda d, m: (d * m).sum(1).abs()),
+            "You took the absolute value of the KL of each review. Single ones may be negative, "
+            "and those reviews are to be paid: the sign is the force that brings them back.",
+            "What should happen to a review that π says too seldom?",
+        ),
+        Mistake(
+            "the ratio, not its log", 1,
+            _with_kl(lambda d, m: (d.exp() * m).sum(1)),
+            "You add up ratios π/π_ref. The KL is the mean of their logarithms.",
+            "What is the penalty where π = π_ref, and what should it be?",
+        ),
+        Mistake(
             "padding counted", 8,
             _with_kl(lambda d, m: d.sum(1)),
             "You add up the padding, too. The policy never chose those tokens.",
@@ -264,6 +293,17 @@ _GRPO = Exercise(
             "You divide by the deviation alone. Where all of a group score the same it is 0, and "
             "0/0 is NaN: one such group ends a run.",
             "What is added to the deviation?",
+        ),
+        Mistake(
+            "another floor", 24, _scaled(_group_std, floor=1e-8),
+            "Your floor is smaller than 10⁻⁴. Then gaps that are next to nothing count in full, "
+            "too: each library has its own, and it is part of the rule.",
+            "Which number does the text add to the deviation?",
+        ),
+        Mistake(
+            "the floor of other libraries", 24, _scaled(_group_std, floor=1e-6),
+            "Your floor is 10⁻⁶, as in verl. Here, as in TRL, it is 10⁻⁴.",
+            "Which number does the text add to the deviation?",
         ),
         Mistake(
             "population deviation", 24,
@@ -403,6 +443,12 @@ _PULL = Exercise(
             "Which rewards does the return of token t hold?",
         ),
         Mistake(
+            "not flipped back", 11,
+            _pulls(reward=lambda d, m: d.flip(1).cumsum(1) * m),
+            "Your sums from the end stand in reverse: the last token has the sum of all.",
+            "You flipped before adding up. What is missing after it?",
+        ),
+        Mistake(
             "own d left out", 11,
             _pulls(reward=lambda d, m: (d.flip(1).cumsum(1).flip(1) - d) * m),
             "You left out the d of token t itself.",
@@ -462,6 +508,11 @@ _PULL = Exercise(
             "k3 with its sign turned", 2, _pulls(k3=lambda d, m: torch.expm1(-d)),
             "Your k3 has the wrong sign: d e^−d/dd is −e^−d.",
             "A token that π says more often than π_ref has d > 0. Is it to be pulled down?",
+        ),
+        Mistake(
+            "exponent with the wrong sign", 17, _pulls(k3=lambda d, m: -torch.expm1(d)),
+            "Your exponential is e^d, π/π_ref. In k3 stands π_ref/π, e^−d.",
+            "What is the limit of the pull as d → ∞?",
         ),
         Mistake(
             "ratio upside down", 17, _pulls(k3=lambda d, m: torch.expm1(d)),
@@ -557,6 +608,13 @@ _AGGREGATE = Exercise(
             "Two means, one inside the other: over what is each?",
         ),
         Mistake(
+            "the limit for the lengths", 34,
+            _hows(response=lambda x, m, total, length: x.sum() / (len(m) * length)),
+            "For \"response\" you divide by the length limit: that is \"constant\". Here each "
+            "review is divided by its own tokens.",
+            "How many tokens does the third review have?",
+        ),
+        Mistake(
             "responses added up", 12,
             _hows(response=lambda x, m, total, length: (x.sum(1) / m.sum(1).clamp(min=1)).sum()),
             "For \"response\" you add up the responses. Twice the batch would be twice the step.",
@@ -601,6 +659,12 @@ _AGGREGATE = Exercise(
             _hows(constant=lambda x, m, total, length: x.sum() / m.numel()),
             "For \"constant\" you divide by the width of the padded batch, not by the limit.",
             "Which of your two numbers is the same in every batch?",
+        ),
+        Mistake(
+            "total and length exchanged", 34,
+            lambda losses, mask, how, total, length: _divided(losses, mask, how, length, total),
+            "You exchanged `total` and `length`.",
+            "Which of them counts tokens of the whole batch?",
         ),
         Mistake(
             "rows forgotten", 12,
