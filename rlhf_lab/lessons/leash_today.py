@@ -273,8 +273,8 @@ def arrival_figure(
             ax.axhline(rests[place].gold, color="0.75", linewidth=0.8, zorder=0)
         ax.set(ylim=(-2.2, 3.2), ylabel="gold score")
     for place in flows:
-        name = "π*" if place == "reward" else "rest point, KL in the loss"
-        left.text(1, rests[place].gold + 0.06, name, color="0.4", va="bottom")
+        ax, name = (left, "π*") if place == "reward" else (right, "rest point, KL in the loss")
+        ax.text(1, rests[place].gold + 0.06, name, color="0.4", va="bottom")
     left.set(title="exact flow: everything moves", xlabel="steps of the natural gradient")
     right.set(title="sampled runs of the GPT-2, three seeds each", xlabel="updates of 256 reviews")
     left.legend(frameon=False, loc="center right")
