@@ -114,9 +114,9 @@ def groups_figure(group_size: int, eta: float, gap: float) -> tuple[Figure, str]
     left.plot(x, push, color=plots.BLUE, label="push, GRPO")
     left.plot(x, np.full_like(x, gap), color=plots.GREEN, linestyle=":", label="push, RLOO")
     left.plot(x, eta * x, color=plots.RED, linestyle="--", label="pull of the leash, η·x")
-    for rest in (grpo, rloo):
-        if rest <= 40:
-            left.plot(rest, eta * rest, "o", color=plots.BLACK, markersize=7)
+    for at in (grpo, rloo):
+        if at <= 40:
+            left.plot(at, eta * at, "o", color=plots.BLACK, markersize=7)
     left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
              ylabel="change of x", ylim=(0, 1.4 * max(*push, min(gap, 10))))  # fmt: skip
     left.legend(frameon=False, loc="upper right")
