@@ -65,7 +65,7 @@ TELLING = {
     "09_batch": "halve|half",
     "10_strongest": "exact gradient|strongest is",
     "11_mean": "baseline, and|is a factor|same in all directions",
-    "11_hundred": "does not hear|lost|nothing is left",
+    "11_hundred": "does not know|lost|nothing is left",
     "11_sampled": "plateau|explor|stays? at|hold the run",
     "11_length": "cheaper|pays less|grow",
     "11_clip": "every ratio is|no clip|cannot act|equal",
