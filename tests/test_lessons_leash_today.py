@@ -161,7 +161,14 @@ def test_figures_draw_every_point(tables):
     assert [list(line.get_ydata()) for line in kl.lines[:3]] == [
         [p.kl for p in points] for points in curves.values()
     ]
-    records = [Record("reward", s, n, 0.0, s + n, 0.0, 0.0) for s in (0, 1) for n in (0, 20)]
+    records = [Record("reward", s, n, 0.0, s + n, 0.0, 0.0) for s in (0, 1) for n in (20, 0)]
+    marked = lesson.rests_figure(curves, 0.13, records).axes[0]
+    shape, beside = lesson.MARKS["reward"]
+    dots = [line for line in marked.lines if line.get_marker() == shape]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in dots] == [
+        (0.13 * beside, 20), (0.13 * beside, 21),
+    ]  # fmt: skip
+    records.sort(key=lambda r: r.iteration)
     flows = {"reward": curves["reward"]}
     left, right = lesson.arrival_figure(flows, records, {"reward": curves["reward"][0]}).axes
     assert list(left.lines[0].get_ydata()) == [p.gold for p in curves["reward"]]

@@ -33,6 +33,12 @@ STYLES: dict[Place, tuple[str, str]] = {
     "k3": (plots.GREEN, ":"),
 }
 """A colour and a line style for each place of the KL."""
+MARKS: dict[Place, tuple[str, float]] = {
+    "reward": ("o", 1.06),
+    "k3_ratio": ("s", 1.0),
+    "k3": ("^", 0.94),
+}
+"""The shape of a run's mark, and the factor by which it stands beside its η, to be seen."""
 
 
 def rloo_advantages(
@@ -220,13 +226,17 @@ def says_at_rest(
     return draw
 
 
-def rests_figure(curves: Mapping[Place, Sequence[Point]], eta: float | None = None) -> Figure:
+def rests_figure(
+    curves: Mapping[Place, Sequence[Point]], eta: float, records: Sequence[Record] = ()
+) -> Figure:
     """Gold score and KL at rest against η, one curve for each place of the KL.
 
     Args:
         curves: rest points, by place.
         eta: marked by a grey line.
+        records: of sampled runs at this η; where each of them ends is a mark.
     """
+    ends = {(r.place, r.seed): r for r in sorted(records, key=lambda r: r.iteration)}
     figure, axes = plots.new_figure(9, 3.6, columns=2)
     for ax, name in zip(axes, ("gold", "kl"), strict=True):
         for place, points in curves.items():
@@ -234,8 +244,11 @@ def rests_figure(curves: Mapping[Place, Sequence[Point]], eta: float | None = No
             etas = [p.pressure for p in points]
             ax.plot(etas, [getattr(p, name) for p in points], color=colour, linestyle=style,
                     label=NAMES[place])  # fmt: skip
-        if eta is not None:
-            ax.axvline(eta, color="0.7", linewidth=0.8)
+        ax.axvline(eta, color="0.7", linewidth=0.8, zorder=0)
+        for end in ends.values():
+            shape, beside = MARKS[end.place]
+            ax.plot(beside * eta, getattr(end, name), shape, color=STYLES[end.place][0],
+                    markersize=7, markeredgecolor="white", zorder=3)  # fmt: skip
         ax.set(xscale="log", xlabel="η (the leash gets longer to the right)")
         ax.invert_xaxis()
         ax.set_xticks([1, 0.3, 0.1, 0.04], ["1", "0.3", "0.1", "0.04"])
