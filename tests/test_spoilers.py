@@ -64,6 +64,11 @@ TELLING = {
     "09_loss": "zero|mean advantage",
     "09_batch": "halve|half",
     "10_strongest": "exact gradient|strongest is",
+    "11_mean": "baseline, and|is a factor|same in all directions",
+    "11_hundred": "does not know|lost|nothing is left",
+    "11_sampled": "plateau|explor|stays? at|hold the run",
+    "11_length": "cheaper|pays less|grow",
+    "11_clip": "every ratio is|no clip|cannot act|equal",
 }
 NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",

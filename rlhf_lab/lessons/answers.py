@@ -174,5 +174,42 @@ ANSWERS = {
         "“Update is ∇J” sees everything that enters the first update: rewards, advantages, loss "
         "and masks.",
     ),
+    "11_mean": Answer(
+        0,
+        "The other scores know nothing of a response, so their mean is a baseline, and baselines "
+        "have no mean force.",
+    ),
+    "11_gap": Answer(
+        None,
+        "Dividing by the spread of the group leaves only who is better, not by how much, as long "
+        "as the spread is well above 0.0001.",
+    ),
+    "11_hundred": Answer(
+        1,
+        "Divided by the spread of its group a score has no size, so only RLOO hears the factor.",
+    ),
+    "11_size": Answer(
+        None,
+        "GRPO's push is at most (G − 1)/√G, so it is the group size that holds the balance "
+        "against η.",
+    ),
+    "11_rest": Answer(
+        None,
+        "In the loss each word pays for itself alone, and the worth of a path is not reduced by "
+        "what the path costs.",
+    ),
+    "11_sampled": Answer(
+        0,
+        "The words of the salad are never sampled once the policy has narrowed: exploration holds "
+        "the run, not the leash.",
+    ),
+    "11_length": Answer(
+        1,
+        "The longer a wrong answer is, the less each of its tokens pays.",
+    ),
+    "11_clip": Answer(
+        2,
+        "With one gradient step per rollout every ratio is 1, in the middle of any band.",
+    ),
 }
 """By the name of the question."""
