@@ -17,7 +17,8 @@ import torch
 
 from rlhf_lab import GPT2Config, World, language, load_world
 from rlhf_lab.ui import Cockpit, Explorer
-from rlhf_lab.ui.charts import all_charts
+from rlhf_lab.ui.charts import chart, to_json
+from rlhf_lab.ui.optima import SCORES
 
 SIZES = GPT2Config(vocab_size=14, n_positions=6, n_embd=32, n_layer=2, n_head=2, eos_token_id=0)
 """What engine/sizes.h is written for."""
@@ -68,7 +69,10 @@ def data(world: World) -> dict[str, Any]:
         "gold": [in_levels(t.golds.numpy()) for t in tables],
         "explorer": Explorer(world).constants,
         "cockpit": Cockpit(world).constants,
-        "charts": json.loads(all_charts(world)),
+        "charts": {
+            prompt: {score: to_json(chart(world, prompt, score)) for score in SCORES}
+            for prompt in language.PROMPTS
+        },
     }
 
 

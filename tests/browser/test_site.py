@@ -333,11 +333,15 @@ def test_search_works_from_files(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["index.html", FIRST])
-def test_axe_finds_nothing_serious(visit, path, scheme):
+@pytest.mark.parametrize(
+    ("path", "kind"), [("index.html", "collapse"), (FIRST, "explorer"), (NINE, "cockpit")]
+)
+def test_axe_finds_nothing_serious(visit, path, kind, scheme):
     page = visit(path, color_scheme=scheme)
-    alive(page, "collapse" if path == "index.html" else "explorer")
-    page.wait_for_timeout(1500)
+    root = alive(page, kind)
+    if kind == "cockpit":
+        steps(page, root, 2)
+    page.wait_for_timeout(500)
     found = Axe().run(page, options={"preload": False}).response["violations"]
     serious = {
         one["id"]: [node["target"] for node in one["nodes"]][:3]
@@ -351,13 +355,15 @@ def test_axe_finds_nothing_serious(visit, path, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_to_look_at(visit, width, scheme):
     """They end up in browser-test/, for people; here they must only be possible."""
-    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-    for path, kind in (("index.html", "collapse"), (FIRST, "explorer")):
-        page = visit(path, **options)
+    page = visit("index.html", viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for path, kind in (("index.html", "collapse"), (FIRST, "explorer"), (NINE, "cockpit")):
+        page.goto(page.url.rsplit("site/", 1)[0] + f"site/{path}")
         root = alive(page, kind)
-        page.wait_for_timeout(1500)
-        root.scroll_into_view_if_needed()
+        if kind == "cockpit":
+            steps(page, root, 2)
+        page.wait_for_timeout(500)
         page.screenshot(path=RESULTS / f"site-{kind}-{width}-{scheme}.png")
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 MOVES = """async (moves) => {
