@@ -269,3 +269,21 @@ def next_eta(eta: float, kls: Tensor, mask: Tensor, target: float) -> float:
     rows = zip(kls, mask, strict=True)
     per_response = sum(float(row[chosen].sum()) for row, chosen in rows) / len(kls)
     return eta * (1 + min(0.1, max(-0.1, (per_response - target) / target)))
+
+
+def recovered_scores(logprobs: Tensor, ref_logprobs: Tensor, beta: float) -> Tensor:
+    log_ratio = torch.log(torch.exp(logprobs) / torch.exp(ref_logprobs))
+    mean = torch.sum(torch.exp(ref_logprobs) * log_ratio)
+    return beta * log_ratio - beta * mean
+
+
+def dpo_loss(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    beta: float,
+) -> Tensor:
+    reward = beta * (chosen_logprobs - ref_chosen_logprobs)
+    other = beta * (rejected_logprobs - ref_rejected_logprobs)
+    return torch.logaddexp(torch.zeros_like(reward), other - reward).sum() / len(reward)

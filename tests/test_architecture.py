@@ -79,9 +79,10 @@ MAY_IMPORT = {
     "masking ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
     "masking plots ppo report rewards rollout runs sampling trainer tree world",
-    "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
-    "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
-    "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
+    "lessons": "adam best_of_n collapse config dpo entropies exact gpt2 gradients grids kl "
+    "language masking plots ppo preferences pretrain report rewards rollout runs sampling trainer "
+    "tree world",
+    "exercises": "best_of_n collapse config dpo entropies exact gpt2 gradients kl language lessons "
     "masking ppo pretrain report rewards rollout sampling trainer tree world",
     "classroom": "__init__ exercises files lessons plots ui",
     "__main__": "config doctor grids interrupts report runs trainer world",

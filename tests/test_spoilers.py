@@ -64,6 +64,11 @@ TELLING = {
     "09_loss": "zero|mean advantage",
     "09_batch": "halve|half",
     "10_strongest": "exact gradient|strongest is",
+    "12_direct": "arrives|log-ratio",
+    "12_sharp": "β/s|half the leash|sharper",
+    "12_certain": "only a speed|for ever|no leash|all of them end",
+    "12_chosen": "falls|below|negative",
+    "12_few": "runs? away|early|leash",
 }
 NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",

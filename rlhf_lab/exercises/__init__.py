@@ -7,6 +7,7 @@ from collections import Counter
 from rlhf_lab.exercises import (
     bug_museum,
     compute_rewards,
+    dpo,
     entropy_bonus,
     measuring_kl,
     mode_collapse,
@@ -28,7 +29,7 @@ EXERCISES: dict[str, Exercise | Choice] = {
     exercise.name: exercise
     for module in (
         score_at_the_end, reward_model, too_much_reward, the_leash, measuring_kl,
-        compute_rewards, entropy_bonus, mode_collapse, ppo_loop, bug_museum,
+        compute_rewards, entropy_bonus, mode_collapse, ppo_loop, bug_museum, dpo,
     )
     for exercise in module.EXERCISES
 }  # fmt: skip
