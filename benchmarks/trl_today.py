@@ -19,12 +19,16 @@ os.environ.update(
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
+from datasets import Dataset, disable_progress_bars  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 from tokenizers.models import WordLevel  # noqa: E402
 from tokenizers.pre_tokenizers import WhitespaceSplit  # noqa: E402
 from torch import Tensor  # noqa: E402
-from transformers import PreTrainedTokenizerFast, TrainerCallback  # noqa: E402
+from transformers import (  # noqa: E402
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    TrainerCallback,
+)
 from transformers.utils import logging  # noqa: E402
 from trl import (  # noqa: E402
     DPOConfig,
@@ -39,6 +43,8 @@ from rlhf_lab import World  # noqa: E402
 from rlhf_lab.language import EOS_ID, PROMPTS, RESPONSE_LENGTH, WORDS, encode  # noqa: E402
 
 logging.disable_progress_bar()
+logging.set_verbosity_error()
+disable_progress_bars()
 
 KINDS = {
     "RLOO": (RLOOTrainer, RLOOConfig),
@@ -164,6 +170,7 @@ def make(
         model=str(folder), args=args, train_dataset=data, processing_class=word_tokenizer(),
         callbacks=[watcher], **more,
     )  # fmt: skip
+    made.remove_callback(PrinterCallback)
     return made, watcher
 
 

@@ -1,5 +1,6 @@
 """Notebook 12's helpers: on small worlds by hand, and on the world's own tables."""
 
+import copy
 import math
 
 import pytest
@@ -12,8 +13,9 @@ from rlhf_lab.dpo import dpo_loss
 from rlhf_lab.language import RESPONSE_LENGTH, WORDS
 from rlhf_lab.lessons import dialects
 from rlhf_lab.lessons import dpo as lesson
-from rlhf_lab.lessons.paths import Point
+from rlhf_lab.lessons.paths import Point, point
 from rlhf_lab.population_dpo import dpo_optimum
+from rlhf_lab.ppo import response_logprobs
 from rlhf_lab.preferences import Comparisons, all_comparisons, sampled_comparisons
 
 
@@ -62,17 +64,53 @@ def test_log_ratios_are_means_over_the_pairs(tables):
     assert lesson.log_ratios(tables, moved, pairs) == pytest.approx((0.25 - 1.5, 0.75))
 
 
-def test_the_gpt2_takes_dpos_steps(world, tables):
-    """Its first gradient is that of `dpo_loss` on the exact log-probabilities of its batch."""
+def test_who_has_never_lost():
+    pairs = Comparisons(
+        torch.tensor([0, 1, 2]), torch.tensor([1, 3, 2]), torch.ones(3).double() / 3
+    )
+    found = lesson.never_lost(torch.tensor([0.5, 0.2, 0.2, 0.1]).double().log(), pairs)
+    assert (found.count, round(found.share, 9)) == (1, 0.5), "2 beat itself, so it has lost, too"
+
+
+@pytest.fixture(scope="module")
+def pairs(tables):
     generator = torch.Generator().manual_seed(3)
-    pairs = sampled_comparisons(tables.ref_logprobs, tables.scores, 500, generator)
-    start, *later = lesson.train(world, "food", pairs, 0.3, (0, 1, 20))
-    assert (start.at.kl, start.chosen, start.rejected) == pytest.approx((0, 0, 0), abs=1e-9)
+    return sampled_comparisons(tables.ref_logprobs, tables.scores, 500, generator)
+
+
+def test_the_gpt2_takes_dpos_steps(world, tables, pairs):
+    """Two steps by torch's own Adam, from all logits, on the pairs that the generator draws."""
+    policy = copy.deepcopy(world.sft).double().requires_grad_(True)
+    adam = torch.optim.Adam(policy.parameters(), lr=1e-3, eps=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    responses = exact.enumerate_responses(len(WORDS), RESPONSE_LENGTH)
+    for _ in range(2):
+        rows = torch.randint(500, (128,), generator=generator)
+        sums = []
+        for ids in (pairs.chosen[rows], pairs.rejected[rows]):
+            tokens = torch.cat([world.prompt("food").expand(128, 1), responses[ids]], dim=1)
+            logprobs = response_logprobs(policy(tokens), tokens, 1)
+            ends = (responses[ids] == 0).cumsum(1)
+            mask = (ends == 0) | ((ends == 1) & (responses[ids] == 0))
+            sums += [(logprobs * mask).sum(1), tables.ref_logprobs[ids]]
+        adam.zero_grad()
+        dpo_loss(sums[0], sums[2], sums[1], sums[3], 0.3).backward()
+        adam.step()
+    (moment,) = lesson.train(world, "food", pairs, 0.3, (2,))
+    with torch.no_grad():
+        wanted = point(tables, 2, world.logprobs(policy, "food"))
+    assert moment.at[:4] == pytest.approx(wanted[:4], abs=1e-6)
+    assert moment.at.kl > 1e-3
+
+
+def test_a_training_starts_at_home_and_its_margin_grows(world, pairs):
+    start, *later = lesson.train(world, "food", pairs, 0.3, (0, 5, 20))
+    assert (start.at.kl, start.chosen, start.rejected) == pytest.approx((0, 0, 0), abs=1e-6)
     margins = [moment.chosen - moment.rejected for moment in (start, *later)]
     assert margins == sorted(margins)
-    assert margins[-1] > 1
-    again = lesson.train(world, "food", pairs, 0.3, (20,))
-    assert again[0].at.gold == later[-1].at.gold
+    assert margins[-1] > 0.3
+    (again,) = lesson.train(world, "food", pairs, 0.3, (20,))
+    assert again == later[-1], "to measure on the way changes nothing"
 
 
 def test_logprobs_of_responses_by_their_numbers(world, tables):

@@ -26,7 +26,7 @@ def _policies(seed: int, n: int) -> tuple[Tensor, Tensor]:
 
 _RECOVERED = Exercise(
     name="recovered_scores",
-    section=f"{_NOTEBOOK}: π* read backwards",
+    section=f"{_NOTEBOOK}: The optimum read backwards",
     minutes=5,
     reference=recovered_scores,
     simple=lambda logprobs, ref_logprobs, beta: (
@@ -173,7 +173,8 @@ _LOSS = Exercise(
             "signs of the reference",
             2,
             _with_margin(lambda c, r, rc, rr: (c + rc) - (r + rr)),
-            "You added log π_ref where it is subtracted.",
+            "You added log π_ref where it is subtracted, or compared each response with π_ref of "
+            "the other: that is the same.",
             "If π = π_ref, what should every margin be?",
         ),
         Mistake(
@@ -182,13 +183,6 @@ _LOSS = Exercise(
             _with_margin(lambda c, r, rc, rr: -_margin(c, r, rc, rr)),
             "Your loss is small where the *rejected* response has the higher implicit reward.",
             "Which of the two shall gain?",
-        ),
-        Mistake(
-            "references exchanged",
-            22,
-            _with_margin(lambda c, r, rc, rr: (c - rr) - (r - rc)),
-            "You compared the preferred response with π_ref of the *other* one.",
-            "Which two numbers belong to the same response?",
         ),
         Mistake(
             "β outside the sigmoid",

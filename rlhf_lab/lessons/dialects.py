@@ -207,8 +207,8 @@ class Setting(NamedTuple):
 
 UNITS = {
     "score": "η is in units of score per nat.",
-    "deviation": "Advantages are divided by a standard deviation of the group's scores, and the "
-    "KL is not: one unit of η is worth that deviation. (The curve is drawn without it.)",
+    "deviation": "Advantages are divided by a standard deviation, of the group or of the batch, and "
+    "the KL is not: one unit of η is worth that deviation. (The curve is drawn without it.)",
     "labels": "One unit of β is worth as much score as makes a choice e to 1. (The curve is drawn "
     "for s = 1, every response compared, and data without end.)",
 }
@@ -234,12 +234,12 @@ SETTINGS = (
     Setting("verl, in the loss",
             "actor_rollout_ref.actor: use_kl_loss=True, kl_loss_coef={}, "
             "kl_loss_type=low_var_kl", "loss",
-            "k3, cut off at ±10", "k3", "tokens", "score"),
+            "k3, cut off at ±10", "k3", "tokens", "deviation"),
     Setting("OpenRLHF", "--algo.kl.init_coef {}", "reward",
             "k1 of each token, cut off at ±10", "reward", "tokens", "score"),
     Setting("OpenRLHF, in the loss",
             "--algo.kl.use_loss --algo.kl.estimator k2 --algo.kl.init_coef {}", "loss",
-            "k2, cut off at ±10", "k3_ratio", "tokens", "score"),
+            "k2, cut off at ±10", "k3_ratio", "tokens", "deviation"),
     Setting("NeMo-RL", "loss_fn.reference_policy_kl_penalty={}", "loss",
             "k3 times the token ratio", "k3_ratio", "tokens", "deviation"),
 )  # fmt: skip

@@ -138,6 +138,22 @@ def log_ratios(tables: WorldTables, logprobs: Tensor, pairs: Comparisons) -> tup
     return chosen.item(), rejected.item()
 
 
+class NeverLost(NamedTuple):
+    """The responses that won each pair they stand in."""
+
+    count: int
+    share: float
+    """Their probability under a policy."""
+
+
+def never_lost(logprobs: Tensor, pairs: Comparisons) -> NeverLost:
+    """The responses that won at least one pair and lost none, and how often a policy says them."""
+    winners = torch.zeros(len(logprobs), dtype=torch.bool)
+    winners[pairs.chosen] = True
+    winners[pairs.rejected] = False
+    return NeverLost(int(winners.sum()), logprobs.exp()[winners].sum().item())
+
+
 def speed_figure(kls: dict[str, Sequence[float]], every: int, ceiling: float) -> Figure:
     """KL(π ‖ π_SFT) while DPO trains on labels without noise: {name: KL after every … steps}.
 
@@ -157,6 +173,9 @@ def speed_figure(kls: dict[str, Sequence[float]], every: int, ceiling: float) ->
         xscale="log", xlabel="steps of Adam", ylabel="KL(π ‖ π_SFT), nats",
         title="labels without noise",
     )  # fmt: skip
+    ticks = [30, 100, 300, 1000, 3000]
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.set_xticks([], minor=True)
     ax.legend(frameon=False, loc="center left")
     return figure
 
@@ -176,6 +195,7 @@ def falling_figure(moments: Sequence[Moment]) -> Figure:
         xlabel="steps of DPO", ylabel="mean of log π − log π_SFT, nats",
         title="the margin rises, and both fall",
     )  # fmt: skip
+    ax.set_ylim(min(rejected) - 2.2, None)  # room for the legend
     ax.legend(frameon=False, loc="lower left")
     return figure
 
@@ -277,6 +297,9 @@ class DialectKnobs:
                 if kind == chosen.rests_on and at.pressure == eta:
                     ax.plot(eta, at.gold, "o", color=colour, markersize=10)
         ax.set(xscale="log", xlabel="η", ylabel="E[gold score] at rest", title=chosen.name)
+        ticks = [0.05, 0.1, 0.2, 0.5, 1]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks([], minor=True)
         ax.legend(frameon=False, loc="lower right", fontsize=8)
 
 
