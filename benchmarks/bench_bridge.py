@@ -12,8 +12,10 @@ network. docs/bridge.md holds what it printed, and says what agrees and what doe
 
 import argparse
 import platform
+import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,14 +39,21 @@ from rlhf_lab import (
     masked_sum,
     shaped_scores,
 )
-from rlhf_lab.exact import enumerate_responses
-from rlhf_lab.language import EOS_ID, RESPONSE_LENGTH, WORDS, decode
+from rlhf_lab.exact import (
+    enumerate_responses,
+    loss_kl_fixed_point,
+    sequence_logprobs,
+    unflatten,
+)
+from rlhf_lab.language import EOS_ID, PROMPTS, RESPONSE_LENGTH, WORDS, decode
 from rlhf_lab.preferences import sampled_comparisons
 from rlhf_lab.report import metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.rollout import response_states
 
 WORLD = load_world()
 GROUP, BATCH, LR, ADAM_EPS = 8, 128, 1e-3, 1e-5
+AGREES = 1e-5
+"""The largest gap that float32 explains: its digits, over a few hundred tokens."""
 
 
 def policy_of(weights: dict[str, Tensor]) -> GPT2:
@@ -154,12 +163,14 @@ def pairs(n: int) -> trl_today.Dataset:
 def same_batch(folder: Path, eta: float = 0.1, clip: float = 0.2) -> None:
     """Print how far our numbers are from TRL's, at a first step and at one where clips act."""
     print("\nThe same batch: TRL's numbers and ours, from the same tokens and weights, float32")
-    print(f"{'':30}{'advantages':>12}{'loss':>12}{'gradient':>12}")
+    print(f"{'':38}{'advantages':>12}{'loss':>12}{'gradient':>12}")
 
     def show(name: str, gaps: list[Gap]) -> None:
         for step, found in enumerate(gaps, 1):
             cells = ["–" if x != x else f"{x:.1e}" for x in found]
-            print(f"{f'{name}, step {step}':30}" + "".join(f"{x:>12}" for x in cells))
+            print(f"{f'{name}, step {step}':38}" + "".join(f"{x:>12}" for x in cells), flush=True)
+            if any(x > AGREES for x in found):
+                sys.exit(f"{name} does not agree: a gap is above {AGREES:g}")
 
     sizes = {
         "per_device_train_batch_size": BATCH, "num_generations": GROUP, "beta": eta,
@@ -190,8 +201,21 @@ def measured(policy: GPT2) -> tuple[float, float, float]:
     return found.score, found.gold, found.kl
 
 
-def train_theirs(kind: str, folder: Path, eta: float, stops: list[int], seed: int) -> Run:
-    """TRL's own trainer, with its defaults but for sizes, rate and η."""
+TRAININGS = {
+    "RLOO": ("RLOO", {}, GroupConfig),
+    "GRPO": ("GRPO", {}, GroupConfig.grpo),
+    "GRPO, not scaled": (
+        "GRPO",
+        {"loss_type": "dr_grpo", "scale_rewards": "none"},
+        partial(GroupConfig.grpo, advantage="none", how="constant"),
+    ),
+}
+"""TRL's trainer with its settings, and our config; the rest is the same."""
+
+
+def train_theirs(name: str, folder: Path, eta: float, stops: list[int], seed: int) -> Run:
+    """TRL's own trainer, with its defaults but for sizes, rate, η and the settings above."""
+    kind, settings, _ = TRAININGS[name]
     rows: dict[int, tuple[float, float, float]] = {}
 
     def after(step: int, model: torch.nn.Module) -> None:
@@ -202,18 +226,19 @@ def train_theirs(kind: str, folder: Path, eta: float, stops: list[int], seed: in
         kind, folder, trl_today.prompts(BATCH), trl_today.Reward(WORLD), after,
         per_device_train_batch_size=BATCH, num_generations=GROUP, beta=eta,
         max_completion_length=RESPONSE_LENGTH, learning_rate=LR, adam_epsilon=ADAM_EPS,
-        max_steps=max(stops), seed=seed, shuffle_dataset=False,
+        max_steps=max(stops), seed=seed, shuffle_dataset=False, **settings,
     )  # fmt: skip
     start = time.perf_counter()
     trainer.train()
     return Run(rows, time.perf_counter() - start)
 
 
-def train_ours(kind: str, eta: float, stops: list[int], seed: int) -> Run:
-    make = {"RLOO": GroupConfig, "GRPO": GroupConfig.grpo}[kind]
-    settings = {"group_size": GROUP, "batch_size": BATCH, "lr": LR, "adam_eps": ADAM_EPS}
-    trainer = GroupTrainer(WORLD, make(eta=eta, seed=seed, **settings))
-    rows, start = {}, time.perf_counter()
+def train_ours(name: str, eta: float, stops: list[int], seed: int) -> Run:
+    config = TRAININGS[name][2](
+        eta=eta, seed=seed, group_size=GROUP, batch_size=BATCH, lr=LR, adam_eps=ADAM_EPS
+    )
+    trainer, rows = GroupTrainer(WORLD, config), {}
+    start = time.perf_counter()
     for step in range(1, max(stops) + 1):
         trainer.step()
         if step in stops:
@@ -221,28 +246,41 @@ def train_ours(kind: str, eta: float, stops: list[int], seed: int) -> Run:
     return Run(rows, time.perf_counter() - start)
 
 
+def rest_in_the_loss(eta: float) -> tuple[float, float, float]:
+    """Where the mean update of "GRPO, not scaled" rests: its baseline makes η an η·G/(G − 1)."""
+    found = {}
+    for prompt in PROMPTS:
+        tables = WORLD.tables(prompt)
+        scores = unflatten(tables.scores, len(WORDS), RESPONSE_LENGTH)
+        tree = loss_kl_fixed_point(tables.tree, scores, eta * GROUP / (GROUP - 1)).logprobs
+        found[prompt] = sequence_logprobs(tree)
+    at = metrics(WORLD, found)
+    return at.score, at.gold, at.kl
+
+
 def same_training(folder: Path, eta: float, stops: list[int], seeds: range) -> None:
-    """Print where TRL's trainers and ours come out, beside π*."""
+    """Print where TRL's trainers and ours come out, beside the rest points."""
     print(f"\nThe same training: η = {eta:g}, {BATCH} responses in groups of {GROUP}, one step of "
           f"Adam at {LR:g} each; exact, mean of food and staff")  # fmt: skip
-    print(f"{'':22}{'updates':>8}{'E[score]':>10}{'E[gold]':>10}{'KL, nats':>10}{'s':>7}")
+    print(f"{'':32}{'updates':>8}{'E[score]':>10}{'E[gold]':>10}{'KL, nats':>10}{'seconds':>9}")
 
     def line(name: str, step: str, row: tuple[float, ...], seconds: str = "") -> None:
         cells = "".join(f"{x:10.2f}" for x in row)
-        print(f"{name:22}{step:>8}{cells}{seconds:>7}", flush=True)
+        print(f"{name:32}{step:>8}{cells}{seconds:>9}", flush=True)
 
-    for kind in ("RLOO", "GRPO"):
+    for name in TRAININGS:
         for seed in seeds:
             runs = {
-                f"TRL {kind}": train_theirs(kind, folder, eta, stops, seed),
-                f"our {kind}": train_ours(kind, eta, stops, seed),
+                "TRL": train_theirs(name, folder, eta, stops, seed),
+                "ours": train_ours(name, eta, stops, seed),
             }
-            for name, run in runs.items():
+            for whose, run in runs.items():
                 for step, row in run.rows.items():
                     last = f"{run.seconds:.0f}" if step == max(stops) else ""
-                    line(f"{name}, seed {seed}", str(step), row, last)
+                    line(f"{name}, seed {seed}, {whose}", str(step), row, last)
     best = metrics(WORLD, optimum_logprobs(WORLD, eta, 0.0))
-    line("the optimum π*", "–", (best.score, best.gold, best.kl))
+    line("π*: where RLOO rests", "∞", (best.score, best.gold, best.kl))
+    line("where GRPO, not scaled, rests", "∞", rest_in_the_loss(eta))
 
 
 def main() -> None:
@@ -250,7 +288,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--eta", type=float, default=0.3)
-    parser.add_argument("--updates", type=int, default=150, help="0: compare the batches only")
+    parser.add_argument("--updates", type=int, default=300, help="0: compare the batches only")
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ One source for notebook 12's card and for the table of docs/bridge.md. TRL's par
 see docs/bridge.md; verl, OpenRLHF and NeMo-RL were read at the commits named here, not run.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 
@@ -207,7 +208,7 @@ class Setting(NamedTuple):
 
 UNITS = {
     "score": "η is in units of score per nat.",
-    "deviation": "Advantages are divided by a standard deviation, of the group or of the batch, and "
+    "deviation": "Advantages are divided by a standard deviation, of the group or the batch, and "
     "the KL is not: one unit of η is worth that deviation. (The curve is drawn without it.)",
     "labels": "One unit of β is worth as much score as makes a choice e to 1. (The curve is drawn "
     "for s = 1, every response compared, and data without end.)",
@@ -246,9 +247,9 @@ SETTINGS = (
 """What the card offers."""
 
 
-def table(dialects: tuple[Dialect, ...] = DIALECTS) -> str:
+def table(fields: Iterable[str] = ROWS) -> str:
     """The dialects side by side, in Markdown: one column for each, one row for each field."""
-    lines = [["", *(dialect.name for dialect in dialects)], ["---"] * (len(dialects) + 1)]
-    for field, words in ROWS.items():
-        lines.append([words, *(getattr(dialect, field) for dialect in dialects)])
+    lines = [["", *(dialect.name for dialect in DIALECTS)], ["---"] * (len(DIALECTS) + 1)]
+    for field in fields:
+        lines.append([ROWS[field], *(getattr(dialect, field) for dialect in DIALECTS)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
