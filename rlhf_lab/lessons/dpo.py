@@ -113,8 +113,11 @@ def train(
         while step < stop:
             rows = torch.randint(len(pairs.chosen), (batch,), generator=generator)
             ids = torch.cat([pairs.chosen[rows], pairs.rejected[rows]])
-            ours = _response_logprobs(world, policy, prompt, responses[ids]).split(batch)
-            dpo_loss(*ours, *tables.ref_logprobs[ids].split(batch), beta).backward()
+            chosen, rejected = _response_logprobs(world, policy, prompt, responses[ids]).split(
+                batch
+            )
+            ref_chosen, ref_rejected = tables.ref_logprobs[ids].split(batch)
+            dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta).backward()
             optimizer.step()
             step += 1
         with torch.no_grad():
@@ -141,7 +144,8 @@ def log_ratios(tables: WorldTables, logprobs: Tensor, pairs: Comparisons) -> tup
 class NeverLost(NamedTuple):
     """The responses that won each pair they stand in."""
 
-    count: int
+    responses: int
+    """How many."""
     share: float
     """Their probability under a policy."""
 
