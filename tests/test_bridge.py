@@ -71,7 +71,7 @@ def test_our_grpo_is_what_the_table_says_of_trls():
 def test_a_card_says_number_place_and_unit(setting):
     words = setting.card(0.13)
     assert setting.code.format("0.13") in words
-    assert ("η = β/s" if setting.place == "labels" else "η = 0.13") in words
+    assert ("η = 0.13/s" if setting.place == "labels" else "η = 0.13") in words
     assert {"reward": "in the reward", "loss": "in the loss", "labels": "sharpness"}[
         setting.place
     ] in words

@@ -69,7 +69,9 @@ def test_who_has_never_lost():
         torch.tensor([0, 1, 2]), torch.tensor([1, 3, 2]), torch.ones(3).double() / 3
     )
     found = lesson.never_lost(torch.tensor([0.5, 0.2, 0.2, 0.1]).double().log(), pairs)
-    assert (found.responses, round(found.share, 9)) == (1, 0.5), "2 beat itself, so it has lost, too"
+    assert (found.responses, round(found.share, 9)) == (1, 0.5), (
+        "2 beat itself, so it has lost, too"
+    )
 
 
 @pytest.fixture(scope="module")

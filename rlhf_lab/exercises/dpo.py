@@ -29,10 +29,6 @@ _RECOVERED = Exercise(
     section=f"{_NOTEBOOK}: The optimum read backwards",
     minutes=5,
     reference=recovered_scores,
-    simple=lambda logprobs, ref_logprobs, beta: (
-        beta * (logprobs - ref_logprobs)
-        - (ref_logprobs.exp() * beta * (logprobs - ref_logprobs)).sum()
-    ),
     cases=(
         Case("a policy over 5 responses, β = 0.3", (*_policies(0, 5), 0.3)),
         Case("a policy over 8 responses, β = 1.7", (*_policies(1, 8), 1.7)),

@@ -194,14 +194,14 @@ class Setting(NamedTuple):
     def card(self, coefficient: float) -> str:
         """The setting with a number, translated."""
         x = f"{coefficient:g}"
-        place = {"labels": "η = β/s", "reward": f"η = {x}", "loss": f"η = {x}"}[self.place]
+        eta = f"η = {x}/s" if self.place == "labels" else f"η = {x}"
         where = {
-            "labels": "in no reward and in no loss: the labels' sharpness s sets the leash",
+            "labels": "in the log-ratio of each pair; the labels' sharpness s sets the leash",
             "reward": f"in the reward, {self.estimator}",
             "loss": f"in the loss, {self.estimator}",
         }[self.place]
         return (
-            f"{self.code.format(x)}. Here: {place}, {where}; the loss is divided by "
+            f"{self.code.format(x)}. Here: {eta}, {where}; the loss is divided by "
             f"{self.divided_by}. {UNITS[self.unit]}"
         )
 
@@ -210,8 +210,8 @@ UNITS = {
     "score": "η is in units of score per nat.",
     "deviation": "Advantages are divided by a standard deviation, of the group or the batch, and "
     "the KL is not: one unit of η is worth that deviation. (The curve is drawn without it.)",
-    "labels": "One unit of β is worth as much score as makes a choice e to 1. (The curve is drawn "
-    "for s = 1, every response compared, and data without end.)",
+    "labels": "Readers prefer a to b with probability σ(s·(r(a) − r(b))). (The curve is drawn for "
+    "s = 1, every response compared, and data without end.)",
 }
 
 SETTINGS = (
