@@ -67,6 +67,20 @@ _RECOVERED = Exercise(
             "Take log π* = log π_ref + r/β − log Z, and solve it for r.",
         ),
         Mistake(
+            "β left out",
+            36,
+            lambda p, q, beta: (p - q) - q.exp() @ (p - q),
+            "β is missing: your result is in nats. β turns nats into units of score.",
+            "Take log π* = log π_ref + r/β − log Z, and solve it for r.",
+        ),
+        Mistake(
+            "the ratio, not its log",
+            1,
+            lambda p, q, beta: beta * (p - q).exp(),
+            "You take the ratio π/π_ref. The score is β times its *logarithm*.",
+            "e^(r/β) is a factor. What turns a factor into a sum?",
+        ),
+        Mistake(
             "log π alone",
             18,
             lambda p, q, beta: beta * (p - q.exp() @ p),
@@ -202,6 +216,43 @@ _LOSS = Exercise(
             "Take your first exercise: is β a factor or a divisor there?",
         ),
         Mistake(
+            "β on the policy alone",
+            36,
+            lambda c, r, rc, rr, beta: -F.logsigmoid(beta * (c - r) - (rc - rr)).mean(),
+            "You multiplied log π by β, and log π_ref not. Then the margin is not 0 where "
+            "π = π_ref.",
+            "If π = π_ref, what should every margin be?",
+        ),
+        Mistake(
+            "β on the preferred one alone",
+            36,
+            lambda c, r, rc, rr, beta: -F.logsigmoid(beta * (c - rc) - (r - rr)).mean(),
+            "β multiplies the first log-ratio only. Both responses have an implicit reward.",
+            "Where do the brackets have to stand?",
+        ),
+        Mistake(
+            "ratios, not logarithms",
+            1,
+            _with_margin(lambda c, r, rc, rr: (c - rc).exp() - (r - rr).exp()),
+            "You subtract the ratios π/π_ref. The implicit reward is β times their *logarithm*.",
+            "What is log π − log π_ref already?",
+        ),
+        Mistake(
+            "mean before the sigmoid",
+            12,
+            lambda c, r, rc, rr, beta: -F.logsigmoid(beta * _margin(c, r, rc, rr).mean()),
+            "You average the margins first. A pair that is right by far then makes up for one that "
+            "is wrong, and the loss of each pair is gone.",
+            "What is the loss of one pair?",
+        ),
+        Mistake(
+            "hinge",
+            17,
+            lambda c, r, rc, rr, beta: torch.relu(1 - beta * _margin(c, r, rc, rr)).mean(),
+            "That is a hinge (SLiC), which is content with a margin of 1/β. DPO has a sigmoid.",
+            "Which probability model do the labels follow?",
+        ),
+        Mistake(
             "no logarithm",
             27,
             lambda c, r, rc, rr, beta: -(beta * _margin(c, r, rc, rr)).sigmoid().mean(),
@@ -235,7 +286,7 @@ _LOSS = Exercise(
             "Which probability model do the labels follow?",
         ),
         Mistake(
-            "the reference follows",
+            "no gradient",
             14,
             _with_margin(lambda c, r, rc, rr: _margin(c, r, rc, rr).detach()),
             "The number is right and has no gradient: nothing would be learned.",
