@@ -1,6 +1,6 @@
-"""The same leash in five dialects: what five libraries call η, where they charge it, and for what.
+"""The same leash in five dialects: what TRL (then and now), verl, OpenRLHF and NeMo-RL call η.
 
-One source for notebook 12's card and for the table of docs/bridge.md. TRL's part was read and run,
+And where they charge it, and for what. One source for notebook 12's card and for the table of docs/bridge.md. TRL's part was read and run,
 see docs/bridge.md; verl, OpenRLHF and NeMo-RL were read at the commits named here, not run.
 """
 
@@ -63,7 +63,7 @@ DIALECTS = (
     ),
     Dialect(
         name="TRL PPO",
-        version="0.11.4; the trainer was removed in 1.13.0",
+        version="0.11.4, the last with this trainer",
         files="`trl/trainer/ppo_trainer.py`, `ppo_config.py`",
         coefficient="`init_kl_coef` (0.2)",
         place="reward, each token",
@@ -215,6 +215,8 @@ UNITS = {
 }
 
 SETTINGS = (
+    Setting("this course, PPO", "PPOConfig(eta={})", "reward",
+            "k1 of each token", "reward", "tokens", "score"),
     Setting("TRL 0.11.4 PPO", "PPOConfig(init_kl_coef={}, adap_kl_ctrl=False)", "reward",
             "k1 of each token", "reward", "tokens", "score"),
     Setting("TRL RLOO", "RLOOConfig(beta={})", "reward",
