@@ -134,6 +134,8 @@ def test_what_falls_at_the_optimum_is_what_scores_below_j_star(tables):
             ((mean - star.value) / 0.3).item()
         )
     assert pairs.weights @ ratio[pairs.chosen] < 0
+    short = exact.optimum(small.ref_logprobs, small.scores, 3.0).logprobs - small.ref_logprobs
+    assert pairs.weights @ short[pairs.chosen] > 0 > pairs.weights @ short[pairs.rejected]
 
 
 def test_rest_points_are_those_of_exact(tables):

@@ -361,11 +361,12 @@ _FALL = Choice(
             "Which responses stand in no pair, and where has the probability gone?",
         ),
         Mistake(
-            "a larger β lifts the chosen",
-            36,
+            "clean labels would lift them",
+            3,
             "d",
-            "A larger β keeps the policy nearer to π_SFT: both fall less, and both still fall.",
-            "At π* with a larger β, what is J* compared with the mean score of chosen responses?",
+            "Without noise the policy goes on until it says the best response alone, and all others "
+            "fall without end, preferred or not.",
+            "Where does a policy end whose labels are never wrong?",
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """The same leash in five dialects: what TRL (then and now), verl, OpenRLHF and NeMo-RL call η.
 
-And where they charge it, and for what. One source for notebook 12's card and for the table of docs/bridge.md. TRL's part was read and run,
+One source for notebook 12's card and for the table of docs/bridge.md. TRL's part was read and run,
 see docs/bridge.md; verl, OpenRLHF and NeMo-RL were read at the commits named here, not run.
 """
 
@@ -201,8 +201,8 @@ class Setting(NamedTuple):
             "loss": f"in the loss, {self.estimator}",
         }[self.place]
         return (
-            f"{self.code.format(x)}. Here: {eta}, {where}; the loss is divided by "
-            f"{self.divided_by}. {UNITS[self.unit]}"
+            f"{self.code.format(x)}.\nHere: {eta}, {where}; the loss is divided by "
+            f"{self.divided_by}.\n{UNITS[self.unit]}"
         )
 
 
