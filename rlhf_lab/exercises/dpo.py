@@ -364,8 +364,8 @@ _FALL = Choice(
             "clean labels would lift them",
             3,
             "d",
-            "Without noise the policy goes on until it says the best response alone. All others fall "
-            "without end, preferred or not.",
+            "Without noise the policy goes on until it says the best response alone. All others "
+            "fall without end, preferred or not.",
             "Where does a policy end whose labels are never wrong?",
         ),
     ),

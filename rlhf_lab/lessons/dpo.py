@@ -113,9 +113,8 @@ def train(
         while step < stop:
             rows = torch.randint(len(pairs.chosen), (batch,), generator=generator)
             ids = torch.cat([pairs.chosen[rows], pairs.rejected[rows]])
-            chosen, rejected = _response_logprobs(world, policy, prompt, responses[ids]).split(
-                batch
-            )
+            ours = _response_logprobs(world, policy, prompt, responses[ids])
+            chosen, rejected = ours.split(batch)
             ref_chosen, ref_rejected = tables.ref_logprobs[ids].split(batch)
             dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta).backward()
             optimizer.step()
