@@ -1,5 +1,6 @@
 """Hold rlhf_lab beside TRL 1.16.0's own trainers: `python3 course.py bench bridge`.
 
+    the table           TRL's defaults, as the table of dialects has them
     the same batch      RLOOTrainer, GRPOTrainer and DPOTrainer make one rollout each on the world's
                         GPT-2; from the same tokens and weights we compute what they did
     the same training   RLOOTrainer and GRPOTrainer, and our GroupTrainer, with the same η, batch,
@@ -11,7 +12,9 @@ network. docs/bridge.md holds what it printed, and says what agrees and what doe
 """
 
 import argparse
+import dataclasses
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -46,6 +49,7 @@ from rlhf_lab.exact import (
     unflatten,
 )
 from rlhf_lab.language import EOS_ID, PROMPTS, RESPONSE_LENGTH, WORDS, decode
+from rlhf_lab.lessons.dialects import DIALECTS
 from rlhf_lab.preferences import sampled_comparisons
 from rlhf_lab.report import metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.rollout import response_states
@@ -68,6 +72,20 @@ def token_logprobs(policy: GPT2, seen: trl_today.Seen) -> Tensor:
     responses = seen.inputs["completion_ids"]
     tokens = torch.cat([seen.inputs["prompt_ids"], responses], dim=1)
     return policy.logprobs(response_states(policy, tokens, responses.shape[1]), responses)
+
+
+def check_defaults() -> None:
+    """Stop unless the defaults that the table of dialects names are those of TRL's configs."""
+    checked = 0
+    for kind, (_, config) in trl_today.KINDS.items():
+        (dialect,) = (d for d in DIALECTS if d.name == f"TRL {kind}")
+        theirs = {field.name: field.default for field in dataclasses.fields(config)}
+        for name, value in re.findall(r"`(\w+)`(?: \(|: )([\w.]+)", " ".join(dialect)):
+            default = theirs.get(name, "no such setting")
+            if str(default) != value:
+                sys.exit(f"{dialect.name}: the table says {name} = {value}, TRL says {default}")
+            checked += 1
+    print(f"{checked} defaults of TRL's configs are those of the table of dialects")
 
 
 class Gap(NamedTuple):
@@ -297,6 +315,7 @@ def main() -> None:
     said = ", ".join(f"{name} {module.__version__}" for name, module in versions.items())
     print(f"{said}, Python {platform.python_version()}; {report.load()}")
     with tempfile.TemporaryDirectory() as folder:
+        check_defaults()
         trl_today.write_folder(WORLD, Path(folder))
         same_batch(Path(folder))
         if args.updates:
