@@ -237,10 +237,11 @@ class EarlyKnobs:
 
     def draw(self, pairs: float, steps: float) -> tuple[Figure, str]:
         """The way of one training with one of its policies marked, and its numbers in words."""
-        margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.98}
+        margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.9}
         figure, (ax,) = plots.new_figure(7, 3.6, margins=margins)
         path = self.paths[int(pairs)]
         gold_roads(ax, self.optima, {f"{pairs:,.0f} pairs": path})
+        ax.set_title(f"DPO on {pairs:,.0f} noisy pairs, stopped after {steps:g} steps")
         at = next(at for at in path if at.pressure == steps)
         ax.plot(at.kl, at.gold, "*", color=plots.BLACK, markersize=15, zorder=3)
         return figure, (
