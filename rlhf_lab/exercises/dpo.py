@@ -247,7 +247,7 @@ _LOSS = Exercise(
         ),
         Mistake(
             "hinge",
-            17,
+            27,
             lambda c, r, rc, rr, beta: torch.relu(1 - beta * _margin(c, r, rc, rr)).mean(),
             "That is a hinge (SLiC), which is content with a margin of 1/β. DPO has a sigmoid.",
             "Which probability model do the labels follow?",
@@ -280,7 +280,7 @@ _LOSS = Exercise(
         ),
         Mistake(
             "the squared distance",
-            17,
+            27,
             lambda c, r, rc, rr, beta: (_margin(c, r, rc, rr) - 0.5 / beta).square().mean(),
             "That is IPO, which pulls every margin to 1/(2β). DPO has a sigmoid.",
             "Which probability model do the labels follow?",
