@@ -47,8 +47,9 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    time something else: world, cockpit, notebooks, ensemble, growth, where or gpu
-                (gpu: with the Python that you start this with; it installs nothing)
+  bench WORD    something else: world, cockpit, notebooks, ensemble, growth, where, bridge or gpu
+                (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the Python that
+                you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -186,6 +187,10 @@ SITE = Environment(
 ENGINE = Environment(".venv-engine", ["-c", "constraints.txt", "ziglang"], ["constraints.txt"])
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+BRIDGE_LIST = "benchmarks/requirements-bridge.txt"
+BRIDGE = Environment(
+    ".venv-bridge", ["-r", BRIDGE_LIST, "-e", "."], ["pyproject.toml", BRIDGE_LIST]
+)
 COUNTS = "tools/counts.py"
 TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
 SCHEMA = ["-m", "check_jsonschema", "--builtin-schema"]  # with schemas that it brings, offline
@@ -193,6 +198,7 @@ WORKFLOWS = [f".github/workflows/{name}.yml" for name in ("ci", "pages")]
 FORMS = [f".github/ISSUE_TEMPLATE/{name}.yml" for name in ("bug", "erratum")]
 NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
+    "bench bridge": [BRIDGE],
     "bench cockpit": [COURSE, BROWSER],
     "browser-test": [COURSE, BROWSER],
     "site": [COURSE, SITE],
@@ -223,7 +229,8 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
-    "bench gpu": [["benchmarks/bench_gpu.py"]],  # not with the Python in .venv: see main
+    "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
+    "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
 CLASSROOM = ("handout", "grade", "report", "key")
 for _word in CLASSROOM:
@@ -287,8 +294,12 @@ def main(args: list[str]) -> int:
     *first, last = TASKS[command]
     # Teachers name folders from where they stand; the other tools work on the course itself.
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
-    if command == "engine":
-        place = {"python": ENGINE.python}
+    own = {
+        "engine": ENGINE,
+        "bench bridge": BRIDGE,
+    }  # a Python of their own, TRL's beside the course
+    if command in own:
+        place["python"] = own[command].python
     for argv in [*first, [*last, *further]]:
         code = run(argv, **place)
         if code != 0:

@@ -315,3 +315,21 @@ def aggregate(losses: Tensor, mask: Tensor, how: str, total: float, length: int)
         return sum(row.sum() / max(len(row), 1) for row in rows) / len(rows)
     whole = sum(row.sum() for row in rows)
     return whole / {"tokens": total, "constant": len(rows) * length}[how]
+
+
+def recovered_scores(logprobs: Tensor, ref_logprobs: Tensor, beta: float) -> Tensor:
+    log_ratio = torch.log(torch.exp(logprobs) / torch.exp(ref_logprobs))
+    mean = torch.sum(torch.exp(ref_logprobs) * log_ratio)
+    return beta * log_ratio - beta * mean
+
+
+def dpo_loss(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    beta: float,
+) -> Tensor:
+    reward = beta * (chosen_logprobs - ref_chosen_logprobs)
+    other = beta * (rejected_logprobs - ref_rejected_logprobs)
+    return torch.logaddexp(torch.zeros_like(reward), other - reward).sum() / len(reward)

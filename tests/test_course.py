@@ -146,6 +146,19 @@ def test_bench_makes_both_environments_and_tells_where_trl_is(commands):
     ]  # fmt: skip
 
 
+def test_the_bridge_has_trl_and_the_course_in_one_environment(monkeypatch):
+    made, seen = [], []
+    monkeypatch.setattr(course.Environment, "ensure", lambda self: made.append(self.folder.name))
+    monkeypatch.setattr(course, "run", lambda argv, python: seen.append((argv, python)) or 3)
+    assert course.main(["bench", "bridge", "--updates=0"]) == 3
+    assert made == [".venv-bridge"]
+    assert seen == [(["benchmarks/bench_bridge.py", "--updates=0"], course.BRIDGE.python)]
+    assert course.BRIDGE.pip_args == ["-r", course.BRIDGE_LIST, "-e", "."]
+    listed = (ROOT / course.BRIDGE_LIST).read_text(encoding="utf-8")
+    assert "\ntrl==1.16.0\n" in listed
+    assert "\ntorch==2.13.0\n" in listed
+
+
 def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):
     words = {"world": 1, "notebooks": 1, "ensemble": 1, "growth": 1, "where": 1, "cockpit": 2}
     for word, environments in words.items():

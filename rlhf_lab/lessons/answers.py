@@ -211,5 +211,30 @@ ANSWERS = {
         2,
         "With one gradient step per rollout every ratio is 1, in the middle of any band.",
     ),
+    "12_direct": Answer(
+        1,
+        "The loss is that of a reward model with β·log(π/π_SFT) in the place of the score, and a "
+        "reward model finds the score behind Bradley–Terry labels.",
+    ),
+    "12_sharp": Answer(
+        0,
+        "Twice as sharp labels have twice the log-odds, and a margin of β·log-ratios explains them "
+        "only if the log-ratios double: η = β/s.",
+    ),
+    "12_certain": Answer(
+        2,
+        "A margin that is right can always be made a little larger, so each β ends at the best "
+        "review alone; β is only a speed.",
+    ),
+    "12_chosen": Answer(
+        None,
+        "At π* the implicit reward is r − J*, and the preferred review of an ordinary pair scores "
+        "below J*.",
+    ),
+    "12_few": Answer(
+        1,
+        "A review that stands in one pair has one label, which is certain, so its log-ratio runs "
+        "away: only stopping early holds the policy.",
+    ),
 }
 """By the name of the question."""
