@@ -194,8 +194,7 @@ def policy_terms(log_ratio: Tensor, advantages: Tensor, clip: float) -> PolicyLo
     unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
     took_clipped = clipped > unclipped
     moved = 0.5 * log_ratio.detach().square()
-    # Where both are equal, the gradient is the unclipped one's; torch.maximum would mix in that of
-    # clamp at its bounds, which depends on the version of torch.
+    # Of equals the unclipped one: clamp's gradient at its bounds depends on the version of torch.
     loss = torch.where(took_clipped, clipped, unclipped)
     return PolicyLoss(loss, took_clipped.to(ratio.dtype), moved)
 

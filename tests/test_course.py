@@ -130,7 +130,8 @@ def test_teachers_name_folders_from_where_they_stand(monkeypatch, tmp_path):
 
 def test_browser_test_finds_its_browser_before_it_starts(commands):
     assert course.main(["browser-test", "-x"]) == 0
-    steps = [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser", "-x"]]
+    browsers = [["tests/browser/chromium.py"], ["tests/browser/firefox.py"]]
+    steps = [*browsers, ["-m", "pytest", "tests/browser", "-x"]]
     assert commands == [".venv", ".venv", *steps]
     commands.clear()
     commands.codes = [(3, 1)]

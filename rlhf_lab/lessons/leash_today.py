@@ -209,12 +209,7 @@ def says_at_rest(
         words = []
         for ax, place in zip(axes, places, strict=True):
             logprobs = rest_logprobs(tables, eta, place)
-            top = world.top(logprobs, 4)
-            rows = [i for _, _, i in top]
-            plots.top_responses(
-                ax, [text for text, _, _ in top], [p for _, p, _ in top],
-                tables.golds[rows].tolist(), tables.ref_logprobs[rows].exp().tolist(), 4,
-            )  # fmt: skip
+            _likeliest(ax, world, tables, logprobs)
             here = point(tables, eta, logprobs)
             ax.set_title(f"KL {NAMES[place]}", fontsize=11)
             words.append(
@@ -224,6 +219,17 @@ def says_at_rest(
         return figure, f"At rest, η = {eta:g}. " + "; ".join(words) + "."
 
     return draw
+
+
+def _likeliest(ax: Axes, world: World, tables: WorldTables, logprobs: Tensor) -> None:
+    """The four most probable responses; a bar is hatched where the gold score is negative."""
+    for row, (_, p, index) in enumerate(top := world.top(logprobs, 4)):
+        gold = tables.golds[index].item()
+        colour, hatch = (plots.RED, "///") if gold < 0 else (plots.SKY, "")
+        ax.barh(row, p, edgecolor="white", height=0.7, color=colour, hatch=hatch)
+        ax.text(p + 0.02, row, f"{p:.0%}   gold {plots.number(gold, 1, sign=True)}", va="center")
+    ax.set_yticks(range(len(top)), [text for text, _, _ in top])
+    ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xlabel="probability", xticks=[0, 0.5, 1])
 
 
 def rests_figure(
