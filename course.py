@@ -35,7 +35,10 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   lab           open the course in JupyterLab, in notebooks of your own (my_notebooks/)
   cockpit       show the cockpit alone, as a page for projecting (Voilà)
   test          test the package, the examples in its docstrings and the notebooks (pytest)
-  browser-test  click through the notebooks in a real browser, which is installed if need be
+  browser-test  click through notebooks and site in a real browser, which is installed if need be
+  site          build the site in build/site/: all notebooks and docs, alive in any browser, offline
+                (--open: and open it)
+  engine        compile the site's engine (site/engine/world.c); --check: only compare
   doctor        say what is right and what is wrong with this set-up
   handout       for teachers: write the students' edition into a new FOLDER and FOLDER.zip
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
@@ -44,8 +47,9 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    time something else: world, cockpit, notebooks, ensemble, growth, where or gpu
-                (gpu: with the Python that you start this with; it installs nothing)
+  bench WORD    something else: world, cockpit, notebooks, ensemble, growth, where, bridge or gpu
+                (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the Python that
+                you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -172,24 +176,45 @@ LISTS = ["pyproject.toml", "constraints.txt"]
 COURSE = Environment(".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], LISTS)
 # The same folder with more in it, so with a stamp of its own: a student's `lab` never needs this.
 BROWSER = Environment(
-    ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,browser]"], LISTS, ".installed-browser"
+    ".venv",
+    ["-c", "constraints.txt", "-e", ".[lab,test,browser,site]"],
+    LISTS,
+    ".installed-browser",
 )
+SITE = Environment(
+    ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,site]"], LISTS, ".installed-site"
+)
+ENGINE = Environment(".venv-engine", ["-c", "constraints.txt", "ziglang"], ["constraints.txt"])
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
+BRIDGE_LIST = "benchmarks/requirements-bridge.txt"
+BRIDGE = Environment(
+    ".venv-bridge", ["-r", BRIDGE_LIST, "-e", "."], ["pyproject.toml", BRIDGE_LIST]
+)
 COUNTS = "tools/counts.py"
 TWO = ["-n2", "--dist=loadfile"]  # at a time; a notebook stays whole, its cells share a kernel
 SCHEMA = ["-m", "check_jsonschema", "--builtin-schema"]  # with schemas that it brings, offline
+WORKFLOWS = [f".github/workflows/{name}.yml" for name in ("ci", "pages")]
 FORMS = [f".github/ISSUE_TEMPLATE/{name}.yml" for name in ("bug", "erratum")]
 NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
+    "bench bridge": [BRIDGE],
     "bench cockpit": [COURSE, BROWSER],
     "browser-test": [COURSE, BROWSER],
+    "site": [COURSE, SITE],
+    "engine": [ENGINE],
 }
 TASKS = {  # what each command runs, in this order, with the Python in .venv
     "lab": [["-m", "jupyterlab", "--ServerApp.root_dir=.", f"--LabApp.default_url={FIRST}"]],
     "cockpit": [["-m", "voila", "notebooks/cockpit.ipynb"]],
     "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
-    "browser-test": [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser"]],
+    "browser-test": [
+        ["tests/browser/chromium.py"],
+        ["tests/browser/firefox.py"],
+        ["-m", "pytest", "tests/browser"],
+    ],
+    "site": [["tools/site.py"]],
+    "engine": [["tools/engine.py"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
     "format": [["-m", "ruff", "format"], [COUNTS], ["-m", "ruff", "check", "--fix"]],
     "check": [
@@ -197,14 +222,15 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
         ["-m", "ruff", "check"],
         [COUNTS, "--check"],
         ["-m", "mypy"],
-        [*SCHEMA, "vendor.github-workflows", ".github/workflows/ci.yml"],
+        [*SCHEMA, "vendor.github-workflows", *WORKFLOWS],
         [*SCHEMA, "vendor.github-issue-forms", *FORMS],
         [*SCHEMA, "vendor.citation-file-format", "CITATION.cff"],
     ],
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
-    "bench gpu": [["benchmarks/bench_gpu.py"]],  # not with the Python in .venv: see main
+    "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
+    "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
 CLASSROOM = ("handout", "grade", "report", "key")
 for _word in CLASSROOM:
@@ -268,6 +294,12 @@ def main(args: list[str]) -> int:
     *first, last = TASKS[command]
     # Teachers name folders from where they stand; the other tools work on the course itself.
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
+    own = {
+        "engine": ENGINE,
+        "bench bridge": BRIDGE,
+    }  # a Python of their own, TRL's beside the course
+    if command in own:
+        place["python"] = own[command].python
     for argv in [*first, [*last, *further]]:
         code = run(argv, **place)
         if code != 0:

@@ -83,7 +83,8 @@ def group_policy_loss(
     free = ratio if delta is None else ratio.clamp(max=min(delta, most))
     if clip is not None:
         low, high = min(clip, most), min(clip if clip_high is None else clip_high, most)
-        losses = -torch.minimum(free * gain, ratio.clamp(1 - low, 1 + high) * gain)
+        unclipped, clipped = free * gain, ratio.clamp(1 - low, 1 + high) * gain
+        losses = -torch.where(clipped < unclipped, clipped, unclipped)  # see ppo.policy_terms
     elif clip_high is not None:
         raise ValueError(f"clip_high = {clip_high:g} needs clip, the lower half of the band")
     else:

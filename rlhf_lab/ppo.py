@@ -192,9 +192,11 @@ def policy_terms(log_ratio: Tensor, advantages: Tensor, clip: float) -> PolicyLo
     ratio = log_ratio.exp()
     clip = min(clip, torch.finfo(ratio.dtype).max)  # torch refuses a number that overflows it
     unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
-    took_clipped = (clipped > unclipped).to(ratio.dtype)
+    took_clipped = clipped > unclipped
     moved = 0.5 * log_ratio.detach().square()
-    return PolicyLoss(torch.maximum(unclipped, clipped), took_clipped, moved)
+    # Of equals the unclipped one: clamp's gradient at its bounds depends on the version of torch.
+    loss = torch.where(took_clipped, clipped, unclipped)
+    return PolicyLoss(loss, took_clipped.to(ratio.dtype), moved)
 
 
 class ValueLoss(NamedTuple):
@@ -243,5 +245,6 @@ def value_terms(values: Tensor, old_values: Tensor, returns: Tensor, clip: float
     clip = min(clip, torch.finfo(values.dtype).max)
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     error, clipped_error = (values - returns).square(), (clipped - returns).square()
-    took_clipped = (clipped_error > error).to(values.dtype)
-    return ValueLoss(0.5 * torch.maximum(error, clipped_error), took_clipped)
+    took_clipped = clipped_error > error
+    loss = 0.5 * torch.where(took_clipped, clipped_error, error)  # as in policy_terms
+    return ValueLoss(loss, took_clipped.to(values.dtype))

@@ -269,3 +269,67 @@ def next_eta(eta: float, kls: Tensor, mask: Tensor, target: float) -> float:
     rows = zip(kls, mask, strict=True)
     per_response = sum(float(row[chosen].sum()) for row, chosen in rows) / len(kls)
     return eta * (1 + min(0.1, max(-0.1, (per_response - target) / target)))
+
+
+def rloo_advantages(
+    scores: Tensor,
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    mask: Tensor,
+    eta: float,
+    group_size: int,
+) -> Tensor:
+    d = torch.where(mask.bool(), logprobs.detach() - ref_logprobs, 0.0)
+    rewards = scores - eta * d.sum(1)
+    advantages = torch.zeros_like(rewards)
+    for i in range(len(rewards)):
+        first = i - i % group_size
+        others = [j for j in range(first, first + group_size) if j != i]
+        advantages[i] = rewards[i] - rewards[others].mean()
+    return advantages
+
+
+def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
+    groups = rewards.split(group_size)
+    centred = [group - group.sum() / group_size for group in groups]
+    if scale == "none":
+        return torch.cat(centred)
+    if scale == "batch":
+        return torch.cat(centred) / (torch.var(rewards) ** 0.5 + 1e-4)
+    return torch.cat([x / ((x @ x / (group_size - 1)) ** 0.5 + 1e-4) for x in centred])
+
+
+def kl_pull(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, place: str) -> Tensor:
+    d = torch.where(mask.bool(), (logprobs - ref_logprobs).detach(), 0.0)
+    if place == "k3_ratio":
+        return d
+    if place == "k3":
+        return 1 - torch.exp(-d)
+    T = d.shape[1]
+    return torch.stack([d[:, t:].sum(1) * mask[:, t] for t in range(T)], dim=1)
+
+
+def aggregate(losses: Tensor, mask: Tensor, how: str, total: float, length: int) -> Tensor:
+    rows = [row[chosen.bool()] for row, chosen in zip(losses, mask, strict=True)]
+    if how == "response":
+        return sum(row.sum() / max(len(row), 1) for row in rows) / len(rows)
+    whole = sum(row.sum() for row in rows)
+    return whole / {"tokens": total, "constant": len(rows) * length}[how]
+
+
+def recovered_scores(logprobs: Tensor, ref_logprobs: Tensor, beta: float) -> Tensor:
+    log_ratio = torch.log(torch.exp(logprobs) / torch.exp(ref_logprobs))
+    mean = torch.sum(torch.exp(ref_logprobs) * log_ratio)
+    return beta * log_ratio - beta * mean
+
+
+def dpo_loss(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    beta: float,
+) -> Tensor:
+    reward = beta * (chosen_logprobs - ref_chosen_logprobs)
+    other = beta * (rejected_logprobs - ref_rejected_logprobs)
+    return torch.logaddexp(torch.zeros_like(reward), other - reward).sum() / len(reward)

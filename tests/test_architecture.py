@@ -79,10 +79,11 @@ MAY_IMPORT = {
     "masking ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
     "masking plots ppo report rewards rollout runs sampling trainer tree world",
-    "lessons": "best_of_n collapse config entropies exact gpt2 gradients grids kl language masking "
-    "plots ppo pretrain report rewards rollout runs sampling trainer tree world",
-    "exercises": "best_of_n collapse config entropies exact gpt2 gradients kl language lessons "
-    "masking ppo pretrain report rewards rollout sampling trainer tree world",
+    "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "
+    "flow gpt2 gradients grids group_loss group_trainer group_updates groups kl language masking "
+    "plots ppo preferences pretrain report rewards rollout runs sampling trainer tree world",
+    "exercises": "aggregation best_of_n collapse config dpo entropies exact gpt2 gradients groups "
+    "kl language lessons masking ppo pretrain report rewards rollout sampling trainer tree world",
     "classroom": "__init__ exercises files lessons plots ui",
     "__main__": "config doctor grids interrupts report runs trainer world",
 }

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -43,6 +43,7 @@ def test_it_is_what_all_possible_draws_give(n, levels):
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 10**5), st.sampled_from([None, 4]))
 def test_what_must_hold_for_every_world(seed, n, levels):
     ref, scores = world(seed, 50, levels)

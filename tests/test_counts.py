@@ -62,7 +62,7 @@ def test_another_notebook_is_counted(repository):
     ("file", "old", "new", "message"),
     [
         ("docs/mistakes.md", "| 28 |", "| 99 |", "lacks row 28, for '"),
-        ("docs/mistakes.md", "| 31 |", "| 32 | x | x | x | x |\n| 31 |", "mistake of rows [32]"),
+        ("docs/mistakes.md", "| 31 |", "| 99 | x | x | x | x |\n| 31 |", "mistake of rows [99]"),
         ("README.md", " Jupyter notebooks", " notebooks", "README.md has no number"),
     ],
 )

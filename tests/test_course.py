@@ -130,7 +130,8 @@ def test_teachers_name_folders_from_where_they_stand(monkeypatch, tmp_path):
 
 def test_browser_test_finds_its_browser_before_it_starts(commands):
     assert course.main(["browser-test", "-x"]) == 0
-    steps = [["tests/browser/chromium.py"], ["-m", "pytest", "tests/browser", "-x"]]
+    browsers = [["tests/browser/chromium.py"], ["tests/browser/firefox.py"]]
+    steps = [*browsers, ["-m", "pytest", "tests/browser", "-x"]]
     assert commands == [".venv", ".venv", *steps]
     commands.clear()
     commands.codes = [(3, 1)]
@@ -144,6 +145,19 @@ def test_bench_makes_both_environments_and_tells_where_trl_is(commands):
     assert commands[2] == [
         "benchmarks/bench_ppo.py", "--bench-python", str(course.TRL.python), "--quick"
     ]  # fmt: skip
+
+
+def test_the_bridge_has_trl_and_the_course_in_one_environment(monkeypatch):
+    made, seen = [], []
+    monkeypatch.setattr(course.Environment, "ensure", lambda self: made.append(self.folder.name))
+    monkeypatch.setattr(course, "run", lambda argv, python: seen.append((argv, python)) or 3)
+    assert course.main(["bench", "bridge", "--updates=0"]) == 3
+    assert made == [".venv-bridge"]
+    assert seen == [(["benchmarks/bench_bridge.py", "--updates=0"], course.BRIDGE.python)]
+    assert course.BRIDGE.pip_args == ["-r", course.BRIDGE_LIST, "-e", "."]
+    listed = (ROOT / course.BRIDGE_LIST).read_text(encoding="utf-8")
+    assert "\ntrl==1.16.0\n" in listed
+    assert "\ntorch==2.13.0\n" in listed
 
 
 def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):

@@ -90,9 +90,11 @@ def test_course_py_installs_the_project_under_its_constraints():
 def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
     assert course.BROWSER.folder == course.COURSE.folder
     assert course.BROWSER.inputs == course.COURSE.inputs
-    assert course.BROWSER.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,browser]"]
-    assert course.BROWSER.stamp != course.COURSE.stamp
-    assert set(PROJECT["optional-dependencies"]) == {"lab", "test", "browser"}
+    assert course.BROWSER.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,browser,site]"]
+    assert course.SITE.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,site]"]
+    assert len({e.stamp for e in (course.COURSE, course.BROWSER, course.SITE)}) == 3
+    extras = {"lab", "test", "browser", "site", "engine"}
+    assert set(PROJECT["optional-dependencies"]) == extras
     assert "browser" in PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
 
 
@@ -130,6 +132,7 @@ def test_wheel_holds_the_package_its_licences_and_jupyters_settings_and_no_more(
     }
     assert {"rlhf_lab/weights/sft/model.safetensors", "rlhf_lab/py.typed"} <= package
     assert "rlhf_lab/lessons/phase_diagram.csv" in package
+    assert "rlhf_lab/lessons/leash_runs.csv" in package
     made = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD")}
     assert set(wheel.namelist()) == package | set(extra) | made
 
@@ -256,11 +259,13 @@ def test_a_missing_browser_is_installed_in_the_way_that_works(monkeypatch, root,
 
 @pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash")
 @pytest.mark.parametrize(
-    "red", ["", "course.py check", "course.py test", "-m pytest", "course.py browser-test"]
+    "red",
+    ["", "course.py check", "course.py test", "-m pytest", "course.py engine", "course.py browser"],
 )
 def test_ci_runs_all_in_order_and_stops_at_the_first_red(tmp_path, red):
     strict = "-m pytest --nbval -n 2 --dist loadfile notebooks"
-    wanted = ["course.py check", "course.py test", strict, "course.py browser-test"]
+    first = ["course.py check", "course.py test", strict]
+    wanted = [*first, "course.py engine --check", "course.py browser-test"]
     for place in [".ci/run", ".venv/bin/python", "bin/python3"]:
         (tmp_path / place).parent.mkdir(parents=True)
         shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")

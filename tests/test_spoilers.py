@@ -64,6 +64,16 @@ TELLING = {
     "09_loss": "zero|mean advantage",
     "09_batch": "halve|half",
     "10_strongest": "exact gradient|strongest is",
+    "11_mean": "baseline, and|is a factor|same in all directions",
+    "11_hundred": "does not know|lost|nothing is left",
+    "11_sampled": "plateau|explor|stays? at|hold the run",
+    "11_length": "cheaper|pays less|grow",
+    "11_clip": "every ratio is|no clip|cannot act|equal",
+    "12_direct": "arrives|log-ratio",
+    "12_sharp": "β/s|half the leash|sharper",
+    "12_certain": "only a speed|for ever|no leash|all of them end",
+    "12_chosen": "falls|below|negative",
+    "12_few": "runs? away|early|leash",
 }
 NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",

@@ -29,6 +29,10 @@ FOUND = {
     "0.26 for the place whatever is said there.",
     "07": "β = 0.1. At β = 0.125 more than half of what π* says is word salad, each piece too rare "
     "for a bar.",
+    "11": "G = 8 and η = 0.5: a gap of 2.5, at which GRPO rests at log-odds 4.90 and RLOO at 5.00. "
+    "Only RLOO follows the gap, only GRPO follows G.",
+    "12": "From 0.15 down to 0.05: at 0.13 TRL's RLOO rests at E[gold] 2.24, its GRPO (not scaled) "
+    "at −1.80, and with plain k3 at −1.38.",
 }
 """What students find with sliders and knobs, by the number of the notebook."""
 _markdown = mistune.create_markdown(escape=True)

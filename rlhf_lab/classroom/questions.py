@@ -11,7 +11,7 @@ from rlhf_lab.lessons.answers import ANSWERS
 COURSE = Path(__file__).resolve().parents[2]
 """The folder of course.py, if the package runs from there."""
 _DETAILS = re.compile(r"<details><summary>.*?</summary>(.*?)</details>", re.DOTALL)
-_TASK = re.compile(r"^(?=.*(?:\*\*Find|^Find |\bfind four places)).*$", re.MULTILINE)
+_TASK = re.compile(r"^(?=.*(?:\*\*Find|^Find |\b[Ff]ind four places)).*$", re.MULTILINE)
 
 
 class Question(NamedTuple):

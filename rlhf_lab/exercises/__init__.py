@@ -7,7 +7,9 @@ from collections import Counter
 from rlhf_lab.exercises import (
     bug_museum,
     compute_rewards,
+    dpo,
     entropy_bonus,
+    leash_today,
     measuring_kl,
     mode_collapse,
     ppo_loop,
@@ -28,7 +30,7 @@ EXERCISES: dict[str, Exercise | Choice] = {
     exercise.name: exercise
     for module in (
         score_at_the_end, reward_model, too_much_reward, the_leash, measuring_kl,
-        compute_rewards, entropy_bonus, mode_collapse, ppo_loop, bug_museum,
+        compute_rewards, entropy_bonus, mode_collapse, ppo_loop, bug_museum, leash_today, dpo,
     )
     for exercise in module.EXERCISES
 }  # fmt: skip

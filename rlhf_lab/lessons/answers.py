@@ -174,6 +174,68 @@ ANSWERS = {
         "“Update is ∇J” sees everything that enters the first update: rewards, advantages, loss "
         "and masks.",
     ),
+    "11_mean": Answer(
+        0,
+        "The other scores know nothing of a response, so their mean is a baseline, and baselines "
+        "have no mean force.",
+    ),
+    "11_gap": Answer(
+        None,
+        "Dividing by the spread of the group leaves only who is better, not by how much, as long "
+        "as the spread is well above 0.0001.",
+    ),
+    "11_hundred": Answer(
+        1,
+        "Divided by the spread of its group a score has no size, so only RLOO hears the factor.",
+    ),
+    "11_size": Answer(
+        None,
+        "GRPO's push is at most (G − 1)/√G, so it is the group size that holds the balance "
+        "against η.",
+    ),
+    "11_rest": Answer(
+        None,
+        "In the loss each word pays for itself alone, and the worth of a path is not reduced by "
+        "what the path costs.",
+    ),
+    "11_sampled": Answer(
+        0,
+        "The words of the salad are never sampled once the policy has narrowed: exploration holds "
+        "the run, not the leash.",
+    ),
+    "11_length": Answer(
+        1,
+        "The longer a wrong answer is, the less each of its tokens pays.",
+    ),
+    "11_clip": Answer(
+        2,
+        "With one gradient step per rollout every ratio is 1, in the middle of any band.",
+    ),
+    "12_direct": Answer(
+        1,
+        "The loss is that of a reward model with β·log(π/π_SFT) in the place of the score, and a "
+        "reward model finds the score behind Bradley–Terry labels.",
+    ),
+    "12_sharp": Answer(
+        0,
+        "Twice as sharp labels have twice the log-odds, and a margin of β·log-ratios explains them "
+        "only if the log-ratios double: η = β/s.",
+    ),
+    "12_certain": Answer(
+        2,
+        "A margin that is right can always be made a little larger, so each β ends at the best "
+        "review alone; β is only a speed.",
+    ),
+    "12_chosen": Answer(
+        None,
+        "At π* the implicit reward is r − J*, and the preferred review of an ordinary pair scores "
+        "below J*.",
+    ),
+    "12_few": Answer(
+        1,
+        "A review that stands in one pair has one label, which is certain, so its log-ratio runs "
+        "away: only stopping early holds the policy.",
+    ),
     "cockpit_home": Answer(
         None,
         "Under η = 0.3 every review near π_SFT costs less than those that it says, so the policy "

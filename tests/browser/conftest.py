@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +25,14 @@ HARMLESS = {
 """Parts of messages in the browser's console that are nobody's fault here, each with its reason."""
 # Whatever the machine: no page may need more than the server that it comes from.
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The folder of the site, built anew."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, root / "tools" / "site.py"], check=True)
+    return root / "build" / "site"
 
 
 @pytest.fixture(scope="session")

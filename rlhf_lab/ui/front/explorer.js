@@ -8,6 +8,7 @@
 //   host.world(prompt, score)  a promise of {tables, still}: see optimum.js, and
 //       still = {reference, curve, map}: numbers of π_SFT, those of π* at β = 0 for each η, and the
 //       kind of π* for each β and η, as an index into KINDS
+//   host.solve({prompt, score, eta, beta}, reference)  may be left out: the same as rlhfOptimum.solve, but faster
 //   host.trouble(callback)  calls back with a sentence if what stands behind the page is lost
 //
 // One function, `draw`, shows one state of one world. While another world is on its way, all that
@@ -357,7 +358,10 @@ const rlhfExplorer = (() => {
       if (drawn !== world) trail.length = 0;
       if (drawn !== world || width !== wide) background(world, wanted);
       const began = performance.now();
-      const s = rlhfOptimum.solve(world.tables, wanted.score, wanted.eta, wanted.beta, world.still.reference);
+      const { reference } = world.still,
+        { score, eta, beta } = wanted;
+      const s =
+        host.solve?.(wanted, reference) ?? rlhfOptimum.solve(world.tables, score, eta, beta, reference);
       s.first = rlhfOptimum.text(s.said[0].index, words);
       root.state = { ...wanted, ...s, aim: wanted.score };
       root.solveMs = performance.now() - began;

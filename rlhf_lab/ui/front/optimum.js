@@ -135,5 +135,5 @@ const rlhfOptimum = (() => {
     return "";
   }
 
-  return { solve, kind, text, trouble };
+  return { solve, kind, text, trouble, rows: ROWS };
 })();

@@ -1,0 +1,113 @@
+"use strict";
+// The first minute: PPO without a leash, live. What the policy says is the largest thing; two judges stand below it, and
+// one slider holds the policy back.
+
+const rlhfCollapse = (() => {
+  const { number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
+  const HELD = 0.3, ITERATIONS = 100, FREE = 45, FRAMES = 5;  // frames for each iteration
+
+  const skeleton = (id) => `
+    <p class="of"><span class="share"></span><span class="step"></span></p>
+    <p class="voice big" aria-hidden="true"></p>
+    <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
+    <div class="chart"></div>
+    <p class="why"></p>
+    <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> the leash</label>
+      <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
+    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button></p>
+    <p class="heard" role="status"></p>`;
+
+  function chart(records, moves, width) {
+    const height = 190, left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const y = (v) => 16 + ((2.4 - v) / 4.8) * (height - 40), last = records.at(-1);
+    const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
+    const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");
+    const marks = [0, 50, 100].map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="middle">${k || "iteration 0"}</text>`).join("");
+    const flags = moves.map(([k, eta]) => `<path d="M${x(k)} 12V${height - 22}" stroke="var(--ink)"/><text class="name halo" x="${x(k) + 5}" y="20" style="fill:var(--ink)">η → ${eta}</text>`).join("");
+    const near = last && Math.abs(last.score - last.gold) < 0.5;
+    const name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - right - 104)}" y="${at}" style="fill:var(--${colour})">${text}</text>`;
+    const named = last ? name("reward model", "score", y(Math.max(last.score, near ? last.gold : -9)) - 13)
+      + name("careful readers", last.gold < 0 ? "bad" : "liked", last.gold < -1 ? y(last.gold) - 14 : y(Math.min(last.gold, near ? last.score : 9)) + 24) : "";
+    const ends = last ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
+      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>` : "";
+    const curves = records.length > 1 ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3) : "";
+    return `<svg width="${width}" height="${height}" role="img" aria-label="Both judges over ${ITERATIONS} iterations">
+      <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
+  }
+
+  function why(record, held) {
+    if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
+    if (!held && record.gold < 0) return "Nothing held it: it found a sentence that the reward model has never seen, and loves.";
+    if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
+    return held ? "On the leash it stays near what people write, and both judges agree." : "It learns, and both judges like it more and more.";
+  }
+
+  const judge = (shapes, value, name, colour) => `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+
+  function mount(root, run) {
+    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`, find = (selector) => root.querySelector(selector);
+    root.classList.add("rlhf-front", "rlhf-collapse");
+    root.innerHTML = skeleton(id);
+    const slider = find("input"), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    let records = [], moves = [], until = FREE, frame = 0, frames = 0, trouble = "";
+
+    function draw() {
+      const record = records.at(-1), said = record ? run.batch()[0] : null, held = run.config.eta > 0;
+      find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
+      find(".step").textContent = `iteration ${run.iteration}`;
+      find(".big").textContent = said ? `“${said.text}”` : " ";
+      find(".big").style.setProperty("--letters", said ? said.text.length : 8);
+      find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
+      find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", record.gold < 0 ? "bad" : "liked") : "";
+      find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
+      find(".why").textContent = trouble || why(record, held);
+      const at = ETAS.indexOf(run.config.eta);
+      slider.value = at;
+      slider.style.setProperty("--at", `${(100 * at) / (ETAS.length - 1)}%`);
+      slider.setAttribute("aria-valuetext", String(run.config.eta));
+      find(".hold b").textContent = run.config.eta;
+      find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
+      root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
+    }
+
+    function play() {
+      frame = 0;
+      if (frames++ % FRAMES === 0) {
+        const record = run.step();
+        if (record) records.push(record);
+        else trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
+        draw();
+      }
+      if (!trouble && run.iteration < until && root.isConnected) frame = requestAnimationFrame(play);
+      else find(".heard").textContent = `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
+    }
+    const go = (iterations) => { until = Math.min(iterations, ITERATIONS); frame ||= requestAnimationFrame(play); };
+
+    function hold(eta) {
+      if (eta === run.config.eta) return;
+      run.config.eta = eta;
+      if (run.iteration) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
+      if (run.iteration >= ITERATIONS) again(eta); else go(ITERATIONS);
+      draw();
+    }
+    function again(eta) {
+      run.config.eta = eta;
+      run.start();
+      [records, moves, frames, trouble] = [[], [], 0, ""];
+      go(eta ? ITERATIONS : FREE);
+      draw();
+    }
+
+    slider.addEventListener("input", () => hold(ETAS[slider.value]));
+    find(".leash").addEventListener("click", () => hold(run.config.eta > 0 ? 0 : HELD));
+    find(".again").addEventListener("click", () => again(0));
+    new ResizeObserver(draw).observe(root);
+    draw();
+    if (!still) go(FREE);
+    else find(".again").textContent = "Start";
+    return () => cancelAnimationFrame(frame);
+  }
+
+  return { mount };
+})();

@@ -1,0 +1,150 @@
+"""What Sphinx does not know of our notebooks: alt texts, widgets without a kernel, MathML.
+
+Docstrings are read as what they are, too: plain text with equations.
+
+MyST-NB takes the name of a figure's file for its alt text, and drops widgets. So notebooks are read
+here: figures become small files with the alt texts that `show` has kept, and where a widget stood
+stands an element that page.js brings to life, with the widget's own still picture in it.
+"""
+
+import ast
+import base64
+import hashlib
+import html
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from latex2mathml.converter import convert
+from PIL import Image
+
+FIGURES = "figures"
+"""Folder of the figures, below _static."""
+ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
+_static = Path()
+
+
+def read_notebook(text: str) -> nbformat.NotebookNode:
+    """An .ipynb as MyST-NB wants it, with outputs that a page without a kernel can show."""
+    notebook = nbformat.reads(text, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata.setdefault("tags", []).append("hide-input")
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                _show(output, cell.source)
+    return notebook
+
+
+def _show(output: nbformat.NotebookNode, source: str) -> None:
+    """Put into text/html what the page shall show of an output."""
+    data, shown = output.data, output.data.get("text/plain", "")
+    still = _figure(data.pop("image/png"), output.metadata) if "image/png" in data else ""
+    call = re.fullmatch(r"(\w+)\(.*\)", shown, re.DOTALL)
+    if call and call[1] in ALIVE:
+        data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
+    elif call and call[1] == "Knobs":
+        data["text/html"] = (
+            '<p class="needs-python">Sliders that ask Python: open the notebook.</p>'
+        )
+    elif still:
+        data["text/html"] = still
+    elif shown.startswith(("Predict. ", "Answer. ")):
+        data["text/html"] = _guess(shown, data["text/html"])
+    data.pop("application/vnd.jupyter.widget-view+json", None)
+    data.pop("text/latex", None)
+
+
+def _figure(png: str, metadata: dict[str, Any]) -> str:
+    """The figure as a file of a third of the size, pixel for pixel the same."""
+    about = metadata.get("image/png", {})
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    width = about.get("width", picture.width // 2)
+    name = f"{hashlib.sha256(png.encode()).hexdigest()[:16]}.webp"
+    file = _static / FIGURES / name
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file, lossless=True)
+    size = f'width="{width}" height="{round(width * picture.height / picture.width)}"'
+    alt = html.escape(about.get("alt", ""))
+    return (
+        f'<img class="figure" src="../_static/{FIGURES}/{name}" {size} loading="lazy" alt="{alt}">'
+    )
+
+
+def _alive(kind: str, shown: str, source: str, still: str) -> str:
+    """The element for a widget, with the settings that its repr and its cell name."""
+    call = ast.parse(shown, mode="eval").body
+    assert isinstance(call, ast.Call)
+    settings = {node.arg: ast.literal_eval(node.value) for node in call.keywords}
+    if seed := re.search(r"seed=(\d+)", source):
+        settings["seed"] = seed[1]
+    if "policy=" in source:  # notebook 08 hands over a policy that has collapsed
+        settings["start"] = "collapsed"
+    data = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in settings.items())
+    return f'<div class="rlhf-live" data-kind="{kind}"{data}>{still}</div>'
+
+
+def _guess(shown: str, static: str) -> str:
+    """A question and its answer, which finds the question again by its words."""
+    kind, text = shown.split(". ", 1)
+    if kind == "Answer":
+        question = text.split(" → ", 1)[0]
+        return f'<div class="rlhf-answer" data-question="{html.escape(question)}">{static}</div>'
+    question, *options = text.split("\n- ")
+    number = re.fullmatch(r"a number from (\S+) to (\S+)", options[0])
+    limits = f' data-low="{number[1]}" data-high="{number[2]}"' if number else ""
+    return f'<div class="rlhf-guess" data-question="{html.escape(question)}"{limits}>{static}</div>'
+
+
+def _math(display: str) -> Any:
+    def visit(self: Any, node: nodes.Element) -> None:
+        self.body.append(convert(node.astext(), display=display))
+        raise nodes.SkipNode
+
+    return visit
+
+
+SECTIONS = ("Args:", "Returns:", "Raises:", "References:", "Notes:", "Yields:")
+
+
+def plain_docstring(
+    app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Our docstrings are plain text: an indented equation stays as it is, and | is no markup."""
+    equation = section = False
+    for i, line in enumerate(lines):
+        section = line.strip() in SECTIONS or (section and (not line or line.startswith(" ")))
+        indented = line.startswith("    ") and not section
+        if indented and not equation and not lines[i - 1]:
+            lines[i - 1] = "\n::\n"
+            equation = True
+        equation = equation and (indented or not line)
+        if not equation and not line.startswith(">>>"):
+            pieces = line.split("`")
+            pieces[::2] = [piece.replace("|", r"\|") for piece in pieces[::2]]
+            lines[i] = "`".join(pieces)
+    lines[:] = "\n".join(lines).split("\n")
+
+
+def level_captions(
+    app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Captions of the menu are headings, and screen readers need the level of a heading."""
+    menu = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = menu.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
+
+
+def setup(app: Any) -> dict[str, bool]:
+    global _static
+    _static = Path(app.srcdir) / "_static"
+    inline, block = _math("inline"), _math("block")
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    app.connect("autodoc-process-docstring", plain_docstring, priority=400)  # before napoleon
+    app.connect("html-page-context", level_captions, priority=900)  # after Furo has made the menu
+    return {"parallel_read_safe": False}
