@@ -77,6 +77,7 @@ class Cockpit(anywidget.AnyWidget):
         self._serial = self._heard = self._run = 0
         self._sent: tuple[Branch | None, int, Branch | None, int] = (None, 0, None, 0)
         self._told_at, self._by_code, self._withheld = -math.inf, False, False
+        self._moved: dict[str, int] = {}
         self.news: dict[str, Any] = {}
         """What the page was told last."""
         best = [list(m) for m in reversed(frontier(world))]
@@ -208,9 +209,14 @@ class Cockpit(anywidget.AnyWidget):
         elif what in jobs:
             engine.ask(jobs[what])
         elif "move" in order:
-            engine.ask(partial(self._move, order["move"]))
+            engine.ask(lambda: self._move_for(order.get("page", ""), order))
         elif "all" in order:
             engine.ask(self._tell_all)
+
+    def _move_for(self, page: str, order: dict[str, Any]) -> None:
+        """Do a move of a page, and let it know which of its moves that was."""
+        self._moved[page] = order.get("asked", 0)
+        self._move(order["move"])
 
     def _move(self, wished: dict[str, float]) -> None:
         wished = {name: float(wished[name]) for name in ("eta", "beta") if name in wished}
@@ -273,7 +279,7 @@ class Cockpit(anywidget.AnyWidget):
             "rows": [_row(m) for m in rows], "parent": [_row(m) for m in parents],
             "allExact": [[k, *_row(m)] for k, m in branch.exact.items()],
             "moves": [list(move) for move in branch.moves()],
-            "running": state.running, "iteration": state.iteration,
+            "moved": dict(self._moved), "running": state.running, "iteration": state.iteration,
             "status": _status(state, self.limit), "note": engine.note, "error": state.error,
             "eta": state.eta, "beta": state.beta, "optimum": _row(state.optimum),
             "exact": _row(state.exact), "exactAt": state.exact_iteration,

@@ -300,12 +300,31 @@ def test_orders_leave_the_page_as_they_were_given(open_page, flight):
     page.locator("[name=kl_target]").fill("0,5")
     page.locator("button.reset").click()
     settings = flight[1][-1]["settings"]
-    assert page.evaluate("() => told") == [
+    told = page.evaluate("() => told")
+    assert told == [
         {"do": "step"},
         {"do": "fork"},
-        {"move": {"eta": 0.42}},
+        {"move": {"eta": 0.42}, "page": told[2]["page"], "asked": 1},
         {
             "do": "reset", "eta": 0.42, "beta": 0,
             "settings": {**settings, "seed": "3", "kl_target": "0.5"},
         },
     ]  # fmt: skip
+
+
+def test_news_that_are_older_than_a_move_do_not_move_the_slider_back(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    slider, field = page.locator("[data-of=eta]"), page.locator("[data-typed=eta]")
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    moved = float(field.input_value())
+    assert moved > last["eta"]
+    me = page.evaluate("() => told.at(-1).page")
+    again = {**last, "from": 52, "rows": [], "parent": [], "parentFrom": 52}
+    for news, shown in (
+        ({**again, "moved": {me: 1}}, moved),
+        ({**again, "moved": {me: 2}, "eta": 0.7}, 0.7),
+    ):
+        page.evaluate("news => hear(news)", news)
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        assert float(field.input_value()) == shown

@@ -4,7 +4,7 @@
 //
 //   host.constants  {etas, betas, prompts, panels, klModes, rates, frontier, folder}
 //   host.send(order)  {do: "start" | "pause" | "step" | "reset" | "fork" | "save" | "load", …},
-//       {move: {eta, beta}}, {all: true} to be sent everything, {heard: serial} now and then
+//       {move: {eta, beta}, page, asked}, {all: true} to be sent everything, {heard: serial} now and then
 //   host.listen(callback) -> function that undoes it; what it is called with: see `Cockpit._news`
 //       in cockpit.py. News bring the rows since the last ones; a page that missed some asks for all.
 //   host.trouble(callback)  calls back with a sentence if the run is lost
@@ -241,6 +241,7 @@ const rlhfCockpit = (() => {
       frame = 0,
       spokenAt = -Infinity,
       held = {},
+      asked = 0,
       settings = "",
       width = 0,
       rooms = null;
@@ -255,7 +256,7 @@ const rlhfCockpit = (() => {
       run.parent.splice(news.parentFrom, Infinity, ...news.parent);
       [run.exact, run.moves] = [news.allExact, news.moves];
       now = news;
-      held = {};
+      if ((news.moved[id] ?? 0) >= asked) held = {}; // else these news are older than the hand's last move
       if (news.serial % HEARD_EVERY === 0) host.send({ heard: news.serial });
       update();
     }
@@ -380,7 +381,7 @@ const rlhfCockpit = (() => {
 
     function move(name, value) {
       held[name] = value;
-      host.send({ move: { [name]: value } });
+      host.send({ move: { [name]: value }, page: id, asked: ++asked });
       levers();
     }
 
