@@ -178,7 +178,7 @@ const rlhfExplorer = (() => {
         const middle = i + Math.floor(n / 2);
         while (inside(middle, j + high) && inside(middle, j - high)) high++;
         const worth = Math.min(n * places.w, 1.5 * width) + Math.min(high * places.h, 60);
-        if (n * places.w > width + 6 && worth > most)
+        if (n * places.w > width + 2 && worth > most)
           [best, most] = [[places.left + places.first + (i - 1 + n / 2) * places.w, places.y(j) + 5], worth];
         i += n;
       }
@@ -206,10 +206,11 @@ const rlhfExplorer = (() => {
           "",
       )
       .join("");
+    const size = W < 340 ? 12 : 13;
     const names = KINDS.map((name, kind) => {
-      const at = nameplate(map, etas, betas, places, kind, 7.6 * name.length);
+      const at = nameplate(map, etas, betas, places, kind, 0.6 * size * name.length);
       return at
-        ? `<text class="name" style="fill:var(--ink)" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
+        ? `<text class="name" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
     }).join("");
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
