@@ -48,7 +48,7 @@ def _show(output: nbformat.NotebookNode, source: str) -> None:
         data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
     elif call and call[1] == "Knobs":
         data["text/html"] = (
-            '<p class="needs-python">Sliders that ask Python: open the notebook.</p>'
+            '<p class="needs-python">These sliders need Python: open the notebook in JupyterLab.</p>'
         )
     elif still:
         data["text/html"] = still

@@ -99,7 +99,7 @@ def _reference() -> None:
         names = re.findall(r"`(\w+)`", modules)
         if not names:
             continue  # a folder, for which nobody reads an API
-        parts = [f"# {name}\n\n{holds[0].upper()}{holds[1:]}.\n"]
+        parts = [f"# {name.capitalize()}\n\n{holds[0].upper()}{holds[1:]}.\n"]
         parts += [MODULE.format(module) for module in names]
         _write(SOURCE / "api" / f"{page}.md", "\n".join(parts))
         pages.append(page)
