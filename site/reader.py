@@ -24,6 +24,9 @@ from PIL import Image
 FIGURES = "figures"
 """Folder of the figures, below _static."""
 ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
+NEEDS_PYTHON = (
+    '<p class="needs-python">These sliders need Python: open the notebook in JupyterLab.</p>'
+)
 _static = Path()
 
 
@@ -47,9 +50,7 @@ def _show(output: nbformat.NotebookNode, source: str) -> None:
     if call and call[1] in ALIVE:
         data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
     elif call and call[1] == "Knobs":
-        data["text/html"] = (
-            '<p class="needs-python">These sliders need Python: open the notebook in JupyterLab.</p>'
-        )
+        data["text/html"] = NEEDS_PYTHON
     elif still:
         data["text/html"] = still
     elif shown.startswith(("Predict. ", "Answer. ")):
