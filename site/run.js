@@ -52,7 +52,7 @@ const rlhfRun = (() => {
       this.constants = { ...engine.data.cockpit, klModes: ["kl"] };
       this.first = { eta: start.eta ?? 0, beta: start.beta ?? 0, seed: start.seed ?? 0 };
       this.weights = start.start === "collapsed" ? this.collapsed(engine) : null;
-      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), serial: 0, number: 0, frame: 0 });
+      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, number: 0, frame: 0 });
       this.restart({});
     }
 
@@ -115,6 +115,7 @@ const rlhfRun = (() => {
       if (order.move) {
         if (run.config.kl_target && order.move.eta === 0) throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
         Object.assign(run.config, order.move);
+        if (order.page) this.moved[order.page] = order.asked;
       }
       if (["pause", "step", "reset", "load"].includes(order.do)) this.stop();
       if (["start", "step"].includes(order.do)) Object.assign(this, { error: null, note: "" });
@@ -167,7 +168,7 @@ const rlhfRun = (() => {
         serial: ++this.serial, run: this.number, from, parentFrom, rows: branch.seen.slice(from), parent: parent?.seen.slice(parentFrom) ?? [],
         allExact: [...branch.exact].map(([k, m]) => [k, ...m]), moves: branch.moves(), running: this.frame !== 0, iteration: run.iteration,
         status: this.status(), note: this.note, error: this.error, eta, beta, optimum: best, exact, exactAt: at, batch,
-        distinct: branch.history.at(-1)?.distinct ?? null, regret: goal(best, eta, beta) - goal(exact, eta, beta),
+        distinct: branch.history.at(-1)?.distinct ?? null, regret: goal(best, eta, beta) - goal(exact, eta, beta), moved: this.moved,
         estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta), reviews: of((i) => run.reviews(i, ROWS)), written: of(() => (run.iteration ? run.config.batch_size / 2 : 0)),
         settings: { kl_mode: "kl", lr, seed, kl_target: run.config.kl_target ?? null },
       };

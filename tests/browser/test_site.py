@@ -11,6 +11,7 @@ from servers import RESULTS
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.language import PROMPTS, encode, gold_scores
 from rlhf_lab.report import metrics, optimum_logprobs
+from rlhf_lab.ui import Cockpit
 from rlhf_lab.ui.optima import optima
 
 FIRST = "notebooks/00_start_here.html"
@@ -164,6 +165,7 @@ def test_the_cockpit_runs_as_the_notebook_s_does(visit):
     root = alive(page, "cockpit")
     trainer = Trainer(world, PPOConfig(eta=0.3, seed=0))
     state = steps(page, root, 3)
+    assert state.keys() == Cockpit(world).news.keys()  # run.js tells what cockpit.py tells
     expected = [trainer.step() for _ in range(3)]
     rows = page.evaluate(f"{COCKPIT}.run.rows")
     for (score, _, kl, entropy), stats in zip(rows, expected, strict=True):
