@@ -3,7 +3,7 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { liking, number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3, ITERATIONS = 100, FREE = 45, FRAMES = 5;  // frames for each iteration
 
@@ -28,7 +28,7 @@ const rlhfCollapse = (() => {
     const near = last && Math.abs(last.score - last.gold) < 0.5;
     const name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - right - 104)}" y="${at}" style="fill:var(--${colour})">${text}</text>`;
     const named = last ? name("reward model", "score", y(Math.max(last.score, near ? last.gold : -9)) - 13)
-      + name("careful readers", last.gold < 0 ? "bad" : "liked", last.gold < -1 ? y(last.gold) - 14 : y(Math.min(last.gold, near ? last.score : 9)) + 24) : "";
+      + name("careful readers", liking(last.gold), last.gold < -1 ? y(last.gold) - 14 : y(Math.min(last.gold, near ? last.score : 9)) + 24) : "";
     const ends = last ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
       <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>` : "";
     const curves = records.length > 1 ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3) : "";
@@ -59,7 +59,7 @@ const rlhfCollapse = (() => {
       find(".big").textContent = said ? `“${said.text}”` : " ";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
       find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
-      find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", record.gold < 0 ? "bad" : "liked") : "";
+      find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold)) : "";
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
       find(".why").textContent = trouble || why(record, held);
       const at = ETAS.indexOf(run.config.eta);

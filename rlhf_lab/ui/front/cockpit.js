@@ -18,6 +18,7 @@ const rlhfCockpit = (() => {
     nearest,
     slider,
     asNumber,
+    liking,
     number,
     count,
     escaped,
@@ -131,7 +132,7 @@ const rlhfCockpit = (() => {
           ? name("reward model", "score", at, -0.9 * size) +
             name(
               "careful readers",
-              run.rows.at(-1)[GOLD] < 0 ? "bad" : "liked",
+              liking(run.rows.at(-1)[GOLD]),
               under,
               under[1] > bottom - 3 * size ? -1.3 * size : 1.9 * size,
             )
@@ -302,7 +303,7 @@ const rlhfCockpit = (() => {
           face(batch[GOLD] ?? 0),
           batch[GOLD] ?? NaN,
           "careful readers",
-          batch[GOLD] < 0 ? "bad" : "liked",
+          liking(batch[GOLD]),
         );
       }
       const room = (selector) => rooms[selector],

@@ -19,6 +19,7 @@ const rlhfExplorer = (() => {
     slider,
     nearest,
     asNumber,
+    liking,
     number,
     share,
     count,
@@ -252,7 +253,7 @@ const rlhfExplorer = (() => {
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
       label("reward model", s <= g || apart ? above(s) : below(s), "score") +
-      label("careful readers", g < s || apart ? above(g) : below(g), points[end].gold < 0 ? "bad" : "liked");
+      label("careful readers", g < s || apart ? above(g) : below(g), liking(points[end].gold));
     const ticksX = [1, 4, 9, 16, 25]
       .filter((kl) => Math.sqrt(kl) < far)
       .map((kl) => `<path d="M${x(kl).toFixed(1)} ${y(0) - 3}v6" stroke="var(--ghost)"/>`);
@@ -461,7 +462,7 @@ const rlhfExplorer = (() => {
         face(s.gold),
         s.gold,
         "careful readers",
-        s.gold < 0 ? "bad" : "liked",
+        liking(s.gold),
       );
       rows(s.said);
       find(".nums").innerHTML = numbers(s, reference, draws);

@@ -40,10 +40,13 @@ const rlhfParts = (() => {
 
   const clip = (x, low, high) => Math.min(high, Math.max(low, x));
 
+  /** The colour of a gold score; one that is written +0.00 is not disliked. */
+  const liking = (gold) => (gold <= -0.005 ? "bad" : "liked");
+
   /** Careful readers: a face whose mouth is the gold score. Shapes within ±1. */
   function face(gold) {
     const mood = clip(gold / 2.4, -1, 1),
-      colour = gold < 0 ? "bad" : "liked";
+      colour = liking(gold);
     const mouth = `M-.48 ${(0.36 - 0.12 * mood).toFixed(2)}q.48 ${(0.56 * mood).toFixed(2)} .96 0`;
     const brows = gold < -1 ? `<path d="M-.56-.46l.34.14M.56-.46l-.34.14" stroke-width=".1"/>` : "";
     return `<g fill="none" stroke="var(--${colour})" stroke-width=".15" stroke-linecap="round">
@@ -133,6 +136,7 @@ const rlhfParts = (() => {
   const asNumber = (text) => Number(text.trim().replace(",", ".") || NaN);
 
   return {
+    liking,
     flag,
     star,
     nearest,
