@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "pretrain": "_checks _require gpt2 masking",
     # review world
     "language": "_checks _require",
-    "world": "_checks _require exact files gpt2 language pretrain sampling tree",
+    "table_cache": "files",
+    "world": "_checks _require exact files gpt2 language pretrain sampling table_cache tree",
     # training
     "adam": "_checks _require",
     "config": "_checks _require aggregation kl ratios rewards",
