@@ -25,9 +25,7 @@ from rlhf_lab.files import write_whole
 
 VARIABLE = "RLHF_LAB_CACHE"
 """The environment variable that names another folder, or none: an empty value keeps nothing."""
-SOURCES = (
-    "_checks", "_require", "exact", "gpt2", "language", "table_cache", "tree", "unembed", "world"
-)  # fmt: skip
+SOURCES = ("_checks", "_require", "exact", "gpt2", "language", "table_cache", "tree", "world")
 """The modules whose code runs while tables are computed or read."""
 KEPT = 16
 """Files that stay in the folder, 13 MB each: those of eight versions of everything."""

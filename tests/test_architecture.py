@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "grids": "_checks _require adam collapse config files gpt2 kl masking ppo report rollout "
     "sampling trainer unembed world",
     # what stands on top
-    "doctor": "world",
+    "doctor": "table_cache world",
     "plots": "",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking ppo rewards rollout sampling trainer world",
