@@ -165,7 +165,7 @@ def _tables() -> Verdict:
         return "ok", f"every notebook computes them, since {table_cache.VARIABLE} is empty"
     return "note", (
         f"they cannot be kept in {folder or 'the home folder, for there is none'}, so every "
-        f"notebook computes them, which takes 3 seconds and 26 MB; {table_cache.VARIABLE} can name "
+        f"notebook computes them, which takes 3 seconds and 130 MB; {table_cache.VARIABLE} can name "
         "a folder that you may write to"
     )
 
