@@ -175,10 +175,11 @@ def test_without_a_place_to_write_the_numbers_are_computed(tmp_path):
     assert [*tmp_path.iterdir()] == [tmp_path / "file"]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_read_and_not_written(path):
     path.parent.chmod(0o500)
     try:
+        if os.access(path.parent, os.W_OK):
+            pytest.skip("root, or Windows")
         assert bits(cached(path, refuse)) == bits(SMALL)
         assert bits(cached(path.with_name("new.safetensors"), compute)) == bits(SMALL)
         assert [*path.parent.iterdir()] == [path]
