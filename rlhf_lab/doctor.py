@@ -164,9 +164,9 @@ def _tables() -> Verdict:
     if os.environ.get(table_cache.VARIABLE) == "":
         return "ok", f"every notebook computes them, since {table_cache.VARIABLE} is empty"
     return "note", (
-        f"they cannot be kept in {folder or 'the home folder, for there is none'}, so every "
-        f"notebook computes them, which takes 3 seconds and 130 MB; {table_cache.VARIABLE} can name "
-        "a folder that you may write to"
+        f"they cannot be kept in {folder or 'a home folder, for there is none'}: every notebook "
+        "computes them, which takes 3 seconds and 130 MB; "
+        f"{table_cache.VARIABLE} can name a folder that you may write to"
     )
 
 

@@ -11,8 +11,8 @@ Where nothing can be kept, as in a read-only home or on a full disk, each proces
 import contextlib
 import hashlib
 import os
-import platform
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def file_of(prompt: str, models: Mapping[str, nn.Module]) -> Path | None:
             return None
     about = (
         prompt, torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(),
-        torch.get_float32_matmul_precision(), platform.system(), platform.machine(), sys.byteorder,
+        torch.get_float32_matmul_precision(), sysconfig.get_platform(), sys.byteorder,
     )  # fmt: skip
     key.update(repr(about).encode())
     return place / f"{_PREFIX}{prompt}-{key.hexdigest()[:32]}.safetensors"

@@ -71,7 +71,7 @@ class World:
     """(n, 1)."""
     response_length: ClassVar[int] = language.RESPONSE_LENGTH
     eos_id: ClassVar[int] = language.EOS_ID
-    _on_disk: bool = dataclasses.field(default=False, repr=False)
+    _on_disk: bool = dataclasses.field(default=False, repr=False, kw_only=True)
     """Does it share its tables with other processes of this machine (`rlhf_lab.table_cache`)?"""
     _cache: dict[str, WorldTables] = dataclasses.field(default_factory=dict, init=False, repr=False)
 

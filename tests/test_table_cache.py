@@ -276,8 +276,7 @@ def test_the_name_changes_with_all_that_determines_the_numbers(monkeypatch):
     changed(torch.backends.cpu, "get_cpu_capability", lambda: "Z80")
     changed(torch, "get_num_threads", lambda: 3)
     changed(torch, "get_float32_matmul_precision", lambda: "medium")
-    changed(table_cache.platform, "machine", lambda: "toaster")
-    changed(table_cache.platform, "system", lambda: "TOS")
+    changed(table_cache.sysconfig, "get_platform", lambda: "tos-m68k")
     changed(table_cache.sys, "byteorder", "middle")
     for module in SOURCES:
         real = Path.read_bytes
