@@ -26,7 +26,7 @@ import signal
 import subprocess
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 USAGE = """\
@@ -61,9 +61,15 @@ class Environment:
     """A folder with a Python of its own, what pip puts into it, and the files that say so."""
 
     def __init__(
-        self, name: str, pip_args: list[str], inputs: list[str], stamp: str = ".installed"
+        self,
+        name: str,
+        pip_args: list[str],
+        inputs: list[str],
+        stamp: str = ".installed",
+        then: str = "",
     ) -> None:
         self.folder, self.pip_args = ROOT / name, pip_args
+        self.then = then  # Python to run after an installation, which is done whatever comes of it
         self.inputs = [ROOT / path for path in inputs]
         self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.stamp = self.folder / stamp  # the fingerprint of a finished installation
@@ -121,6 +127,10 @@ class Environment:
                 f"If that does not help, delete the folder {self.folder} first."
             )
         self.stamp.write_text(self.fingerprint(), encoding="utf-8")
+        if self.then:
+            command = [self.python, "-c", self.then]
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(command, capture_output=True, cwd=ROOT, timeout=120)
 
 
 @contextmanager
@@ -173,7 +183,9 @@ def torch_index(system: str, gpu: bool, pip_config: str) -> list[str]:
 
 
 LISTS = ["pyproject.toml", "constraints.txt"]
-COURSE = Environment(".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], LISTS)
+# So that no student waits for them; where they cannot be kept, the notebooks make them.
+TABLES = "from rlhf_lab.world import keep_tables; keep_tables()"
+COURSE = Environment(".venv", ["-c", "constraints.txt", "-e", ".[lab,test]"], LISTS, then=TABLES)
 # The same folder with more in it, so with a stamp of its own: a student's `lab` never needs this.
 BROWSER = Environment(
     ".venv",

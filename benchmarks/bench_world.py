@@ -1,16 +1,21 @@
 """Time review world, its exact numbers and the import: `python3 course.py bench world`."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import new_kernel
 import report
 import torch
 
 from rlhf_lab import PPOConfig, Trainer, World, build_world, exact, language, load_world, world
 
 EVERY, ONE = language.PROMPTS, language.PROMPTS[0]
+KERNELS = 5  # new processes for each of their numbers
 
 
 def seconds(work: Callable[[], object], n: int) -> list[float]:
@@ -46,6 +51,25 @@ def import_seconds(module: str) -> float:
     )
 
 
+def in_new_kernels(folder: str) -> None:
+    """Print what notebooks wait for without tables on disk, and with them in an empty folder."""
+
+    def run(*command: str, cache: str) -> bytes:
+        environ = {**os.environ, "RLHF_LAB_CACHE": cache}
+        return subprocess.run(
+            [sys.executable, *command], env=environ, capture_output=True, check=True
+        ).stdout
+
+    run("-c", "from rlhf_lab.world import keep_tables; keep_tables()", cache=folder)
+    script = str(Path(new_kernel.__file__))
+    for part, (_, aim) in new_kernel.PARTS.items():
+        for where, cache in (("computed", ""), ("mapped", folder)):
+            numbers = [float(run(script, part, cache=cache)) for _ in range(KERNELS)]
+            wanted = f"   aim: at most {aim:,g}" if cache else ""
+            name = f"{part} ({where})"
+            print(f"{name:45s}{report.spread(numbers, '9,.1f')}{wanted}", flush=True)
+
+
 def row(name: str, times: list[float], aim: float | None = None) -> None:
     """Print times in ms, and the aim if there is one."""
     wanted = f"   aim: at most {1e3 * aim:,g}" if aim else ""
@@ -65,6 +89,8 @@ def main() -> None:
         course.evaluate(trainer.policy, ONE)
 
     row("tables of all prompts, from nothing", seconds(lambda: fresh_tables(course), 5), 3.0)
+    with tempfile.TemporaryDirectory() as folder:
+        in_new_kernels(folder)
     optima(course)  # makes the tables
     n = sum(len(course.tables(prompt).scores) for prompt in EVERY)
     row(f"optimum π* at one (η, β), {n:,} responses", seconds(lambda: optima(course), 30), 0.01)

@@ -153,6 +153,23 @@ def _weights() -> Verdict:
     return "ok", "the models that come with the course can be read"
 
 
+def _tables() -> Verdict:
+    """Are the exact tables on disk, where every notebook finds them? Makes them if they are not."""
+    from rlhf_lab import table_cache
+    from rlhf_lab.world import keep_tables
+
+    folder, kept = table_cache.folder(), keep_tables()
+    if kept:
+        return "ok", f"every notebook finds them in {folder}"
+    if os.environ.get(table_cache.VARIABLE) == "":
+        return "ok", f"every notebook computes them, since {table_cache.VARIABLE} is empty"
+    return "note", (
+        f"they cannot be kept in {folder or 'a home folder, for there is none'}: every notebook "
+        "computes them, which takes 3 seconds and 130 MB; "
+        f"{table_cache.VARIABLE} can name a folder that you may write to"
+    )
+
+
 def _kernel() -> Verdict:
     # Only a process that has imported IPython can be a kernel; asking must not import it.
     ipython = sys.modules.get("IPython")
@@ -212,6 +229,7 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "torch threads": _threads,
     "device": _device,
     "weights": _weights,
+    "tables": _tables,
     "kernel": _kernel,
     "anywidget": partial(_for_notebooks, "anywidget", "0.9"),
     "ipykernel": partial(_for_notebooks, "ipykernel", "6.17"),

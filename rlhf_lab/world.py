@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rlhf_lab import exact, language
+from rlhf_lab import exact, language, table_cache
 from rlhf_lab._checks import require, takes
 from rlhf_lab._require import require_device, require_ids
 from rlhf_lab.files import write_whole
@@ -70,6 +71,8 @@ class World:
     """(n, 1)."""
     response_length: ClassVar[int] = language.RESPONSE_LENGTH
     eos_id: ClassVar[int] = language.EOS_ID
+    _on_disk: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+    """Does it share its tables with other processes of this machine (`rlhf_lab.table_cache`)?"""
     _cache: dict[str, WorldTables] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -113,19 +116,33 @@ class World:
 
     @takes(prompt=str)
     def tables(self, prompt: str) -> WorldTables:
-        """Everything about one prompt, exact; computed once and kept."""
+        """Everything about one prompt, exact; computed once and kept.
+
+        Those of the world that ships are also kept on disk. They lie there until the models, the
+        code, torch or the kind of processor change, and a change that you make to a table stays
+        in your process.
+        """
         if prompt not in self._cache:
-            with torch.no_grad():
-                tokens = self.prompt(prompt)
-                tree = policy_tables(self.sft, tokens, self.response_length)
-                scores = exact.flatten(
-                    score_tables(self.reward_trunk, self.reward_head, tokens, self.response_length)
-                ).double()
-                responses = _responses().to(tokens.device)
-                golds = language.gold_scores(tokens.expand(len(scores)), responses)
-            ref_logprobs = exact.sequence_logprobs(tree)
-            self._cache[prompt] = WorldTables(tree, ref_logprobs, scores, golds)
+            path = self._file(prompt) if self._on_disk else None
+            named = table_cache.cached(path, lambda: _by_name(self._computed(prompt)))
+            self._cache[prompt] = _from_names(named)
         return self._cache[prompt]
+
+    def _file(self, prompt: str) -> Path | None:
+        models = {"sft": self.sft, "trunk": self.reward_trunk, "head": self.reward_head}
+        self.prompt(prompt)  # refuses a word that is none
+        return table_cache.file_of(prompt, models)
+
+    @torch.no_grad()
+    def _computed(self, prompt: str) -> WorldTables:
+        tokens = self.prompt(prompt)
+        tree = policy_tables(self.sft, tokens, self.response_length)
+        scores = exact.flatten(
+            score_tables(self.reward_trunk, self.reward_head, tokens, self.response_length)
+        ).double()
+        responses = _responses().to(tokens.device)
+        golds = language.gold_scores(tokens.expand(len(scores)), responses)
+        return WorldTables(tree, exact.sequence_logprobs(tree), scores, golds)
 
     @takes(policy=GPT2, prompt=str)
     def logprobs(self, policy: GPT2, prompt: str) -> Tensor:
@@ -207,7 +224,17 @@ def _responses() -> Tensor:
 @functools.cache
 def load_world() -> World:
     """The world that ships with the package: one object per process, with its tables."""
-    return read_world(Path(str(resources.files("rlhf_lab") / "weights")))
+    world = read_world(Path(str(resources.files("rlhf_lab") / "weights")))
+    return dataclasses.replace(world, _on_disk=True)
+
+
+def keep_tables() -> bool:
+    """Make the tables of the world that ships, unless they are on disk; are they there now?"""
+    world = dataclasses.replace(load_world())  # one that has not asked for its tables yet
+    for prompt in language.PROMPTS:
+        world.tables(prompt)
+    paths = [world._file(prompt) for prompt in language.PROMPTS]
+    return all(path is not None and table_cache.read(path) is not None for path in paths)
 
 
 @takes(directory=str | os.PathLike)
@@ -266,6 +293,16 @@ def build_world(seed: int = SEED) -> World:
     world = World(sft, trunk, head, _prompts())
     _standardise(world)
     return world
+
+
+def _by_name(tables: WorldTables) -> dict[str, Tensor]:
+    named = tables._asdict()
+    return {**{f"tree.{t}": table for t, table in enumerate(named.pop("tree"))}, **named}
+
+
+def _from_names(named: Mapping[str, Tensor]) -> WorldTables:
+    rest = dict(named)
+    return WorldTables([rest.pop(f"tree.{t}") for t in range(language.RESPONSE_LENGTH)], **rest)
 
 
 def _prompts() -> Tensor:

@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "pretrain": "_checks _require gpt2 masking",
     # review world
     "language": "_checks _require",
-    "world": "_checks _require exact files gpt2 language pretrain sampling tree",
+    "table_cache": "files",
+    "world": "_checks _require exact files gpt2 language pretrain sampling table_cache tree",
     # training
     "adam": "_checks _require",
     "config": "_checks _require aggregation kl ratios rewards",
@@ -73,7 +74,7 @@ MAY_IMPORT = {
     "grids": "_checks _require adam collapse config files gpt2 kl masking ppo report rollout "
     "sampling trainer unembed world",
     # what stands on top
-    "doctor": "world",
+    "doctor": "table_cache world",
     "plots": "",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking ppo rewards rollout sampling trainer world",

@@ -99,6 +99,27 @@ def test_failed_update_leaves_no_stamp_but_what_was_there(install):
     assert package.exists()
 
 
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "1 / 0", "time.sleep(60)"])
+def test_what_comes_after_an_installation_comes_once_and_may_fail(
+    install, monkeypatch, tmp_path, end
+):
+    real, log = subprocess.run, tmp_path / "after"
+    hurry = {"timeout": 3} if "sleep" in end else {}
+    monkeypatch.setattr(
+        subprocess, "run", lambda *a, **k: real(*a, **{**k, **(hurry if "timeout" in k else {})})
+    )
+    install.env.then = f"import time; open({str(log)!r}, 'a').write('x'); {end}"
+    assert [install(), install()] == [1, 1]
+    assert install.env.stamp.exists()
+    assert log.read_text(encoding="utf-8") == "x"
+
+
+def test_the_exact_tables_are_made_after_the_course_is_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("RLHF_LAB_CACHE", str(tmp_path))
+    subprocess.run([sys.executable, "-c", course.COURSE.then], check=True, cwd=ROOT)
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(-9)"])
 def test_pip_that_was_killed_leads_to_a_fresh_start(install, end):
     """`pip --python` runs a second pip, whose death by a signal it turns into an exit code."""

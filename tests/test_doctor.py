@@ -12,8 +12,9 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from rlhf_lab import doctor
+from rlhf_lab import doctor, table_cache
 from rlhf_lab.doctor import Finding
+from rlhf_lab.world import World, WorldTables
 
 ROOT = Path(__file__).resolve().parent.parent
 LAB_SETTINGS = ROOT / ".jupyter" / "labconfig" / "default_setting_overrides.json"
@@ -166,6 +167,22 @@ def test_unreadable_weights_are_a_problem_in_words(monkeypatch):
     assert finding.status == "problem"
     assert "policy.safetensors" in finding.text
     assert "git checkout" in finding.text
+
+
+def test_tables_are_made_and_found_or_the_remedy_is_named(monkeypatch, tmp_path):
+    assert look("tables").status == "ok"
+    assert str(table_cache.folder()) in look("tables").text
+    (tmp_path / "file").touch()
+    small = WorldTables([torch.zeros(1).double()] * 5, *torch.zeros(3, 2).double())
+    monkeypatch.setattr(World, "_computed", lambda *_: small)
+    monkeypatch.setenv("RLHF_LAB_CACHE", str(tmp_path / "file"))
+    finding = look("tables")
+    assert finding.status == "note"
+    assert str(tmp_path / "file") in finding.text
+    assert "RLHF_LAB_CACHE can name a folder" in finding.text
+    monkeypatch.setenv("RLHF_LAB_CACHE", "")
+    assert look("tables").status == "ok"
+    assert "RLHF_LAB_CACHE is empty" in look("tables").text
 
 
 def test_second_thread_for_sliders_is_noted(pretend, no_settings, monkeypatch):

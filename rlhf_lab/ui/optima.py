@@ -135,11 +135,10 @@ class Optima:
     def __init__(self, world: World, prompt: str, score: str) -> None:
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}")
-        _, ref_logprobs, scores, golds = world.tables(prompt)
         self.prompt, self.score = prompt, score
-        self._r = 1 + SCORES.index(score)
-        self._rows = torch.stack([ref_logprobs, scores, golds, torch.ones_like(scores)])  # (4, N)
-        self._contenders = contenders(ref_logprobs, self._rows[self._r], ROWS)
+        _, self._ref, *self._scores = world.tables(prompt)  # not copied: kernels share their memory
+        self._r = self._scores[SCORES.index(score)]
+        self._contenders = contenders(self._ref, self._r, ROWS)
         self._points: dict[tuple[float, float], Point] = {}
         self.reference = compared_policy(world, prompt).metrics
 
@@ -163,8 +162,8 @@ class Optima:
                 part.mul_(part)
         best = self._contenders[p[self._contenders].argsort(descending=True, stable=True)[:ROWS]]
         best = best[p[best] > 0]
-        columns = (p[best], compared_logprobs[best].exp(), *self._rows[1:3, best])
-        numbers = torch.stack(columns, dim=1).tolist()
+        scores = [column[best] for column in self._scores]
+        numbers = torch.stack([p[best], compared_logprobs[best].exp(), *scores], dim=1).tolist()
         responses = [
             Response(response_text(i), *row) for i, row in zip(best.tolist(), numbers, strict=True)
         ]
@@ -199,24 +198,23 @@ class Optima:
                 self._fill(grid, *quarter)
 
     def _solve(self, eta: float, beta: float) -> tuple[Tensor, Point]:
-        """π*, (N,), and its numbers: two products and one exp over all N."""
+        """π*, (N,), and its numbers: one exp and a few products over all N."""
         tau = eta + beta
         if min(eta, beta) < 0 or not math.isfinite(tau):
             raise ValueError(f"η and β must be finite and at least 0, got {eta} and {beta}")
-        weights = self._rows.new_zeros(4)
-        weights[0], weights[self._r] = eta, 1.0
+        top = 0.0
         if tau:
             # The most probable response is a contender, so the highest logit is among theirs.
-            weights[3] = -(weights @ self._rows[:, self._contenders]).max()
-            weights /= tau
-            p = (weights @ self._rows).exp_()
+            best = self._contenders
+            top = (eta * self._ref[best] + self._r[best]).max().item()
+            p = (self._ref * (eta / tau)).add_(self._r, alpha=1 / tau).sub_(top / tau).exp_()
         else:  # in the limit all probability is on the highest score
-            p = torch.zeros_like(self._rows[0])
-            p[self._rows[self._r].argmax()] = 1.0
-        sums = self._rows @ p
-        z = sums[3].item()
-        ref, score, gold, _ = (sums / z).tolist()
-        entropy = math.log(z) - (weights @ sums).item() / z if tau else 0.0
+            p = torch.zeros_like(self._r)
+            p[self._r.argmax()] = 1.0
+        z = p.sum().item()
+        ref, score, gold = ((x @ p).item() / z for x in (self._ref, *self._scores))
+        reward = (score, gold)[SCORES.index(self.score)]
+        entropy = math.log(z) - (eta * ref + reward - top) / tau if tau else 0.0
         metrics = Metrics(score, gold, -entropy - ref, entropy)
         return p.div_(z), Point(metrics, region(metrics, self.reference))
 
