@@ -5,7 +5,9 @@
 const rlhfCollapse = (() => {
   const { liking, number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
-  const HELD = 0.3, ITERATIONS = 100, FREE = 45, FRAMES = 5;  // frames for each iteration
+  const HELD = 0.3, ITERATIONS = 100, FREE = 45;
+  /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
+  const framesOf = (iteration) => (iteration < 12 ? 6 : iteration < 18 ? 15 : 4);
 
   const skeleton = (id) => `
     <p class="of"><span class="share"></span><span class="step"></span></p>
@@ -40,7 +42,7 @@ const rlhfCollapse = (() => {
     if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
     if (!held && record.gold < 0) return "Nothing held it: it found a sentence that the reward model has never seen, and loves.";
     if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
-    return held ? "On the leash it stays near what people write, and both judges agree." : "It learns, and both judges like it more and more.";
+    return held ? "On the leash it stays near what people write; judge and readers agree." : "It learns: the judge and the readers like it more and more.";
   }
 
   const judge = (shapes, value, name, colour) => `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
@@ -73,7 +75,8 @@ const rlhfCollapse = (() => {
 
     function play() {
       frame = 0;
-      if (frames++ % FRAMES === 0) {
+      if (frames-- <= 0) {
+        frames = framesOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
         else trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";

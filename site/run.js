@@ -4,6 +4,7 @@
 
 const rlhfRun = (() => {
   const EXACT_EVERY = 75, LIMIT = 2000, ROWS = 6, DRAWS = 128, COLLAPSED_AFTER = 60;
+  const SLOW = 40, FRAMES = 5;  // so many iterations after Start and after a move have so many frames each
   const METRICS = ["score", "gold", "kl", "entropy"];
   const row = (metrics) => METRICS.map((name) => metrics[name]);
   const goal = ([score, , kl, entropy], eta, beta) => score - eta * kl + beta * entropy;
@@ -52,7 +53,7 @@ const rlhfRun = (() => {
       this.constants = { ...engine.data.cockpit, klModes: ["kl"] };
       this.first = { eta: start.eta ?? 0, beta: start.beta ?? 0, seed: start.seed ?? 0 };
       this.weights = start.start === "collapsed" ? this.collapsed(engine) : null;
-      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, number: 0, frame: 0 });
+      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, waited: 0, steeredAt: -Infinity, number: 0, frame: 0 });
       this.restart({});
     }
 
@@ -77,8 +78,13 @@ const rlhfRun = (() => {
 
     stop() { cancelAnimationFrame(this.frame); this.frame = 0; }
 
-    /** One iteration in each frame, until somebody pauses it. */
+    /** Iterations until somebody pauses it: slowly where something happens, else one in each frame. */
     play(until) {
+      const { iteration } = this.branch.run, slow = iteration < SLOW || iteration < this.steeredAt + SLOW;
+      if (slow && this.waited++ % FRAMES) {
+        this.frame = requestAnimationFrame(() => this.play(until));
+        return;
+      }
       this.turn();
       if (this.error || this.branch.run.iteration >= until) {
         this.frame = 0;
@@ -115,6 +121,7 @@ const rlhfRun = (() => {
       if (order.move) {
         if (run.config.kl_target && order.move.eta === 0) throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
         Object.assign(run.config, order.move);
+        this.steeredAt = run.iteration;
         if (order.page) this.moved[order.page] = order.asked;
       }
       if (["pause", "step", "reset", "load"].includes(order.do)) this.stop();

@@ -110,10 +110,10 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
-    const ticks = [0, 0.25, 0.5, 0.75, 1]
+    const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
       .map(
         (part) =>
-          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="middle" style="font-size:${size}px">${+(part * end).toFixed(1)}${part === 0.5 ? " updates" : ""}</text>`,
+          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${Math.round(part * end)}${part === 1 ? " updates" : ""}</text>`,
       )
       .join("");
     const sides = [-2, 0, 2]
@@ -161,7 +161,8 @@ const rlhfCockpit = (() => {
       y = (v) => bottom - ((v - low) / (most - low)) * (bottom - 0.4 * size);
     const path = (rows, of) => rows.filter((m) => Number.isFinite(m[of])).map((m) => [x(m[KL]), y(m[of])]);
     const pale = `<g opacity=".35">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
-    const recent = run.rows.slice(-150),
+    const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
+    const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       gold = path(recent, GOLD),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
