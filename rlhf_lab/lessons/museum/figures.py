@@ -72,16 +72,22 @@ def exhibit_dashboard(exhibit: str, exact: bool = True) -> tuple[Figure, str]:
     return dashboard(records, clean, f"exhibit {exhibit}", exact), words
 
 
-def panels_figure(panels: dict[str, str]) -> Figure:
+def room(exhibit: str, exact: str) -> tuple[Figure, str]:
+    """The dashboard of an exhibit for `Knobs`; what is exact is "hidden" or "shown"."""
+    return exhibit_dashboard(exhibit, exact=exact == "shown")
+
+
+def panels_figure(panels: dict[str, str], exact: bool = True) -> Figure:
     """One panel of a few dashboards side by side.
 
     Args:
         panels: {letter of the exhibit: one of `PANELS`}.
+        exact: also draw the exact numbers.
     """
     figure, axes = plots.new_figure(9, 3.1, columns=len(panels))
     for ax, (letter, name) in zip(axes, panels.items(), strict=True):
         exhibit, (label, _) = EXHIBITS[letter], PANELS[name]
-        _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact=True)
+        _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact)
         ax.set(title=f"exhibit {letter}", xlabel="iteration", ylabel=label)
     fullest = max(axes, key=lambda ax: len(ax.lines))  # not every log has an exact counterpart
     handles, labels = fullest.get_legend_handles_labels()

@@ -1,0 +1,77 @@
+"""Where the gold score turns in worlds built from other seeds: `python3 course.py bench worlds`.
+
+Prints the table of docs/worlds.md. Each world takes 10 to 20 seconds to build. Nothing is sampled
+after that: every number is exact. `--seeds 0 1` asks for some worlds only.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rlhf_lab import World, build_world, load_world
+from rlhf_lab.language import PROMPTS
+from rlhf_lab.lessons.paths import Point, optimum_path
+from rlhf_lab.world import SEED, WorldTables, response_text
+
+SEEDS = range(12)
+ETAS = [1, 0.5, 0.3, 0.2, 0.15, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.045, 0.04, 0.035, 0.03]
+ETAS += [0.025, 0.02, 0.015, 0.01, 0.0075, 0.005]
+HEAD = (
+    "| seed | prompt | correlation | E[gold] is highest at η | with | below its start from η | "
+    "highest score | its gold |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+class Turn(NamedTuple):
+    """How the gold score fares while η falls, for one prompt of one world."""
+
+    correlation: float
+    """Of score and gold score under π_SFT."""
+    peak: Point
+    """The optimum of the list with the highest E[gold]."""
+    lost: float | None
+    """The largest η below the peak's at which E[gold] is less than π_SFT's; None: at none."""
+    winner: str
+    """The review with the highest score: what is left as η goes to 0."""
+    winner_gold: float
+
+
+def turn(tables: WorldTables, etas: Sequence[float] = ETAS) -> Turn:
+    """Follow the optimum down a list of η, all > 0 and falling."""
+    path = optimum_path(tables, etas)
+    peak = max(path, key=lambda at: at.gold)
+    p, score, gold = tables.ref_logprobs.exp(), tables.scores, tables.golds
+    home = (p @ gold).item()
+    lost = (at.pressure for at in path if at.pressure < peak.pressure and at.gold < home)
+    r, g = score - p @ score, gold - home
+    correlation = (p @ (r * g)).item() / math.sqrt((p @ r.square()) * (p @ g.square()))
+    best = score.argmax()
+    return Turn(correlation, peak, next(lost, None), response_text(best), gold[best].item())
+
+
+def rows(seed: int, world: World) -> list[str]:
+    """The table's rows for one world."""
+    lines = []
+    for prompt in PROMPTS:
+        at = turn(world.tables(prompt))
+        lost = "none" if at.lost is None else f"{at.lost:g}"
+        lines.append(
+            f"| {seed} | {prompt} | {at.correlation:.2f} | {at.peak.pressure:g} | "
+            f"{at.peak.gold:.2f} | {lost} | {at.winner} | {at.winner_gold:.1f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    print(*HEAD, sep="\n", flush=True)
+    for seed in parser.parse_args().seeds:
+        world = load_world() if seed == SEED else build_world(seed)
+        print(*rows(seed, world), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
