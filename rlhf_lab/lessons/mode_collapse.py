@@ -200,7 +200,7 @@ def equal_runs(
         lam: λ of GAE.
     """
     task = EqualScores(world.sft, world.reward_trunk, world.reward_head, world.prompts)
-    runs = Ensemble(task, [PPOConfig(eta=0, beta=0, seed=s, lam=lam) for s in seeds])
+    runs = Ensemble(task, [PPOConfig(eta=0, seed=s, lam=lam, dtype="float64") for s in seeds])
     for _ in range(iterations):
         last = runs.step()
     ends = []

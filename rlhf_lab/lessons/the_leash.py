@@ -161,9 +161,9 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 
 
 def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Point]]) -> None:
-    """For each η, a star at its optimum and the regret of its road, in the colour of `roads`.
+    """For each η, a star at its optimum in the colour of its road, and the regret.
 
-    The regret is a vertical bar from the end of the road up to the line J* + η·KL, on which every
+    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which every
     policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
 
     Args:
@@ -174,7 +174,7 @@ def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Poin
     for (eta, points), (colour, _, _) in zip(paths.items(), _ROADS, strict=False):
         star = next(at for at in optima if at.pressure == eta)
         end, value = points[-1], star.score - eta * star.kl
-        ax.plot([end.kl] * 2, [end.score, value + eta * end.kl], color=colour, linewidth=3)
+        ax.plot([end.kl] * 2, [end.score, value + eta * end.kl], color=plots.BLACK, linewidth=3, zorder=4)
         ends = torch.tensor([star.kl, end.kl])
         ax.plot(ends, value + eta * ends, color=colour, linewidth=0.8)
         ax.plot(star.kl, star.score, "*", color=colour, markersize=17, markeredgecolor="white",
