@@ -154,9 +154,7 @@ def _root(f: Callable[[float], float], low: float, high: float) -> float:
     return high
 
 
-def force_figure(
-    beta: float, gap: float, advantages: str, p0: float = 0.5
-) -> tuple[Figure, str]:
+def force_figure(beta: float, gap: float, advantages: str, p0: float = 0.5) -> tuple[Figure, str]:
     """The push of the score and the pull of β on two answers, and the result; for `Knobs`.
 
     Args:

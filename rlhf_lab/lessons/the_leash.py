@@ -174,7 +174,13 @@ def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Poin
     for (eta, points), (colour, _, _) in zip(paths.items(), _ROADS, strict=False):
         star = next(at for at in optima if at.pressure == eta)
         end, value = points[-1], star.score - eta * star.kl
-        ax.plot([end.kl] * 2, [end.score, value + eta * end.kl], color=plots.BLACK, linewidth=3, zorder=4)
+        ax.plot(
+            [end.kl] * 2,
+            [end.score, value + eta * end.kl],
+            color=plots.BLACK,
+            linewidth=3,
+            zorder=4,
+        )
         ends = torch.tensor([star.kl, end.kl])
         ax.plot(ends, value + eta * ends, color=colour, linewidth=0.8)
         ax.plot(star.kl, star.score, "*", color=colour, markersize=17, markeredgecolor="white",
