@@ -163,8 +163,8 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Point]]) -> None:
     """For each η, a star at its optimum in the colour of its road, and the regret.
 
-    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which every
-    policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
+    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which
+    every policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
 
     Args:
         ax: axes with the frontier, and the roads in the same order.
