@@ -122,7 +122,7 @@ def clipped_scores_hold():
 
 @claim
 def best_of_n_turns():
-    ref, r, g = lists()
+    _, r, g = lists()
     for n, score, gold in (
         (4, 1.18, 1.25),
         (64, 1.81, 2.50),
@@ -182,10 +182,9 @@ def regret_is_eta_kl():
 @claim
 def totals_are_equal_at_the_optimum():
     ref, r, _ = lists()
-    p, log_z = tilt(0.3)
-    assert np.ptp(r - 0.3 * (np.log(p) - ref)) < 1e-9
-    with pytest.raises(AssertionError):
-        assert np.ptp(r - 0.3 * (np.log(tilt(0.6)[0]) - ref)) < 1e-9
+    spread = [np.ptp(r - 0.3 * (np.log(tilt(eta)[0]) - ref)) for eta in (0.3, 0.6)]
+    assert spread[0] < 1e-9
+    assert spread[1] > 1
 
 
 @claim
@@ -455,7 +454,7 @@ def late_bonus_plain_never():
     """The time back from 1e−9 to 0.1, by the trapezium rule in p: 3e8 steps of size 1 at β 0.1."""
     p = np.exp(np.linspace(math.log(1e-9), math.log(0.1), 400_001))
     speed = -2 * 0.1 * (p * (1 - p)) ** 2 * np.log(p / (1 - p))
-    time = np.trapezoid(1 / speed, p) if hasattr(np, "trapezoid") else np.trapz(1 / speed, p)
+    time = (np.diff(p) * (1 / speed[1:] + 1 / speed[:-1]) / 2).sum()
     near(time / 1e8, 3, 0)
 
 
