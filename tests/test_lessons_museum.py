@@ -175,6 +175,8 @@ def test_the_matrix_shows_every_broken_invariant():
     (ax,) = matrix().axes
     squares = [line for line in ax.lines if line.get_marker() == "s"]
     table = symptoms.all_symptoms()
+    bold = [text.get_text()[-1] for text in ax.get_yticklabels() if text.get_weight() == "bold"]
+    assert bold == [letter for letter, seen in table.items() if seen.silent] == ["Q", "V", "X"]
     assert len(squares) == sum(len(s.caught_by) for s in table.values())
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     bad = sum(s.kl_is_wrong + (s.regret > symptoms.EXCESS) for s in table.values())

@@ -115,6 +115,8 @@ def matrix() -> Figure:
     for row, seen in enumerate(table.values()):
         if row % 2 == 0:
             ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
+        if seen.silent:  # what one should remember: nothing on the left, a mark on the right
+            ax.axhspan(row - 0.5, row + 0.5, color=plots.SKY, alpha=0.4, zorder=0, linewidth=0)
         _signs(ax, row, seen)
         for name in seen.caught_by:
             ax.plot(columns.index(name), row, "s", color=plots.BLACK, markersize=6)
@@ -122,6 +124,8 @@ def matrix() -> Figure:
         ax.axvline(edge - 0.5, color="0.4", linewidth=1)
     labels = [f"{EXHIBITS[letter].name}   {letter}" for letter in table]
     ax.set_yticks(range(len(table)), labels, fontsize=8.5)
+    for text, seen in zip(ax.get_yticklabels(), table.values(), strict=True):
+        text.set_fontweight("bold" if seen.silent else "normal")
     ax.set_xticks(range(len(columns)), columns, rotation=60, ha="left", fontsize=8.5)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
