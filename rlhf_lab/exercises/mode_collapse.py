@@ -419,7 +419,7 @@ _LATE = Choice(
     minutes=3,
     answer="a",
     reason="The push is p·log p and nearly 0, and a plain step is proportional to it. Another "
-    "step can bring the answer back: the natural gradient does, and Adam if its ε is smaller than "
+    "step can bring the answer back: the natural gradient does, and Adam if its ε is not far above "
     "the push. What returns then is the variety of the whole language.",
     mistakes=(
         Mistake(
