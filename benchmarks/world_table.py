@@ -1,12 +1,11 @@
-"""Print the exact optimum of review world and of ten other worlds, and where PPO ends.
+"""Print the exact optimum of review world, and where PPO ends.
 
-python benchmarks/world_table.py            about four minutes on one core
+python benchmarks/world_table.py            about two minutes on one core
 """
 
 from rlhf_lab import PPOConfig, Trainer, exact, load_world
 from rlhf_lab.language import PROMPTS
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs, said
-from rlhf_lab.world import SEED, build_world
 
 WORLD = load_world()
 SEEDS = range(5)
@@ -54,18 +53,7 @@ def optimum() -> None:
         row(f"η 0, β {beta:g}", metrics(WORLD, optimum_logprobs(WORLD, 0, beta)), "")
 
 
-def worlds() -> None:
-    etas = (1, 0.3, 0.1, 0.05, 0.03, 0.02, 0.01)
-    print("\nE[gold] of the optimum in worlds built from other seeds; ours is", SEED)
-    print(f"{'':8}" + "".join(f"{f'η {eta:g}':>8}" for eta in etas))
-    for seed in range(10):
-        world = build_world(seed)
-        golds = [metrics(world, optimum_logprobs(world, eta, 0)).gold for eta in etas]
-        print(f"seed {seed:<3}" + "".join(f"{gold:8.2f}" for gold in golds))
-
-
 if __name__ == "__main__":
     optimum()
-    worlds()
     regret()
     ppo()

@@ -62,7 +62,7 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
 def best_of_n_kl(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     """KL(π_bon ‖ π_ref) in nats, exactly, (); arguments and errors as in `best_of_n`.
 
-    Never more than `best_of_n_kl_bound`: the bound is reached only where no score is shared and no
+    Never more than `best_of_n_kl_bound`: the bound is approached where no score is shared and no
     single response weighs much, and it grows for ever, while KL(π_bon ‖ π_ref) stops at
     −log P_ref(highest score).
 

@@ -30,8 +30,8 @@ from rlhf_lab.sampling import Sample, sample
 from rlhf_lab.tree import logits_tables, score_tables
 
 SEED = 2
-"""Of the world that ships with the package: one in which the gold score turns early. In most
-others, built the same way, it turns at a smaller η or not at all."""
+"""Of the world that ships with the package: chosen because its gold score turns early. In the other
+eleven of docs/worlds.md, built the same way, it turns at a smaller η or not at all."""
 MODEL = GPT2Config(
     vocab_size=len(language.WORDS),
     n_positions=1 + language.RESPONSE_LENGTH,

@@ -161,7 +161,15 @@ def test_the_bridge_has_trl_and_the_course_in_one_environment(monkeypatch):
 
 
 def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):
-    words = {"world": 1, "notebooks": 1, "ensemble": 1, "growth": 1, "where": 1, "cockpit": 2}
+    words = {
+        "world": 1,
+        "notebooks": 1,
+        "ensemble": 1,
+        "growth": 1,
+        "where": 1,
+        "worlds": 1,
+        "cockpit": 2,
+    }
     for word, environments in words.items():
         commands.clear()
         assert course.main(["bench", word, "--rounds=1"]) == 0

@@ -53,12 +53,40 @@ def test_the_spread_is_what_whitening_divides_by():
     torch.testing.assert_close(rebuilt, advantages - advantages.mean(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("beta", [1.509, 1.6, 2.0, 5.0])
+def test_whitened_the_first_crossing_holds_and_the_second_lets_go(beta):
+    """Each solves β·x·√(p(1 − p)) = 1; just left of the second one comes back, just right not."""
+    holds, lets_go = lesson.rest_points(beta)
+    for p in (holds, lets_go):
+        x = math.log(p / (1 - p))
+        assert beta * x * math.sqrt(p * (1 - p)) == pytest.approx(1, abs=1e-9)
+    for start in (0.5, holds + 0.9 * (lets_go - holds)):
+        end = two_answers(beta, 1.0, whitened=True, steps=20_000, start=start)[-1]
+        assert end == pytest.approx(holds, abs=1e-3)
+    beyond = lets_go + 0.1 * (1 - lets_go)
+    assert two_answers(beta, 1.0, whitened=True, start=beyond)[-1] > 0.9999
+
+
+def test_below_the_critical_beta_nothing_holds():
+    assert lesson.rest_points(1.5088) is None
+    assert lesson.rest_points(1.5089) is not None
+
+
+def test_the_force_figure_marks_both_crossings_and_starts_where_it_is_told():
+    figure, words = lesson.force_figure(2.0, 1.0, "whitened", p0=0.99)
+    marks = [line.get_xdata()[0] for line in figure.axes[0].lines[2:]]
+    assert marks == pytest.approx([math.log(p / (1 - p)) for p in lesson.rest_points(2.0)])
+    assert "from 0.99" in words
+    assert "ends at 1.000" in words
+    assert figure.axes[1].lines[0].get_ydata()[0] == pytest.approx(0.99)
+
+
 @pytest.mark.parametrize("advantages", ["whitened", "as they are"])
 def test_force_figure_says_where_the_better_answer_ends(advantages):
     figure, words = lesson.force_figure(2.0, 1.0, advantages)
     end = two_answers(2.0, 1.0, advantages == "whitened")[-1]
     assert f"ends at {end:.3f}" in words
-    push, pull = figure.axes[0].lines
+    push, pull = figure.axes[0].lines[:2]
     x, crossing = push.get_xdata(), math.log(end / (1 - end))
     gaps = push.get_ydata() - pull.get_ydata()
     assert gaps[0] > 0

@@ -94,6 +94,59 @@ def test_the_wait_is_that_of_the_bonus_step_by_step():
     assert lesson.wait(0.01, beta=0.2) == pytest.approx(lesson.wait(0.01) / 2)
 
 
+@pytest.mark.parametrize("rule", ["plain", "natural", "adam"])
+def test_a_late_bonus_takes_steps_along_the_gradient_of_the_entropy(rule):
+    """Against autograd and, for Adam, torch's own."""
+    theta = torch.tensor([1e-3, 1 - 1e-3], dtype=torch.float64).log().requires_grad_(True)
+    adam = torch.optim.Adam([theta], lr=0.02, eps=1e-7)
+    for _ in range(30):
+        bonus = 0.3 * torch.special.entr(theta.softmax(0)).sum()
+        (gradient,) = torch.autograd.grad(bonus, theta)
+        if rule == "adam":
+            theta.grad = -gradient
+            adam.step()
+        else:
+            divided = gradient / theta.detach().softmax(0) if rule == "natural" else gradient
+            theta.data += 0.02 * divided
+    found = lesson.revive(1e-3, 0.3, rule, lr=0.02, eps=1e-7, steps=30)
+    assert found == pytest.approx(theta.softmax(0)[0].item(), rel=1e-9)
+
+
+def test_of_a_dead_answer_only_plain_steps_and_a_large_epsilon_say_never():
+    ends = {
+        (rule, eps): lesson.revive(1e-9, 0.1, rule, lr=lr, eps=eps, steps=600)
+        for rule, lr, eps in (
+            ("plain", 1.0, 1e-8), ("natural", 1.0, 1e-8), ("adam", 0.01, 1e-5), ("adam", 0.01, 1e-8)
+        )
+    }  # fmt: skip
+    back = {pair for pair, p in ends.items() if p > 0.1}
+    assert back == {("natural", 1e-8), ("adam", 1e-8)}
+    assert max(p for pair, p in ends.items() if pair not in back) < 2e-9
+
+
+def test_equal_runs_are_the_trainers_on_a_score_of_one():
+    world = load_world()
+    (run,) = lesson.equal_runs(world, "food", seeds=[4], iterations=2, lam=0.9)
+    fields = (world.sft, world.reward_trunk, world.reward_head, world.prompts)
+    trainer = Trainer(
+        lesson.EqualScores(*fields), PPOConfig(eta=0.0, seed=4, lam=0.9, dtype="float64")
+    )
+    for _ in range(2):
+        stats = trainer.step()
+        assert stats.score == 1
+    with torch.no_grad():
+        p = world.logprobs(trainer.policy, "food").exp()
+    assert run.entropy == pytest.approx(torch.special.entr(p).sum().item(), abs=1e-6)
+    assert run.share == pytest.approx(p.max().item(), abs=1e-6)
+    assert run.critic_loss == pytest.approx(stats.value_loss, rel=1e-6)
+
+
+def test_ppo_moves_although_there_is_nothing_to_learn():
+    """Every response scores 1, and five iterations take more than two nats of entropy away."""
+    for run in lesson.equal_runs(load_world(), "food", seeds=[0, 1], iterations=5):
+        assert run.entropy < 6.11 - 2
+
+
 def test_a_rescue_starts_from_the_policy_it_is_given():
     world = load_world()
     collapsed = Trainer(world, PPOConfig(eta=0.0, seed=3, dtype="float64"))

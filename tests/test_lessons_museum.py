@@ -19,7 +19,7 @@ from rlhf_lab.lessons.museum.exhibits import (
     WITH_BONUS,
     changed_lines,
 )
-from rlhf_lab.lessons.museum.figures import exhibit_dashboard, matrix, panels_figure, placard
+from rlhf_lab.lessons.museum.figures import exhibit_dashboard, matrix, panels_figure, placard, room
 from rlhf_lab.lessons.museum.steps import CLEAN
 from rlhf_lab.lessons.museum.trainer import BEST, ETA, run
 from rlhf_lab.ui import Knobs
@@ -162,8 +162,11 @@ def test_pictures_and_words_carry_the_numbers():
     figure, words = exhibit_dashboard("A", exact=False)
     assert len(figure.axes[1].lines) == 2
     assert "Exact" not in words
-    knobs = Knobs(exhibit_dashboard, exhibit=["A", "B"], start={"exhibit": "B"})
+    knobs = Knobs(room, exhibit=["A", "B"], exact=["hidden", "shown"], start={"exhibit": "B"})
     assert knobs.words.startswith("Exhibit B, ")
+    assert "Exact" not in knobs.words
+    assert [len(room("B", how)[0].axes[1].lines) for how in ("hidden", "shown")] == [2, 3]
+    assert len(panels_figure({"A": "kl"}, exact=False).axes[0].lines) == 2
     assert len(panels_figure({"A": "kl", "N": "eta"}).axes) == 2
 
 
@@ -172,6 +175,8 @@ def test_the_matrix_shows_every_broken_invariant():
     (ax,) = matrix().axes
     squares = [line for line in ax.lines if line.get_marker() == "s"]
     table = symptoms.all_symptoms()
+    bold = [text.get_text()[-1] for text in ax.get_yticklabels() if text.get_weight() == "bold"]
+    assert bold == [letter for letter, seen in table.items() if seen.silent] == ["Q", "V", "X"]
     assert len(squares) == sum(len(s.caught_by) for s in table.values())
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     bad = sum(s.kl_is_wrong + (s.regret > symptoms.EXCESS) for s in table.values())

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rlhf_lab import PPOConfig, Trainer, exact, load_world
+from rlhf_lab.grids.ensemble import Ensemble
 from rlhf_lab.lessons import paths
 from rlhf_lab.world import response_text
 
@@ -38,3 +39,15 @@ def test_a_training_path_starts_at_sft_and_leaves_the_trainer_at_its_end():
     with torch.no_grad():
         expected = world.evaluate(other.policy, "food")
     assert end[1:4] == pytest.approx([x.item() for x in expected[:3]])
+
+
+def test_runs_side_by_side_take_the_paths_of_the_trainers():
+    world = load_world()
+    configs = [PPOConfig(eta=eta, seed=1, batch_size=16, dtype="float64") for eta in (1.0, 0.1)]
+    together = paths.training_paths(Ensemble(world, configs), world, "staff", (0, 1, 3))
+    assert list(together) == [1.0, 0.1]
+    for config in configs:
+        alone = paths.training_path(Trainer(world, config), world, "staff", (0, 1, 3))
+        for a, b in zip(together[config.eta], alone, strict=True):
+            assert a[:4] == pytest.approx(b[:4], abs=1e-6)
+            assert a.says == b.says

@@ -111,6 +111,7 @@ def test_the_landscape_shows_frontier_path_optimum_and_gauge(world, run):
     assert best.get_ydata()[0] == run[0].best.score
     bottom, top = lines["regret"].get_ydata()
     assert top - bottom == pytest.approx(run[0].regret(run[0].path[-1][1]))
+    assert [t.get_text() for t in ax.texts] == [f"regret {top - bottom:.2f}"]
     scores = lines["frontier: best score at each KL"].get_ydata()
     assert (scores[1:] > scores[:-1]).all()
 

@@ -129,12 +129,26 @@ def test_the_knob_says_the_numbers(optima):
     assert figure.axes[0].get_xlabel() == "KL(π ‖ π_SFT), nats"
 
 
-def test_stars_stand_on_the_frontier_at_the_optima_asked_for(optima):
+def test_stars_and_regret_have_the_colours_of_the_roads(optima):
+    """The bar of η = 2 goes from the end of its road up to J* + η·KL, so its length is J* − J."""
     _, (ax,) = plots.new_figure(4, 3)
-    lesson.stars(ax, optima, etas=[2.0, 0.5])
-    seen = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
-    assert seen == [(optima[i].kl, optima[i].score) for i in (1, 3)]
+    paths = {2.0: optima[:4], 0.5: optima[:2]}
+    lesson.roads(ax, {f"η = {eta:g}": points for eta, points in paths.items()})
+    roads = [line.get_color() for line in ax.lines[::2]]
+    lesson.stars(ax, optima, paths)
+    stars = [line for line in ax.lines if line.get_marker() == "*"]
+    assert [line.get_color() for line in stars] == roads
+    assert [(s.get_xdata()[0], s.get_ydata()[0]) for s in stars] == [
+        (optima[i].kl, optima[i].score) for i in (1, 3)
+    ]
     assert [text.get_text() for text in ax.texts] == ["π*, η = 2", "π*, η = 0.5"]
+    bars = [line for line in ax.lines if line.get_zorder() == 4]
+    for bar, (eta, points), i in zip(bars, paths.items(), (1, 3), strict=True):
+        low, high = bar.get_ydata()
+        star, end = optima[i], points[-1]
+        regret = star.score - eta * star.kl - (end.score - eta * end.kl)
+        assert (low, high - low) == pytest.approx((end.score, regret))
+        assert high > low + 0.001
 
 
 def test_roads_end_in_a_larger_mark(optima):

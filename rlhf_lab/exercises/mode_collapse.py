@@ -418,8 +418,9 @@ _LATE = Choice(
     section=f"{_NOTEBOOK}: Too late?",
     minutes=3,
     answer="a",
-    reason="The push is p·log p and nearly 0. Where weights are shared and Adam rescales, "
-    "variety can return, but it is the variety of the whole language.",
+    reason="The push is p·log p and nearly 0, and a plain step is proportional to it. Another "
+    "step can bring the answer back: the natural gradient does, and Adam if its ε is not far above "
+    "the push. What returns then is the variety of the whole language.",
     mistakes=(
         Mistake(
             "log p is large",

@@ -1,7 +1,7 @@
 """Notebook 07: β beside whitened advantages, in short runs of PPO and with two answers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,20 +94,23 @@ def curves(
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
 
 
-def two_answers(beta: float, gap: float, whitened: bool, steps: int = 2400) -> list[float]:
+def two_answers(
+    beta: float, gap: float, whitened: bool, steps: int = 2400, start: float = 0.5
+) -> list[float]:
     """Probability of the better of two answers under the natural gradient, step by step.
 
     dx/dt = gap/σ − β·x,  x = log π(better) − log π(worse),  σ = gap·√(π(better)·π(worse))
 
-    with σ = 1 if the advantages are not whitened. Both answers are equally likely at first.
+    with σ = 1 if the advantages are not whitened.
 
     Args:
         beta: β ≥ 0.
         gap: score of the better answer minus that of the worse, > 0.
         whitened: are the advantages divided by their standard deviation?
         steps: of size `STEP` in time; no step changes x by more than 1.
+        start: probability of the better answer at first, in (0, 1).
     """
-    x, path = 0.0, []
+    x, path = math.log(start / (1 - start)), []
     for _ in range(steps + 1):
         p = 1 / (1 + math.exp(-x))
         path.append(p)
@@ -117,33 +120,73 @@ def two_answers(beta: float, gap: float, whitened: bool, steps: int = 2400) -> l
     return path
 
 
-def force_figure(beta: float, gap: float, advantages: str) -> tuple[Figure, str]:
+def rest_points(beta: float) -> tuple[float, float] | None:
+    """π(better answer) where push and pull are even, whitened: the one that holds, and the other.
+
+    There u = x/2 > 0 solves cosh(u)/u = β. The left side falls to its minimum at u* and rises from
+    there. So there are no solutions below the critical β, and two above it. At the smaller u the
+    pull outgrows the push, and training comes back to it; at the larger one the push outgrows the
+    pull, and training leaves it.
+
+    Args:
+        beta: β, in (0, 1e6).
+
+    Returns:
+        (the stable one, the unstable one), or None below the critical β.
+    """
+    turn = _root(lambda u: u * math.tanh(u) - 1, 1.0, 1.5)
+
+    def spare(u: float) -> float:
+        return beta * u - math.cosh(u)
+
+    if spare(turn) <= 0:
+        return None
+    ends = _root(spare, 0.0, turn), _root(lambda u: -spare(u), turn, 20.0)
+    low, high = (1 / (1 + math.exp(-2 * u)) for u in ends)
+    return low, high
+
+
+def _root(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f changes from below 0 to above, by bisection."""
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(middle) < 0 else (low, middle)
+    return high
+
+
+def force_figure(beta: float, gap: float, advantages: str, p0: float = 0.5) -> tuple[Figure, str]:
     """The push of the score and the pull of β on two answers, and the result; for `Knobs`.
 
     Args:
         beta: β, > 0.
         gap: between the two scores, > 0.
         advantages: "whitened" or "as they are".
+        p0: π(better answer) at the start.
     """
     whitened = advantages == "whitened"
     x = torch.linspace(0, 8, 400, dtype=torch.float64)
     push = 1 / (x.sigmoid() * (-x).sigmoid()).sqrt() if whitened else torch.full_like(x, gap)
-    path = two_answers(beta, gap, whitened)
+    path = two_answers(beta, gap, whitened, start=p0)
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
     left.plot(x, push, color=plots.BLUE, label="push of the score, gap/σ")
     left.plot(x, beta * x, color=plots.RED, linestyle="--", label="pull of the bonus, β·x")
-    left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
+    if whitened and (rests := rest_points(beta)):
+        for p, face in zip(rests, (plots.BLACK, "white"), strict=True):
+            odds = math.log(p / (1 - p))
+            left.plot(odds, beta * odds, "o", color=plots.BLACK, markerfacecolor=face, zorder=3)
+    title = "● holds, ○ lets go" if whitened else "where they cross, training rests"
+    left.set(title=title, xlim=(0, 8), xlabel="x, log-odds of the better answer",
              ylabel="change of x per unit of time", ylim=(0, 16))  # fmt: skip
     left.legend(frameon=False)
     right.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
-    right.set(title=f"β = {beta:g}, gap {gap:g}, {advantages}", xlabel="time",
+    right.set(title=f"β = {beta:g}, gap {gap:g}, {advantages}, from {p0:g}", xlabel="time",
               ylabel="π(better answer)", ylim=(0.45, 1.02))  # fmt: skip
-    words = f"β = {beta:g}, gap {gap:g}: the better answer ends at {path[-1]:.3f}."
+    words = f"β = {beta:g}, gap {gap:g}, from {p0:g}: the better answer ends at {path[-1]:.3f}."
     return figure, words
 
 
 def critical_figure(betas: Sequence[float]) -> Figure:
-    """π(better answer) over time at a few β, advantages whitened: below 1.509 the other dies."""
+    """π(better answer) over time at a few β, whitened, from ½: below 1.509 the other dies."""
     figure, axes = plots.new_figure(9, 2.8, columns=len(betas))
     for ax, beta in zip(axes, betas, strict=True):
         path = two_answers(beta, 1.0, whitened=True, steps=800)

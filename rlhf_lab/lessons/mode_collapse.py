@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlhf_lab import plots
+from rlhf_lab.adam import Adam
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
-from rlhf_lab.trainer import Trainer
-from rlhf_lab.world import World
+from rlhf_lab.grids.ensemble import Ensemble
+from rlhf_lab.trainer import NonFiniteError, Trainer
+from rlhf_lab.world import World, response_text
 
 SUBSTEPS = 200
 """Number of integration steps between two times of `flow`."""
@@ -130,6 +132,87 @@ def wait(p: float, beta: float = 0.1, back: float = 0.1) -> float:
     x = torch.linspace(start, end, 200_001, dtype=torch.float64)
     q = x.sigmoid()
     return torch.trapezoid(1 / (-2 * beta * q * (1 - q) * x), x).item()
+
+
+def revive(p: float, beta: float, rule: str, *, lr: float, steps: int, eps: float = 1e-8) -> float:
+    """Probability to which the bonus alone brings an answer from p, one of two, in some steps.
+
+    Exact gradient ascent on β·H in the two logits. The same gradient, three kinds of step:
+
+    - "plain": lr times the gradient, −β·π(a)·(log π(a) + H);
+    - "natural": the same without the factor π(a);
+    - "adam": Adam's, in which a gradient far above `eps` moves its logit by about lr, however
+      small it is, and one far below `eps` by next to nothing.
+
+    Args:
+        p: probability at the start, in (0, 1).
+        beta: β > 0.
+        rule: "plain", "natural" or "adam".
+        lr: step size.
+        steps: number of steps.
+        eps: Adam's ε.
+    """
+    theta = torch.tensor([p, 1 - p], dtype=torch.float64).log().requires_grad_(True)
+    adam = Adam([theta], lr=lr, eps=eps)
+    for _ in range(steps):
+        logprobs = theta.detach().log_softmax(0)
+        push = -beta * (logprobs + entropy(theta.detach()))
+        if rule != "natural":
+            push = push * logprobs.exp()
+        if rule == "adam":
+            theta.grad = -push
+            adam.step()
+        else:
+            theta.data += lr * push
+    return theta.softmax(0)[0].item()
+
+
+class EqualScores(World):
+    """A world in which every response has the score 1: there is nothing to prefer."""
+
+    def score(self, prompts: Tensor, responses: Tensor) -> Tensor:
+        return torch.ones(len(responses), dtype=torch.float64, device=responses.device)
+
+
+class EqualRun(NamedTuple):
+    """The end of a run in which every response had the same score."""
+
+    entropy: float
+    """H(π) after training, over all responses to the prompt, nats."""
+    says: str
+    """Its likeliest response."""
+    share: float
+    """The probability of that response."""
+    critic_loss: float
+    """Value loss of the last iteration."""
+
+
+def equal_runs(
+    world: World, prompt: str, seeds: Sequence[int], iterations: int, lam: float = 0.95
+) -> list[EqualRun]:
+    """PPO with its critic and whitened advantages where all responses score 1, η = β = 0.
+
+    Args:
+        world: π_SFT and the prompts; its reward model is not asked.
+        prompt: for which the policies are measured.
+        seeds: of the runs.
+        iterations: of each run.
+        lam: λ of GAE.
+    """
+    task = EqualScores(world.sft, world.reward_trunk, world.reward_head, world.prompts)
+    runs = Ensemble(task, [PPOConfig(eta=0, seed=s, lam=lam, dtype="float64") for s in seeds])
+    for _ in range(iterations):
+        last = runs.step()
+    ends = []
+    for k, stats in enumerate(last):
+        if isinstance(stats, NonFiniteError):
+            raise stats
+        with torch.no_grad():
+            logprobs = world.logprobs(runs.policy(k), prompt)
+        best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
+        share = logprobs[best].exp().item()
+        ends.append(EqualRun(h, response_text(int(best)), share, stats.value_loss))
+    return ends
 
 
 class Rescue(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab import exact
+from rlhf_lab.grids.ensemble import Ensemble
 from rlhf_lab.report import optimum_at
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World, WorldTables, response_text
@@ -68,3 +69,30 @@ def training_path(
             logprobs = world.logprobs(trainer.policy, prompt)
         points.append(point(world.tables(prompt), n, logprobs))
     return points
+
+
+def training_paths(
+    runs: Ensemble, world: World, prompt: str, iterations: Sequence[int]
+) -> dict[float, list[Point]]:
+    """As `training_path` for several runs that train side by side, one for each η.
+
+    Args:
+        runs: new, with a different η for each.
+        world: gives the exact tables.
+        prompt: the prompt for which the policies are measured.
+        iterations: after which iterations to measure; increasing.
+
+    Returns:
+        {η: its path}.
+    """
+    paths: dict[float, list[Point]] = {config.eta: [] for config in runs.configs}
+    for n in iterations:
+        while runs.iteration < n:
+            runs.step()
+        for run, points in enumerate(paths.values()):
+            if run in runs.errors:
+                raise runs.errors[run]
+            with torch.no_grad():
+                logprobs = world.logprobs(runs.policy(run), prompt)
+            points.append(point(world.tables(prompt), n, logprobs))
+    return paths

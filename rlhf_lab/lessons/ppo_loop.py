@@ -179,8 +179,13 @@ def _path(ax: Axes, run: Run) -> None:
             markersize=4, label="PPO")  # fmt: skip
     ax.plot(run.best.kl, run.best.score, "*", color=plots.RED, markersize=8, label="π*, optimum")
     last = points[-1]
-    ax.plot([last.kl] * 2, [last.score, j + run.eta * last.kl], color=plots.ORANGE, linewidth=3,
+    top = j + run.eta * last.kl
+    ax.plot([last.kl] * 2, [last.score, top], color=plots.BLACK, linewidth=3,
             zorder=5, label="regret")  # fmt: skip
+    ax.annotate(
+        f"regret {run.regret(last):.2f}", (last.kl, (last.score + top) / 2), (8, -14),
+        textcoords="offset points", fontsize=9, fontweight="bold",
+    )  # fmt: skip
 
 
 def two_kls_figure(history: Sequence[StepStats], moved: Sequence[float]) -> Figure:

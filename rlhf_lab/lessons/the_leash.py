@@ -1,6 +1,6 @@
 """Notebook 04: rewards of whole responses, a budget of nats, gradient steps, the frontier."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -160,21 +160,35 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
     ax.legend(frameon=False, loc="lower right")
 
 
-def stars(ax: Axes, optima: Sequence[Point], etas: Collection[float]) -> None:
-    """A star with a label on the frontier for the optimum of each η in `etas`.
+def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Point]]) -> None:
+    """For each η, a star at its optimum in the colour of its road, and the regret.
+
+    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which
+    every policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
 
     Args:
-        ax: axes with the frontier.
+        ax: axes with the frontier, and the roads in the same order.
         optima: the frontier.
-        etas: the values of η to mark.
+        paths: at most four, {η: path}.
     """
-    for at in optima:
-        if at.pressure in etas:
-            ax.plot(at.kl, at.score, "*", color=plots.BLACK, markersize=15, zorder=3)
-            ax.annotate(
-                f"π*, η = {at.pressure:g}", (at.kl, at.score),
-                (-4, 9), textcoords="offset points", ha="right",
-            )  # fmt: skip
+    for (eta, points), (colour, _, _) in zip(paths.items(), _ROADS, strict=False):
+        star = next(at for at in optima if at.pressure == eta)
+        end, value = points[-1], star.score - eta * star.kl
+        ax.plot(
+            [end.kl] * 2,
+            [end.score, value + eta * end.kl],
+            color=plots.BLACK,
+            linewidth=3,
+            zorder=4,
+        )
+        ends = torch.tensor([star.kl, end.kl])
+        ax.plot(ends, value + eta * ends, color=colour, linewidth=0.8)
+        ax.plot(star.kl, star.score, "*", color=colour, markersize=17, markeredgecolor="white",
+                zorder=3)  # fmt: skip
+        ax.annotate(
+            f"π*, η = {eta:g}", (star.kl, star.score),
+            (-4, 9), textcoords="offset points", ha="right", color=colour,
+        )  # fmt: skip
 
 
 _ROADS = (

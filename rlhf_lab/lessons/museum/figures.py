@@ -72,16 +72,22 @@ def exhibit_dashboard(exhibit: str, exact: bool = True) -> tuple[Figure, str]:
     return dashboard(records, clean, f"exhibit {exhibit}", exact), words
 
 
-def panels_figure(panels: dict[str, str]) -> Figure:
+def room(exhibit: str, exact: str) -> tuple[Figure, str]:
+    """The dashboard of an exhibit for `Knobs`; what is exact is "hidden" or "shown"."""
+    return exhibit_dashboard(exhibit, exact=exact == "shown")
+
+
+def panels_figure(panels: dict[str, str], exact: bool = True) -> Figure:
     """One panel of a few dashboards side by side.
 
     Args:
         panels: {letter of the exhibit: one of `PANELS`}.
+        exact: also draw the exact numbers.
     """
     figure, axes = plots.new_figure(9, 3.1, columns=len(panels))
     for ax, (letter, name) in zip(axes, panels.items(), strict=True):
         exhibit, (label, _) = EXHIBITS[letter], PANELS[name]
-        _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact=True)
+        _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact)
         ax.set(title=f"exhibit {letter}", xlabel="iteration", ylabel=label)
     fullest = max(axes, key=lambda ax: len(ax.lines))  # not every log has an exact counterpart
     handles, labels = fullest.get_legend_handles_labels()
@@ -109,6 +115,8 @@ def matrix() -> Figure:
     for row, seen in enumerate(table.values()):
         if row % 2 == 0:
             ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
+        if seen.silent:  # what one should remember: nothing on the left, a mark on the right
+            ax.axhspan(row - 0.5, row + 0.5, color=plots.SKY, alpha=0.4, zorder=0, linewidth=0)
         _signs(ax, row, seen)
         for name in seen.caught_by:
             ax.plot(columns.index(name), row, "s", color=plots.BLACK, markersize=6)
@@ -116,6 +124,8 @@ def matrix() -> Figure:
         ax.axvline(edge - 0.5, color="0.4", linewidth=1)
     labels = [f"{EXHIBITS[letter].name}   {letter}" for letter in table]
     ax.set_yticks(range(len(table)), labels, fontsize=8.5)
+    for text, seen in zip(ax.get_yticklabels(), table.values(), strict=True):
+        text.set_fontweight("bold" if seen.silent else "normal")
     ax.set_xticks(range(len(columns)), columns, rotation=60, ha="left", fontsize=8.5)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
