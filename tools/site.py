@@ -18,7 +18,17 @@ from rlhf_lab import load_world
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
-DOCS = ("teaching", "exercises", "mistakes", "checkers", "own_task", "bridge", "performance")
+DOCS = (
+    "teaching",
+    "exercises",
+    "mistakes",
+    "checkers",
+    "own_task",
+    "bridge",
+    "claims",
+    "worlds",
+    "performance",
+)
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((\.\./)*[A-Za-z_./-]*?(README|CONTRIBUTING|benchmarks)[^)]*\)")
 """Links to files that are not in the site; their words stay."""
 NOTEBOOK = re.compile(
