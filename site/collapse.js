@@ -21,7 +21,7 @@ const rlhfCollapse = (() => {
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width) {
-    const height = 190, left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const height = width > 800 ? 300 : 190, left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
     const y = (v) => 16 + ((2.4 - v) / 4.8) * (height - 40), last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
     const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");

@@ -103,7 +103,7 @@ const rlhfExplorer = (() => {
     return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
       <div class="top">${choice(id, "prompt", "prompt", prompts)}<span><span class="question">π* maximises</span>${choice(id, "score", "what π* maximises", scores, { gold: "gold score" })}</span>
         <button class="play" type="button" aria-pressed="false">Let the leash go, slowly</button></div>
-      <div class="head"><div class="front-says"><p><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
+      <div class="head"><div class="front-says"><p class="kind"><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
       <dl class="nums"></dl><p class="bill"></p>
