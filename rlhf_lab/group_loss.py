@@ -84,7 +84,7 @@ def group_policy_loss(
     if clip is not None:
         low, high = min(clip, most), min(clip if clip_high is None else clip_high, most)
         unclipped, clipped = free * gain, ratio.clamp(1 - low, 1 + high) * gain
-        losses = -torch.where(clipped < unclipped, clipped, unclipped)  # see ppo.policy_terms
+        losses = -torch.where(unclipped <= clipped, unclipped, clipped)  # see ppo.policy_terms
     elif clip_high is not None:
         raise ValueError(f"clip_high = {clip_high:g} needs clip, the lower half of the band")
     else:

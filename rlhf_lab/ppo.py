@@ -192,11 +192,10 @@ def policy_terms(log_ratio: Tensor, advantages: Tensor, clip: float) -> PolicyLo
     ratio = log_ratio.exp()
     clip = min(clip, torch.finfo(ratio.dtype).max)  # torch refuses a number that overflows it
     unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
-    took_clipped = clipped > unclipped
+    took_clipped = (clipped > unclipped).to(ratio.dtype)
     moved = 0.5 * log_ratio.detach().square()
     # Of equals the unclipped one: clamp's gradient at its bounds depends on the version of torch.
-    loss = torch.where(took_clipped, clipped, unclipped)
-    return PolicyLoss(loss, took_clipped.to(ratio.dtype), moved)
+    return PolicyLoss(torch.where(unclipped >= clipped, unclipped, clipped), took_clipped, moved)
 
 
 class ValueLoss(NamedTuple):
@@ -245,6 +244,6 @@ def value_terms(values: Tensor, old_values: Tensor, returns: Tensor, clip: float
     clip = min(clip, torch.finfo(values.dtype).max)
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     error, clipped_error = (values - returns).square(), (clipped - returns).square()
-    took_clipped = clipped_error > error
-    loss = 0.5 * torch.where(took_clipped, clipped_error, error)  # as in policy_terms
-    return ValueLoss(loss, took_clipped.to(values.dtype))
+    took_clipped = (clipped_error > error).to(values.dtype)
+    larger = torch.where(error >= clipped_error, error, clipped_error)  # as in policy_terms
+    return ValueLoss(0.5 * larger, took_clipped)
