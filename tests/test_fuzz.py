@@ -74,6 +74,7 @@ ELSEWHERE = {
     "plots": "draws what the lessons compute",
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
+    "table_cache": "files: test_table_cache",
     "runs": "files: test_runs",
     "group_trainer": "settings and tasks: test_group_trainer",
     "stepper": "parts of Trainer.step",
