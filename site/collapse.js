@@ -7,7 +7,7 @@ const rlhfCollapse = (() => {
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3, ITERATIONS = 100, FREE = 45;
   /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
-  const framesOf = (iteration) => (iteration < 12 ? 6 : iteration < 18 ? 15 : 4);
+  const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
 
   const skeleton = (id) => `
     <p class="of"><span class="share"></span><span class="step"></span></p>
