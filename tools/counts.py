@@ -42,7 +42,7 @@ def sentences(root: Path) -> list[tuple[str, str, int]]:
         ),
         ("README.md", r"\d+(?=\s+mistakes\]\(docs/mistakes\.md\))", rows),
         ("README.md", r"\d+(?=\s+Jupyter\s+notebooks\b)", notebooks),
-        ("docs/performance.md", r"\d+(?=\s+notebooks,)", notebooks),
+        ("docs/performance.md", r"(?<=all )\d+(?=\s+notebooks,)", notebooks),
         (TABLE, r"(?<=^# )\d+(?= mistakes)", rows),
     ]
 
