@@ -306,10 +306,7 @@ def main(args: list[str]) -> int:
     *first, last = TASKS[command]
     # Teachers name folders from where they stand; the other tools work on the course itself.
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
-    own = {
-        "engine": ENGINE,
-        "bench bridge": BRIDGE,
-    }  # a Python of their own, TRL's beside the course
+    own = {"engine": ENGINE, "bench bridge": BRIDGE}  # those that have a Python of their own
     if command in own:
         place["python"] = own[command].python
     for argv in [*first, [*last, *further]]:

@@ -105,11 +105,15 @@ const rlhfCollapse = (() => {
     slider.addEventListener("input", () => hold(ETAS[slider.value]));
     find(".leash").addEventListener("click", () => hold(run.config.eta > 0 ? 0 : HELD));
     find(".again").addEventListener("click", () => again(0));
-    new ResizeObserver(draw).observe(root);
+    const resized = new ResizeObserver(draw);
+    resized.observe(root);
     draw();
     if (!still) go(FREE);
     else find(".again").textContent = "Start";
-    return () => cancelAnimationFrame(frame);
+    return () => {
+      cancelAnimationFrame(frame);
+      resized.disconnect();
+    };
   }
 
   return { mount };

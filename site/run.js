@@ -176,7 +176,7 @@ const rlhfRun = (() => {
         allExact: [...branch.exact].map(([k, m]) => [k, ...m]), moves: branch.moves(), running: this.frame !== 0, iteration: run.iteration,
         status: this.status(), note: this.note, error: this.error, eta, beta, optimum: best, exact, exactAt: at, batch,
         distinct: branch.history.at(-1)?.distinct ?? null, regret: goal(best, eta, beta) - goal(exact, eta, beta), moved: this.moved,
-        estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta), reviews: of((i) => run.reviews(i, ROWS)), written: of(() => (run.iteration ? run.config.batch_size / 2 : 0)),
+        estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta), reviews: of((i) => run.reviews(i, ROWS)), written: of(() => (run.iteration ? run.config.batch_size / this.constants.prompts.length : 0)),
         settings: { kl_mode: "kl", lr, seed, kl_target: run.config.kl_target ?? null },
       };
     }

@@ -222,14 +222,20 @@ def says_at_rest(
 
 
 def _likeliest(ax: Axes, world: World, tables: WorldTables, logprobs: Tensor) -> None:
-    """The four most probable responses; a bar is hatched where the gold score is negative."""
+    """The four most probable responses; a bar is hatched where the gold score is negative.
+
+    A black tick is how often π_SFT says it.
+    """
     for row, (_, p, index) in enumerate(top := world.top(logprobs, 4)):
-        gold = tables.golds[index].item()
+        gold, ref = tables.golds[index].item(), tables.ref_logprobs[index].exp().item()
         colour, hatch = (plots.RED, "///") if gold < 0 else (plots.SKY, "")
         ax.barh(row, p, edgecolor="white", height=0.7, color=colour, hatch=hatch)
-        ax.text(p + 0.02, row, f"{p:.0%}   gold {plots.number(gold, 1, sign=True)}", va="center")
+        ax.plot(ref, row, "|", color=plots.BLACK, markersize=14, markeredgewidth=2)
+        share = f"{p:.0%}   gold {plots.number(gold, 1, sign=True)}"
+        ax.text(max(p, ref) + 0.02, row, share, va="center")
     ax.set_yticks(range(len(top)), [text for text, _, _ in top])
-    ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xlabel="probability", xticks=[0, 0.5, 1])
+    ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xticks=[0, 0.5, 1])
+    ax.set_xlabel("probability; the black tick is π_SFT's")
 
 
 def rests_figure(

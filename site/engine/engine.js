@@ -4,7 +4,7 @@
 // the same way: data.js sets window.RLHF_DATA, and is asked for only when something on the page needs it.
 const rlhfEngine = (() => {
   const HERE = document.currentScript?.src ?? "";
-  const T = 5, WORDS = 13, FIRST_PREFIX = [0, 1, 14, 183, 2380];
+  const T = 5;
   const TYPES = { i4: Int32Array, f4: Float32Array, f8: Float64Array, u1: Uint8Array };
   const CONFIG = ["eta", "beta", "lr", "adam_eps", "cliprange", "cliprange_value", "vf_coef", "gamma", "lam", "batch_size", "epochs"];
   const DEFAULTS = [0, 0, 1e-3, 1e-5, 0.2, 0.2, 0.1, 1, 0.95, 128, 4];
@@ -110,19 +110,8 @@ const rlhfEngine = (() => {
       return String.fromCharCode(...bytes.subarray(0, bytes.indexOf(0)));
     }
 
-    /** The words of response number y; a full stop is its <eos>. The inverse of `response_number`. */
     text(y) {
-      let t = 0;
-      while (t < T - 1 && y >= FIRST_PREFIX[t + 1]) t++;
-      let rest = y - FIRST_PREFIX[t], end = ".";
-      if (t === T - 1) {
-        const last = rest % (WORDS + 1);
-        rest = Math.floor(rest / (WORDS + 1));
-        if (last) end = this.data.words[last];
-      }
-      const said = [end];
-      for (; t > 0; t--, rest = Math.floor(rest / WORDS)) said.unshift(this.data.words[1 + (rest % WORDS)]);
-      return said.join(" ");
+      return rlhfOptimum.text(y, this.data.words);
     }
 
     /** π* for (η, β), over prompt i: its exact numbers, and the k responses that it says most often. */
