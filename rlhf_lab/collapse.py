@@ -34,6 +34,28 @@ def count_responses(responses: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return unique[order], counts[order]
 
 
+def distinct_rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows of `tokens`, and which of them each row is: (N, L) -> (K, L), (N,).
+
+    It is `tokens.unique(dim=0, return_inverse=True)` in another order, for the training loop.
+    That one compares rows word by word, which takes two to seven times as long as making one
+    number of each row.
+
+    Args:
+        tokens: integers on the CPU, (N, L).
+
+    >>> distinct_rows(torch.tensor([[4, 2], [1, 1], [4, 2]]))
+    (tensor([[1, 1],
+            [4, 2]]), tensor([1, 0, 1]))
+    """
+    powers = 1_000_003 ** torch.arange(tokens.shape[1])  # may overflow: see below
+    numbers, of = (tokens * powers).sum(dim=1).unique(return_inverse=True)
+    rows = tokens[torch.empty_like(numbers).scatter_(0, of, torch.arange(len(tokens)))]
+    if not torch.equal(rows[of], tokens):  # two different rows have the same number
+        return tokens.unique(dim=0, return_inverse=True)
+    return rows, of
+
+
 @takes(responses="ids (N, T)", mask="rows (N, T)")
 def top_share(responses: Tensor, mask: Tensor) -> float:
     """Share of the sample taken by its most frequent response: 1.0 is total collapse."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from rlhf_lab._checks import require
 from rlhf_lab._require import require_ids
+from rlhf_lab.collapse import distinct_rows
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2, ScalarHead
 from rlhf_lab.kl import KLMode, k1
@@ -90,6 +91,9 @@ def response_states(
 ) -> Tensor:
     """The hidden states that predict the last `length` of the `tokens`: (B, P + T) -> (B, T, D).
 
+    A policy that collapses says the same again and again, so equal rows are read once. Their
+    gradients add up, as if each row had been read.
+
     Args:
         model: policy or reference.
         tokens: prompts and responses, (B, P + T).
@@ -98,6 +102,10 @@ def response_states(
     """
     if attention_mask is not None:
         attention_mask = F.pad(attention_mask, (0, length - 1), value=1)
+    elif tokens.device.type == "cpu":  # to count rows on a GPU is to wait for it
+        rows, of = distinct_rows(tokens)
+        if len(rows) < len(tokens):
+            return model.hidden(rows[:, :-1], last=length)[of]
     return model.hidden(tokens[:, :-1], attention_mask=attention_mask, last=length)
 
 

@@ -155,9 +155,11 @@ class Stepper(Generic[C, B, R]):
         if not torch.isfinite(means).all():
             bad = int((~torch.isfinite(means)).any(dim=1).nonzero()[0])
             raise self._non_finite(f"the loss of gradient step {bad + 1}")
-        if not torch.cat([p.flatten() for p in self.parameters.values()]).isfinite().all():
-            name = next(n for n, p in self.parameters.items() if not p.isfinite().all())
-            raise self._non_finite(f"weight {name}")
+        # A sum is finite if its numbers are; if it is not, it may have overflowed.
+        if not torch.stack([p.detach().sum() for p in self.parameters.values()]).isfinite().all():
+            for name, parameter in self.parameters.items():
+                if not parameter.isfinite().all():
+                    raise self._non_finite(f"weight {name}")
         return means.mean(dim=0)
 
     def _non_finite(self, what: str) -> NonFiniteError:

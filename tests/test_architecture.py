@@ -62,7 +62,7 @@ MAY_IMPORT = {
     # training
     "adam": "_checks _require",
     "config": "_checks _require aggregation kl ratios rewards",
-    "rollout": "_checks _require config gpt2 kl masking ppo rewards sampling",
+    "rollout": "_checks _require collapse config gpt2 kl masking ppo rewards sampling",
     "stepper": "_checks _require adam config gpt2 interrupts rewards rollout",
     "trainer": "_checks collapse config entropies masking ppo rollout stepper unembed",
     "group_trainer": "_checks collapse config entropies group_loss groups kl masking ratios "
