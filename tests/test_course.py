@@ -166,6 +166,7 @@ def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):
         "notebooks": 1,
         "ensemble": 1,
         "growth": 1,
+        "sharing": 1,
         "where": 1,
         "worlds": 1,
         "cockpit": 2,
