@@ -47,9 +47,9 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, bridge or
-                gpu (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the
-                Python that you start this with; it installs nothing)
+  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, bridge, gpu
+                (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the Python that
+                you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
