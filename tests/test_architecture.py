@@ -93,7 +93,7 @@ ALSO = {
     "plots": {"matplotlib", "numpy"},
     "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "traitlets"},
     "lessons": {"matplotlib", "numpy"},
-    "classroom": {"matplotlib", "mistune"},
+    "classroom": {"matplotlib", "mistune", "text2qti"},
     "__main__": {"tqdm"},
 }
 """What may be imported besides BASICS, and by whom: the rest must run without a screen."""

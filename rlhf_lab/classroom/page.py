@@ -17,6 +17,8 @@ figure {{ margin: 1.5em 0; }}
 section, figure, li {{ break-inside: avoid; }}
 .answer {{ border-left: 4px solid #009E73; padding-left: .8em; margin: .4em 0 1.2em; }}
 .note {{ color: #555; }}
+@counter-style letters {{ system: extends lower-alpha; prefix: "("; suffix: ") "; }}
+.letters {{ list-style: letters; }}
 </style></head>
 <body>
 <h1>{title}</h1>
