@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from rlhf_lab.classroom import grading, handout
+import rlhf_lab
+from rlhf_lab.classroom import grading, handout, nbgrader
 from rlhf_lab.classroom.key import key
 from rlhf_lab.classroom.report import report
 from rlhf_lab.files import write_whole
@@ -32,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     students.add_argument(
         "--address", default=handout.ADDRESS, help="of the course's repository, for the README"
     )
+    students.add_argument(
+        "--nbgrader", action="store_true", help="the sources of assignments for nbgrader instead"
+    )
     students.set_defaults(command=_handout)
     grade = commands.add_parser("grade", help="check all exercises of a class, write two tables")
     grade.add_argument("folder", type=Path, help="one folder or notebook for each student")
@@ -54,6 +58,10 @@ def _beside(folder: Path, ending: str) -> Path:
 
 
 def _handout(arguments: argparse.Namespace) -> None:
+    if arguments.nbgrader:
+        contents = nbgrader.files(rlhf_lab.__version__)
+        print(f"written: {handout.write(arguments.folder, contents)[0]}; README.md says what next")
+        return
     for path in handout.write(arguments.folder, handout.files(arguments.address)):
         print(f"written: {path}")
     if arguments.address == handout.ADDRESS:

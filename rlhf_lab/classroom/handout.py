@@ -71,6 +71,7 @@ def write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     try:
         temporary.mkdir(parents=True)
         for name, content in contents.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
         write_whole(archive, _zip(folder.name, contents))
         written = True
