@@ -70,12 +70,17 @@ def uses(term, text):
 
 
 def defines(term, text):
-    """The word is emphasised, or something "is called" so, or its long form follows in italics."""
+    """The word is emphasised, something "is called" so, or its long form follows in italics.
+
+    Or it begins a row of a table, which explains it.
+    """
     bare, marked = re.escape(term), prose(text)
     emphasised = rf"\*[^*\n]*{pattern(term)}[^*\n]*\*"
     called = rf"called [^.:]{{0,20}}\**{bare}"
     spelled_out = rf"{bare}\** \(\*[^*]+\*"
-    return re.search(f"{emphasised}|{called}|{spelled_out}", marked, re.I) is not None
+    row = rf"^\| {bare} \|"
+    ways = f"{emphasised}|{called}|{spelled_out}|{row}"
+    return re.search(ways, marked, re.I | re.M) is not None
 
 
 def first_use(term, texts):
@@ -125,6 +130,8 @@ def test_no_letter_is_missing_and_none_is_too_early():
         ("**GAE** (*generalised advantage estimation*) and the nat.", False),
         ("A nat is a nat.", False),
         ("The *nat* is a unit.", True),
+        ("| word | unit |\n| --- | --- |\n| nat | of logarithms |", True),
+        ("| unit | how many nats | a nat |", False),
     ],
 )
 def test_a_definition_is_recognised(text, is_defined):
