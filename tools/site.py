@@ -26,6 +26,7 @@ DOCS = (
     "own_task",
     "bridge",
     "claims",
+    "glossary",
     "worlds",
     "performance",
 )
