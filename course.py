@@ -36,11 +36,13 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   cockpit       show the cockpit alone, as a page for projecting (Voilà)
   test          test the package, the examples in its docstrings and the notebooks (pytest)
   browser-test  click through notebooks and site in a real browser, which is installed if need be
+  class-test    give a small class in nbgrader and on a hub of its own; takes minutes
   site          build the site in build/site/: all notebooks and docs, alive in any browser, offline
                 (--open: and open it)
   engine        compile the site's engine (site/engine/world.c); --check: only compare
   doctor        say what is right and what is wrong with this set-up
   handout       for teachers: write the students' edition into a new FOLDER and FOLDER.zip
+                (--nbgrader: the sources of assignments for nbgrader instead)
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
   report        for teachers: a page with all guesses of a class, from its files in FOLDER
   key           for teachers: a page with the answers to guesses, tasks and questions
@@ -196,6 +198,8 @@ BROWSER = Environment(
 SITE = Environment(
     ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,site]"], LISTS, ".installed-site"
 )
+# Of its own: nbgrader adds its pages to every JupyterLab of its environment.
+CLASS = Environment(".venv-class", ["-c", "constraints.txt", "-e", ".[lab,test,class]"], LISTS)
 ENGINE = Environment(".venv-engine", ["-c", "constraints.txt", "ziglang"], ["constraints.txt"])
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
@@ -213,6 +217,7 @@ NEEDS = {  # the others: COURSE alone
     "bench bridge": [BRIDGE],
     "bench cockpit": [COURSE, BROWSER],
     "browser-test": [COURSE, BROWSER],
+    "class-test": [CLASS],
     "site": [COURSE, SITE],
     "engine": [ENGINE],
 }
@@ -225,6 +230,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
         ["tests/browser/firefox.py"],
         ["-m", "pytest", "tests/browser"],
     ],
+    "class-test": [["-m", "pytest", "tests/classes"]],
     "site": [["tools/site.py"]],
     "engine": [["tools/engine.py"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
@@ -306,7 +312,11 @@ def main(args: list[str]) -> int:
     *first, last = TASKS[command]
     # Teachers name folders from where they stand; the other tools work on the course itself.
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
-    own = {"engine": ENGINE, "bench bridge": BRIDGE}  # those that have a Python of their own
+    own = {
+        "class-test": CLASS,
+        "engine": ENGINE,
+        "bench bridge": BRIDGE,
+    }  # those that have a Python of their own
     if command in own:
         place["python"] = own[command].python
     for argv in [*first, [*last, *further]]:

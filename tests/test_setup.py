@@ -93,9 +93,17 @@ def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
     assert course.BROWSER.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,browser,site]"]
     assert course.SITE.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,site]"]
     assert len({e.stamp for e in (course.COURSE, course.BROWSER, course.SITE)}) == 3
-    extras = {"lab", "test", "browser", "site", "engine"}
+    extras = {"lab", "test", "browser", "class", "site", "engine"}
     assert set(PROJECT["optional-dependencies"]) == extras
-    assert "browser" in PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    skipped = PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
+    assert {"browser", "classes"} <= set(skipped)
+
+
+def test_nbgrader_gets_a_folder_of_its_own():
+    """It adds pages of its own to every JupyterLab of its environment."""
+    assert course.CLASS.folder not in (course.COURSE.folder, course.ENGINE.folder)
+    assert course.CLASS.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,class]"]
+    assert course.NEEDS["class-test"] == [course.CLASS]
 
 
 # What is published
