@@ -43,6 +43,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   doctor        say what is right and what is wrong with this set-up
   handout       for teachers: write the students' edition into a new FOLDER and FOLDER.zip
                 (--nbgrader: the sources of assignments for nbgrader instead)
+  materials     for teachers: write slides, two pages to hand out and the concept test (on paper,
+                for Moodle, for Canvas) into a new FOLDER; with PDFs if a Chrome or Edge is there
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
   report        for teachers: a page with all guesses of a class, from its files in FOLDER
   key           for teachers: a page with the answers to guesses, tasks and questions
@@ -250,7 +252,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
-CLASSROOM = ("handout", "grade", "report", "key")
+CLASSROOM = ("handout", "materials", "grade", "report", "key")
 for _word in CLASSROOM:
     # -P: a file of a student that is called torch.py must not be imported from where one stands.
     TASKS[_word] = [["-P", "-m", "rlhf_lab.classroom", _word]]

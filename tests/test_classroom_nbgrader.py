@@ -66,6 +66,6 @@ def test_points_are_for_what_is_right_and_ones_own():
 
 def test_the_command_writes_a_folder_that_nbgrader_can_take(tmp_path, capsys):
     assert main(["handout", "--nbgrader", str(tmp_path / "class")]) == 0
-    assert "README.md says what next" in capsys.readouterr().out
+    assert "its README.md says what next" in capsys.readouterr().out
     assert (tmp_path / "class" / "source" / "04_the_leash" / "04_the_leash.ipynb").exists()
     assert "get_config()" in (tmp_path / "class" / "nbgrader_config.py").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The teachers' commands: `python3 course.py handout`, `… grade`, `… report` and `… key`."""
+"""The teachers' commands: `python3 course.py handout`, `… materials`, `… grade` and so on."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import rlhf_lab
-from rlhf_lab.classroom import grading, handout, nbgrader
+from rlhf_lab.classroom import grading, handout, materials, nbgrader
 from rlhf_lab.classroom.key import key
 from rlhf_lab.classroom.report import report
 from rlhf_lab.files import write_whole
@@ -48,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     answers = commands.add_parser("key", help="a page with the answers to all that is asked")
     answers.add_argument("file", type=Path, nargs="?", default=Path("answer-key.html"))
     answers.set_defaults(command=_key)
+    printed = commands.add_parser("materials", help="concept test, slides and two pages")
+    printed.add_argument("folder", type=Path, help="a folder that is not there yet")
+    printed.set_defaults(command=_materials)
     return parser
 
 
@@ -59,8 +62,8 @@ def _beside(folder: Path, ending: str) -> Path:
 
 def _handout(arguments: argparse.Namespace) -> None:
     if arguments.nbgrader:
-        contents = nbgrader.files(rlhf_lab.__version__)
-        print(f"written: {handout.write(arguments.folder, contents)[0]}; README.md says what next")
+        handout.write(arguments.folder, nbgrader.files(rlhf_lab.__version__), zipped=False)
+        print(f"written: {arguments.folder.resolve()}; its README.md says what next")
         return
     for path in handout.write(arguments.folder, handout.files(arguments.address)):
         print(f"written: {path}")
@@ -68,6 +71,14 @@ def _handout(arguments: argparse.Namespace) -> None:
         print(
             f"In its README.md write the course's address for {handout.ADDRESS}, or use --address."
         )
+
+
+def _materials(arguments: argparse.Namespace) -> None:
+    browser = materials.find_browser()
+    handout.write(arguments.folder, materials.files(browser), zipped=False)
+    print(f"written: {arguments.folder.resolve()}")
+    if browser is None:
+        print("No PDFs: there is no Chromium, Chrome or Edge here. Any browser prints the pages.")
 
 
 def _grade(arguments: argparse.Namespace) -> None:

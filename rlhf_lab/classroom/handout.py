@@ -52,8 +52,13 @@ def files(address: str = ADDRESS, course: Path = questions.COURSE) -> dict[str, 
     return {**found, "README.md": README.format(version=rlhf_lab.__version__, **about).encode()}
 
 
-def write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
-    """Write the folder, and FOLDER.zip beside it, both whole or neither; returns their paths.
+def write(folder: Path, contents: dict[str, bytes], zipped: bool = True) -> list[Path]:
+    """Write the folder, and FOLDER.zip beside it, whole or not at all; returns their paths.
+
+    Args:
+        folder: it may be there if it is empty.
+        contents: the files by their names, which may have folders in them.
+        zipped: False writes no zip.
 
     Raises:
         ValueError: one of them is there already; it stays as it is.
@@ -61,7 +66,8 @@ def write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     """
     folder = folder.resolve()
     archive = folder.with_name(f"{folder.name}.zip")
-    for path in (folder, archive):
+    made = [folder, archive] if zipped else [folder]
+    for path in made:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise ValueError(
                 f"{path} is there already and stays as it is: name another, or move it"
@@ -73,8 +79,9 @@ def write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
         for name, content in contents.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
-        write_whole(archive, _zip(folder.name, contents))
-        written = True
+        if zipped:
+            write_whole(archive, _zip(folder.name, contents))
+            written = True
         if folder.exists():  # empty; Windows cannot rename onto it
             folder.rmdir()
         os.rename(temporary, folder)
@@ -84,7 +91,7 @@ def write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return [folder, archive]
+    return made
 
 
 def _zip(folder: str, contents: dict[str, bytes]) -> bytes:
