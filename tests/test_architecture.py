@@ -75,7 +75,9 @@ MAY_IMPORT = {
     "sampling trainer unembed world",
     # what stands on top
     "doctor": "table_cache world",
-    "plots": "",
+    "theme": "",
+    "loop_drawing": "theme",
+    "plots": "theme",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
