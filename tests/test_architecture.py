@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "masking plots ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "
     "flow gpt2 gradients grids group_loss group_trainer group_updates groups kl language masking "
-    "plots ppo preferences pretrain report rewards rollout runs sampling trainer tree world",
+    "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer tree world",
     "exercises": "aggregation best_of_n collapse config dpo entropies exact gpt2 gradients groups "
     "kl language lessons masking ppo pretrain report rewards rollout sampling trainer tree world",
     "classroom": "__init__ exercises files lessons plots ui",
