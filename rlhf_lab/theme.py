@@ -25,6 +25,7 @@ COLOURS = {
     "bad-tint": ("#fadfcd", "#4a2714"),
     "leash": ("#835a00", "#f3ba45"),
     "leash-fill": ("#e69f00", "#e69f00"),
+    "leash-line": ("#a87200", "#e69f00"),
     "leash-dark": ("#a87200", "#8a5f00"),
     "leash-tint": ("#fbecc9", "#40310f"),
     "many": ("#93457a", "#e6a3cb"),
@@ -32,7 +33,7 @@ COLOURS = {
     "many-tint": ("#f2dfeb", "#40263a"),
     "cool-tint": ("#e4e5e8", "#2b2e36"),
 }
-"""By the names of front.css (which has no leash-tint): on a light page, on a dark one."""
+"""By the names of front.css, and two more: on a light page, on a dark one."""
 UI = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 VOICE = "Georgia, Gelasio, 'Iowan Old Style', 'Noto Serif', serif"
 """The two families of type: for labels, and for what a model says."""

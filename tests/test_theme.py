@@ -17,7 +17,7 @@ def test_the_colours_are_those_of_the_widgets():
         name: (light or both, dark or both)
         for name, light, dark, both in COLOUR.findall(front_file("front.css").split("@supports")[0])
     }
-    shared = set(theme.COLOURS) - {"leash-tint"}
+    shared = set(theme.COLOURS) - {"leash-line", "leash-tint"}
     assert {name: widgets[name] for name in shared} == {n: theme.COLOURS[n] for n in shared}
 
 
@@ -38,7 +38,7 @@ def test_text_and_lines_stand_out_on_the_page(page):
     dark = page != "#ffffff"
     for name in ("ink", "soft", "score", "liked", "bad", "leash", "many"):
         assert contrast(theme.COLOURS[name][dark], page) >= 4.5, name
-    for name in ("ghost", "liked-fill", "bad-fill", "leash-dark", "many-fill"):
+    for name in ("ghost", "liked-fill", "bad-fill", "leash-dark", "leash-line", "many-fill"):
         assert contrast(theme.COLOURS[name][dark], page) >= 3, name
 
 

@@ -24,7 +24,8 @@ AFTER = Moment("great great great great great", 1.666, -2.0)
 """The first and the last batch of that run; a test trains it again."""
 ALT = (
     f"Before training the policy says most often “{BEFORE.says}”; over its reviews the reward "
-    f"model gives {number(BEFORE.score, 1)} on average, and careful readers {number(BEFORE.gold, 1)}. "
+    f"model gives {number(BEFORE.score, 1)} on average, and careful "
+    f"readers {number(BEFORE.gold, 1)}. "
     f"After {ITERATIONS} rounds of PPO it says “{AFTER.says}”: the reward model gives "
     f"{number(AFTER.score, 1, sign=True)}, careful readers {number(AFTER.gold, 1)}."
 )

@@ -17,7 +17,7 @@ from rlhf_lab.world import WorldTables
 Estimator = Callable[[Tensor, Tensor], Tensor]
 ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
 _STYLES = {
-    "k1": (plots.BLUE, "-", "o"), "k2": (plots.ORANGE, "--", "s"), "k3": (plots.RED, ":", "^"),
+    "k1": (plots.ORANGE, "-", "o"), "k2": (plots.PINK, "--", "s"), "k3": (plots.SKY, ":", "^"),
 }  # fmt: skip
 _LEFT, _RIGHT = -3.0, 8.0  # nats shown by `strips`; values outside are drawn at the edge
 

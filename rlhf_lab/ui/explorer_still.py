@@ -152,7 +152,7 @@ def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
     ax.set(xlim=(0, 1.65 * most), ylim=(ROWS - 0.5, -0.5), xticks=[])
     ax.set_yticks(y, [row.text for row in rows], fontsize=10, family="serif", color=_INK)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("probability; the black tick is π_SFT's", fontsize=9, color=_SOFT)
+    ax.set_xlabel("probability; the tick is π_SFT's", fontsize=9, color=_SOFT)
 
 
 def _frontier(ax: Axes, state: ExplorerState, found: Chart) -> None:
