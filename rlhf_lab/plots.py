@@ -28,10 +28,12 @@ WAYS = ((BLACK, "-"), (ORANGE, "--"), (PINK, "-."), (SKY, ":"))
 """Colours and styles for lines without a meaning of their own."""
 STAR: dict[str, Any] = {
     "marker": "*", "linestyle": "none", "color": YELLOW, "markeredgecolor": BLACK, "markersize": 16,
-    "zorder": 4,
+    "zorder": 3,
 }  # fmt: skip
 """π*, and nothing else."""
-_WORDS = {ORANGE: "#835a00", GREEN: "#007a5a", RED: "#b54800", PINK: "#93457a"}
+WORDS = {
+    ORANGE: "#835a00", GREEN: "#007a5a", RED: "#b54800", PINK: "#93457a", SKY: BLUE,
+}  # fmt: skip
 """The same colours for text, which needs more contrast."""
 
 
@@ -147,7 +149,7 @@ def name_ends(ax: Axes, size: float = 9.5) -> None:
         ax.annotate(
             str(lines[k].get_label()), (min(ends[k][0], 1.0), height), xycoords="axes fraction",
             xytext=(12 if lines[k].get_gid() == "face" else 6, 0), textcoords="offset points",
-            color=_WORDS.get(colour, colour), fontsize=size, fontweight="bold", va="center",
+            color=WORDS.get(colour, colour), fontsize=size, fontweight="bold", va="center",
         )  # fmt: skip
 
 

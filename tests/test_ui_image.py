@@ -30,8 +30,8 @@ def test_a_figure_must_be_described():
 def test_it_is_sharp_and_small_where_only_a_png_can_be_shown():
     drawn = figure()
     picture = show(drawn, "bars")
-    assert Image.open(io.BytesIO(picture.data)).size == (440, 220)
-    assert len(picture.data) < 0.5 * len(plots.png(drawn, dpi=220))
+    assert Image.open(io.BytesIO(picture.data)).size == (330, 165)
+    assert len(picture.data) < 0.7 * len(plots.png(drawn, dpi=165))
 
 
 def test_every_colour_follows_the_theme():

@@ -304,7 +304,7 @@ class DialectKnobs:
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
         plots.dislike(ax)
-        ax.legend(frameon=False, loc="lower right", fontsize=8.5)
+        ax.legend(frameon=False, loc="lower right", fontsize=9.5)
 
 
 _KINDS = (

@@ -125,7 +125,7 @@ def groups_figure(group_size: int, eta: float, gap: float) -> tuple[Figure, str]
             left.plot(at, eta * at, "o", color=plots.BLACK, markersize=7)
     left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
              ylabel="change of x", ylim=(0, 1.4 * max(*push, min(gap, 10))))  # fmt: skip
-    left.legend(frameon=False, loc="upper right")
+    left.legend(frameon=False, loc="center right")
     _slopes(right, G)
     p = torch.tensor([0.99, 0.01], dtype=torch.float64).log()
     dead = dead_share(p, torch.tensor([0.0, 1.0]), G).item()

@@ -128,7 +128,7 @@ def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
         colour, _, marker = _STYLES[name]
         heights = row + 0.26 * torch.linspace(-1, 1, len(x)).mul(37).sin()  # spread for the eye
         ax.plot(x.clamp(_LEFT, _RIGHT), heights, linestyle="none", marker=".", markersize=4,
-                alpha=0.35, color=colour)  # fmt: skip
+                alpha=0.35, color=colour, rasterized=True)  # fmt: skip
         error = 2 * x.std().item() / math.sqrt(len(x))
         ax.errorbar(
             min(x.mean().item(), _RIGHT), row, xerr=error, color=plots.BLACK, marker=marker,

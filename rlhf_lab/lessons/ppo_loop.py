@@ -165,7 +165,7 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
         ax.set_xlabel("KL(π ‖ π_SFT), nats")
         ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
     axes[0].set_ylabel("E[score]")
-    axes[0].legend(frameon=False, fontsize=8.5, loc="lower right")
+    axes[-1].legend(frameon=False, fontsize=8.5, loc="lower right")
     return figure
 
 
@@ -216,7 +216,7 @@ def clip_figure(clip: float = 0.2) -> Figure:
             policy_loss(one * r.log(), 0 * one, sign * one, one, clip=clip).loss.item()
             for r in ratios
         ]
-        ax.axvspan(1 - clip, 1 + clip, color="0.92", zorder=0)
+        ax.axvspan(1 - clip, 1 + clip, color="0.96", zorder=0)
         ax.plot(ratios, -sign * ratios, color="0.6", linestyle=":", label="−A·ratio, not clipped")
         ax.plot(ratios, losses, color=plots.BLACK, linewidth=2, label="PPO's loss")
         word = "good: more of it" if sign > 0 else "bad: less of it"

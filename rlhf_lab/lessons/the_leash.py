@@ -188,7 +188,7 @@ def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Poin
         ax.plot(star.kl, star.score, **plots.STAR | {"markeredgecolor": colour})
         ax.annotate(
             f"π*, η = {eta:g}", (star.kl, star.score),
-            (-4, 9), textcoords="offset points", ha="right", color=colour,
+            (-4, 9), textcoords="offset points", ha="right", color=plots.WORDS[colour],
         )  # fmt: skip
 
 
