@@ -43,7 +43,7 @@ _PAGES = (
     ':is([data-jp-theme-light="{}"],[data-theme="{}"],[theme="{}"],.vscode-{}) img.rlhf-drawing'
     "{{color-scheme:{}}}",
 )
-_THEMES = _PAGES[0].format(
+THEMES = _PAGES[0].format(
     "".join(
         _PAGES[1].format(str(name == "light").lower(), *[name] * 4) for name in ("light", "dark")
     )
@@ -109,7 +109,7 @@ def picture(svg: str, alt: str, width: int, narrow: str = "") -> str:
         # Where <picture> is not allowed, what is in it stays, and <img> is in it.
         source = f'<source media="(max-width: 620px)" srcset="{_address(narrow)}">'
         image = f"<picture>{source}{image}</picture>"
-    return image + _THEMES
+    return image + THEMES
 
 
 def _address(svg: str) -> str:

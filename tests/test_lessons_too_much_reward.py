@@ -64,6 +64,6 @@ def test_the_turn_is_marked_where_no_curve_runs(knobs):
     ]  # fmt: skip
     assert [text.xy for text in marks] == [(path[i].distance, path[i].gold) for i in (1, 3)]
     assert {text.get_text() for text in ax.texts} >= {"reward model", "careful readers"}
-    score, gold = ax.lines[0], [line for line in ax.lines if line.get_gid() == "face"][0]
+    score, gold = ax.lines[0], next(line for line in ax.lines if line.get_gid() == "face")
     assert list(score.get_ydata()) == [point.score for point in path]
     assert gold.get_ydata()[-1] == path[-1].gold

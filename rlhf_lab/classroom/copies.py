@@ -1,4 +1,4 @@
-"""Working copies of the notebooks: without outputs, made once, and never overwritten.
+"""Working copies of the notebooks: made once, with no output but drawings, and never overwritten.
 
 `course.py lab` runs this file on its own, before JupyterLab starts. So it imports nothing but the
 standard library: the package would load torch, and everybody would wait for it.

@@ -22,7 +22,7 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str) -> None:
         self.alt, self.width = alt, round(figure.get_figwidth() * _DPI)
-        self.svg, self.data = _svg(figure), _small(plots.png(figure, dpi=_FINE))
+        self.svg, self.data = themed_svg(figure), _small(plots.png(figure, dpi=_FINE))
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         shown = theme.picture(self.svg, self.alt, self.width)
@@ -47,7 +47,7 @@ def show(figure: Figure, alt: str) -> Picture:
     return Picture(figure, alt)
 
 
-def _svg(figure: Figure) -> str:
+def themed_svg(figure: Figure) -> str:
     """The figure as an SVG in both themes: what is not coloured is ink on paper, light or dark."""
     buffer = io.StringIO()
     nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -55,6 +55,8 @@ def _svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata=nobody, dpi=_FINE)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    wide, high = (round(_DPI * inches) for inches in figure.get_size_inches())
+    text = _SIZE.sub(f'width="{wide}" height="{high}"', text, count=1)
     text = _PAINT.sub(lambda found: f"{found[1]}: {_themed(found[2])}", text)
     text = _IDLE.sub("", text)
     text = _FONTS.sub(lambda found: _FAMILIES[found[1]], text)
@@ -63,6 +65,7 @@ def _svg(figure: Figure) -> str:
     return text.replace(">", f">{style}", 1)
 
 
+_SIZE = re.compile(r'width="[\d.]+pt" height="[\d.]+pt"')
 _IDLE = re.compile(r'(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"|(?<=>)\s+(?=<)')
 """Names that nothing refers to, turns by nothing, and indentation."""
 _FONTS = re.compile(r"'DejaVu (Sans|Serif)'(?:, (?:'[^']*'|[\w-]+))*")
