@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as MarkerPath
+from matplotlib.ticker import NullFormatter
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#1a1a1c", "#a87200", "#3d95cc", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
@@ -74,6 +76,23 @@ def number(x: float, digits: int = 2, *, sign: bool = False) -> str:
     return "–" if x != x else f"{x:{'+' if sign else ''}z.{digits}f}".replace("-", "−")
 
 
+def powers(axis: Axis) -> None:
+    """Plain numbers at the ticks of a logarithmic axis: 0.01, 1, 100, and from 10⁴ on powers."""
+    axis.set(major_formatter=lambda x, _: _power(x), minor_formatter=NullFormatter())
+
+
+def _power(x: float) -> str:
+    """A power of ten in large letters.
+
+    >>> [_power(x) for x in (0.01, 100, 1e6)]
+    ['0.01', '100', '10⁶']
+    """
+    exponent = round(np.log10(x))
+    if -4 < exponent < 4:
+        return f"{x:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def score_and_gold(
     ax: Axes, x: Sequence[float], score: Sequence[float], gold: Sequence[float], xlabel: str
 ) -> list[Artist]:
@@ -110,14 +129,10 @@ def face(ax: Axes, x: float, y: float, gold: float, size: float = 17) -> None:
         [MarkerPath.MOVETO, MarkerPath.CURVE3, MarkerPath.CURVE3],
     )
     eyes = [MarkerPath.circle((side * 0.34, 0.16), 0.1) for side in (-1, 1)]
-    # A marker is scaled to the size of its longest side; the ring makes it that of the face.
-    ring = MarkerPath.circle()
-    shape = MarkerPath.make_compound_path(ring, *eyes, mouth)
-    ax.plot(x, y, "o", color=tint, markersize=size, zorder=4, clip_on=False)
-    ax.plot(
-        x, y, marker=shape, markersize=size, markerfacecolor="none", markeredgecolor=colour,
-        markeredgewidth=1.4, zorder=4, clip_on=False,
-    )  # fmt: skip
+    shape = MarkerPath.make_compound_path(MarkerPath.circle(), *eyes, mouth)
+    common: dict[str, Any] = {"markersize": size, "zorder": 4, "clip_on": False}
+    ax.plot(x, y, "o", color=tint, **common)
+    ax.plot(x, y, marker=shape, mfc="none", mec=colour, mew=1.4, **common)
 
 
 def dislike(ax: Axes) -> None:
@@ -133,15 +148,14 @@ def name_ends(ax: Axes, size: float = 9.5) -> None:
 
     Call it last: later changes of the limits would move the ends.
     """
+    ax.autoscale_view()
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
     ends = []
     for line in lines:
         points = np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float)
         end = points[np.isfinite(points).all(axis=1)][-1]
-        ax.autoscale_view()
         ends.append(ax.transAxes.inverted().transform(ax.transData.transform(end)))
-    tall = 0.7 * 72 * ax.figure.bbox.height / ax.figure.dpi  # points that the axes may have
-    least = 1.3 * size / tall
+    least = 1.3 * size / (0.7 * 72 * ax.figure.bbox.height / ax.figure.dpi)  # of the axes' height
     order = sorted(range(len(lines)), key=lambda k: ends[k][1])
     heights = _apart([min(max(ends[k][1], 0.0), 1.0) for k in order], least)
     for k, height in zip(order, heights, strict=True):
@@ -155,7 +169,7 @@ def name_ends(ax: Axes, size: float = 9.5) -> None:
 
 def _apart(heights: list[float], least: float) -> list[float]:
     """Rising numbers, moved as little as needed until neighbours are `least` apart."""
-    moved = list(heights)
+    moved = heights[:]
     for _ in range(100):
         for k in range(1, len(moved)):
             close = least - (moved[k] - moved[k - 1])

@@ -160,6 +160,7 @@ def four_modes_figure(
     left.set(title="two words: home is p = 0.5", ylabel="p of the first word", ylim=(0.45, 1.03))
     right.set(title="reviews of three words: home is KL = 0", yscale="log")
     right.set_ylabel("KL(π ‖ π_SFT), nats")
+    plots.powers(right.yaxis)
     for ax in (left, right):
         plots.name_ends(ax)
     return figure
@@ -234,6 +235,7 @@ def controller_figure(paths: Mapping[str, Sequence[tuple[float, float]]], target
         right.plot([kl for _, kl in path], linewidth=2.2, **style)
     right.axhline(target, color="0.6", linewidth=0.9, zorder=0)
     left.set(title="η", xlabel="update", ylabel="η", yscale="log")
+    plots.powers(left.yaxis)
     right.set(title="the distance that results", xlabel="update", ylabel="KL(π* ‖ π_SFT), nats")
     plots.name_ends(left)
     return figure

@@ -146,6 +146,8 @@ def _slopes(ax: Axes, group_size: int) -> None:
     ax.axhline(most, color=plots.BLACK, linestyle=":", label="(G − 1)/√G")
     ax.set(title="weight of a prompt that is solved with p", xlabel="p", ylabel="f_G(p)",
            xscale="log", yscale="log", ylim=(0.5, 40))  # fmt: skip
+    plots.powers(ax.xaxis)
+    plots.powers(ax.yaxis)
     ax.legend(frameon=False)
 
 
@@ -205,7 +207,7 @@ def says_at_rest(
     tables = world.tables(prompt)
 
     def draw(eta: float) -> tuple[Figure, str]:
-        figure, axes = plots.new_figure(11, 2.6, columns=len(places))
+        figure, axes = plots.new_figure(10.5, 2.6, columns=len(places))
         words = []
         for ax, place in zip(axes, places, strict=True):
             logprobs = rest_logprobs(tables, eta, place)

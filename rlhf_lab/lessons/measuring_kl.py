@@ -110,6 +110,7 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     left.set(title="bias: the mean of the estimate", ylabel="estimate / truth", ylim=(0, 2.4))
     right.set(title="spread: the noise of one review", ylabel="standard deviation, nats")
     right.set(yscale="log", ylim=(3e-3, 1e6))
+    plots.powers(right.yaxis)
     left.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
     right.legend(frameon=False, fontsize=9, loc="upper left")
     return figure

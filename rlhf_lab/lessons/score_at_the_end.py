@@ -150,6 +150,7 @@ def spread(
         ax.plot(grid, exact + sign * std / grid**0.5, "--", color=plots.BLUE, lw=1.2, label=label)
     ax.axhline(exact, color=plots.BLACK, label="exact")
     ax.set(xscale="log", xlabel="rollouts n", ylabel="V(“food”), units of score")
+    plots.powers(ax.xaxis)
     ax.set_title(f"{len(means[0])} estimates of V(food) for each n")
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
