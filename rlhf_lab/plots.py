@@ -33,9 +33,7 @@ STAR: dict[str, Any] = {
     "zorder": 3,
 }  # fmt: skip
 """π*, and nothing else."""
-WORDS = {
-    ORANGE: "#835a00", GREEN: "#007a5a", RED: "#b54800", PINK: "#93457a", SKY: BLUE,
-}  # fmt: skip
+WORDS = {ORANGE: "#835a00", GREEN: "#007a5a", RED: "#b54800", PINK: "#93457a", SKY: BLUE}
 """The same colours for text, which needs more contrast."""
 
 
@@ -207,7 +205,8 @@ def region_map(
     for index, name in enumerate(names):
         if (regions == index).mean() > 0.02:  # else its name would cover its neighbours
             row, column = _deepest(regions == index)
-            ax.text(column + 0.5, row + 0.5, name, ha="center", va="center", weight="bold")
+            at = column + 0.5, row + 0.5
+            ax.text(*at, name, ha="center", va="center", weight="bold", size=10.5)
     for axis, values in ((ax.xaxis, etas), (ax.yaxis, betas)):
         shown = [x for x in (0, 0.03, 0.1, 0.3, 1, 3, 10) if x in values]
         axis.set_ticks([place(values, x) for x in shown], [f"{x:g}" for x in shown])

@@ -94,7 +94,7 @@ _VALUES = LinearSegmentedColormap.from_list("values", ("#e6b455", "#f6f2dc", "#6
 
 
 def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) -> None:
-    """Prefixes as a tree of rows with coloured cells for values; white means never visited.
+    """Prefixes as a tree of rows with coloured cells for values; an empty one was never visited.
 
     Args:
         ax: where to draw.

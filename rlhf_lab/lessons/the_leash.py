@@ -165,7 +165,7 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Point]]) -> None:
     """For each η, a star at its optimum with an edge in the colour of its road, and the regret.
 
-    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which
+    The regret is a thick vertical bar from the end of the road up to the line J* + η·KL, on which
     every policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
 
     Args:
