@@ -35,7 +35,9 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     """An .ipynb as MyST-NB wants it, with outputs that a page without a kernel can show."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        if "keep-output" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-input")  # of a drawing it only says what is lit
+        elif cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata.setdefault("tags", []).append("hide-input")
         for output in cell.get("outputs", []):
             if "data" in output:

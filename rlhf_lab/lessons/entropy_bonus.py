@@ -81,7 +81,7 @@ def forces_figure(
     for ax in (left, right):
         ax.set_ylim(1.0, 2.8)
         ax.axhline(most, color="0.7", linewidth=0.8)
-    left.legend(frameon=False, loc="lower right")
+        plots.name_ends(ax)
     return figure
 
 

@@ -80,6 +80,6 @@ def _judges(moment: Moment, y: float, narrow: bool) -> str:
             f'<g transform="translate({x} {below - 8}) scale(20)">{icon}</g>'
             f'<text x="{x + 32}" y="{below}" font-size="27" class="number" '
             f'style="fill:var(--{colour})">{written}</text>'
-            f'<text x="{x + 106}" y="{below - 2}" font-size="15" class="soft">{who}</text>'
+            f'<text x="{x + 112}" y="{below - 2}" font-size="15" class="soft">{who}</text>'
         )
     return shapes
