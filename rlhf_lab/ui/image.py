@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import threading
 from typing import Any
 
 import matplotlib
@@ -14,6 +15,7 @@ from rlhf_lab import plots, theme
 _DPI, _FINE, _COLOURS = 110, 165, 64
 _SVG: Any = {"svg.hashsalt": "rlhf_lab", "svg.fonttype": "none"}
 """The same figure is the same text, ids and all; letters are letters, at a fifth of the bytes."""
+_ONE_AT_A_TIME = threading.Lock()  # matplotlib keeps such settings for all threads
 _NAMES = {light: name for name, (light, _) in reversed(theme.COLOURS.items())}
 
 
@@ -51,7 +53,7 @@ def themed_svg(figure: Figure) -> str:
     """The figure as an SVG in both themes: what is not coloured is ink on paper, light or dark."""
     buffer = io.StringIO()
     nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(_SVG):
+    with _ONE_AT_A_TIME, matplotlib.rc_context(_SVG):
         figure.savefig(buffer, format="svg", metadata=nobody, dpi=_FINE)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
