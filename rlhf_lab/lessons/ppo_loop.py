@@ -155,7 +155,7 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
     distance from a policy up to it is the policy's regret.
     """
     optima = [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER]
-    figure, axes = plots.new_figure(9, 3.4, columns=len(runs))
+    figure, axes = plots.new_figure(9, 3.7, columns=len(runs))
     for ax, run in zip(axes, runs, strict=True):
         ax.plot([m.kl for m in optima], [m.score for m in optima], color=plots.BLACK,
                 label="frontier: best score at each KL")  # fmt: skip
@@ -165,7 +165,8 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
         ax.set_xlabel("KL(π ‖ π_SFT), nats")
         ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
     axes[0].set_ylabel("E[score]")
-    axes[-1].legend(frameon=False, fontsize=8.5, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
