@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rlhf_lab import theme
+from rlhf_lab import plots, theme
 from rlhf_lab.ui.charts import front_file
 
 COLOUR = re.compile(
@@ -40,6 +40,18 @@ def test_text_and_lines_stand_out_on_the_page(page):
         assert contrast(theme.COLOURS[name][dark], page) >= 4.5, name
     for name in ("ghost", "liked-fill", "bad-fill", "leash-dark", "leash-line", "many-fill"):
         assert contrast(theme.COLOURS[name][dark], page) >= 3, name
+
+
+def test_what_figures_draw_with_stands_out_in_both_themes():
+    """YELLOW has an edge of ink wherever it is drawn."""
+    dark = {light: both for light, both in theme.COLOURS.values()}
+    lines = {getattr(plots, name) for name in ("BLACK", "ORANGE", "SKY", "GREEN", "BLUE", "RED")}
+    for colour in lines | {plots.PINK}:
+        assert contrast(colour, "#ffffff") >= 3, colour
+        assert contrast(dark.get(colour, colour), "#121317") >= 3, colour
+    for colour in plots.WORDS.values():
+        assert contrast(colour, "#ffffff") >= 4.5, colour
+        assert contrast(dark[colour], "#121317") >= 4.5, colour
 
 
 def test_a_picture_has_words_and_both_themes():
