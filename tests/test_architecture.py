@@ -78,10 +78,12 @@ MAY_IMPORT = {
     "theme": "",
     "loop_drawing": "theme",
     "plots": "",
+    "svg": "theme",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
-    "masking plots ppo report rewards rollout runs sampling theme trainer tree world",
+    "masking plots ppo report rewards rollout runs sampling svg theme trainer tree "
+    "world",
     "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "
     "flow gpt2 gradients grids group_loss group_trainer group_updates groups kl language masking "
     "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer tree world",
@@ -93,6 +95,7 @@ MAY_IMPORT = {
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
     "plots": {"matplotlib", "numpy"},
+    "svg": {"matplotlib"},
     "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "PIL", "traitlets"},
     "lessons": {"matplotlib", "numpy"},
     "classroom": {"matplotlib", "mistune"},

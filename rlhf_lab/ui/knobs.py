@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from rlhf_lab import theme
-from rlhf_lab.ui.image import themed_svg
+from rlhf_lab.svg import themed_svg
 
 Value = float | str
 
