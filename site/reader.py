@@ -27,6 +27,7 @@ ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
 NEEDS_PYTHON = (
     '<p class="needs-python">These sliders need Python: open the notebook in JupyterLab.</p>'
 )
+_ADDRESS = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 _static = Path()
 
 
@@ -34,7 +35,9 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     """An .ipynb as MyST-NB wants it, with outputs that a page without a kernel can show."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        if "keep-output" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-input")  # of a drawing it only says what is lit
+        elif cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata.setdefault("tags", []).append("hide-input")
         for output in cell.get("outputs", []):
             if "data" in output:
@@ -51,12 +54,23 @@ def _show(output: nbformat.NotebookNode, source: str) -> None:
         data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
     elif call and call[1] == "Knobs":
         data["text/html"] = NEEDS_PYTHON
+    elif "rlhf-drawing" in data.get("text/html", ""):
+        data["text/html"] = _ADDRESS.sub(_drawing, data["text/html"])
     elif still:
         data["text/html"] = still
     elif shown.startswith(("Predict. ", "Answer. ")):
         data["text/html"] = _guess(shown, data["text/html"])
     data.pop("application/vnd.jupyter.widget-view+json", None)
     data.pop("text/latex", None)
+
+
+def _drawing(found: re.Match[str]) -> str:
+    """The address of an SVG that a notebook holds as text: as a file, it is loaded when needed."""
+    text = base64.b64decode(found[1])
+    name = f"{hashlib.sha256(text).hexdigest()[:16]}.svg"
+    (_static / FIGURES).mkdir(parents=True, exist_ok=True)
+    (_static / FIGURES / name).write_bytes(text)
+    return f"../_static/{FIGURES}/{name}"
 
 
 def _figure(png: str, metadata: dict[str, Any]) -> str:

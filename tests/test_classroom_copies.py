@@ -37,7 +37,7 @@ def edit(path: Path, source: str, **metadata) -> None:
     path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
-def test_a_copy_has_all_cells_and_no_outputs(place):
+def test_a_copy_has_all_cells_and_no_outputs_but_drawings(place):
     (said,) = copies.make(place)
     assert "my_notebooks/" in said
     assert list(mine(place)) == [path.name for path in NOTEBOOKS[:2]]
@@ -47,7 +47,11 @@ def test_a_copy_has_all_cells_and_no_outputs(place):
         assert [c["source"] for c in new["cells"]] == [c["source"] for c in old["cells"]]
         assert [c.get("metadata") for c in new["cells"]] == [c["metadata"] for c in old["cells"]]
         code = [c for c in new["cells"] if c["cell_type"] == "code"]
-        assert all((c["outputs"], c["execution_count"]) == ([], None) for c in code)
+        kept = [c for c in code if "keep-output" in c["metadata"].get("tags", [])]
+        assert kept
+        assert all("outputs" in c and c["execution_count"] is None for c in code)
+        assert all("<img" in str(c["outputs"]) for c in kept)
+        assert not [c for c in code if c["outputs"] and c not in kept]
 
 
 def test_a_copy_is_never_overwritten_and_a_missing_one_comes_back(place):

@@ -186,8 +186,10 @@ def test_the_knobs_mark_the_policy_at_which_one_stops():
     optima = points(1, 2)
     path = [Point(step, 0.0, gold, 3.0, "cold .") for step, gold in ((0, 0.5), (25, 1.5))]
     figure, words = lesson.EarlyKnobs(optima, {2000: path}).draw(2000, 25)
-    star = figure.axes[0].lines[-1]
-    assert (star.get_marker(), star.get_xdata()[0], star.get_ydata()[0]) == ("*", 3.0, 1.5)
+    face = figure.axes[0].lines[-1]
+    assert (face.get_markeredgecolor(), face.get_xdata()[0], face.get_ydata()[0]) == (
+        plots.GREEN, 3.0, 1.5,
+    )  # fmt: skip
     assert words == "2,000 pairs, 25 steps: E[gold] 1.50, KL 3.00 nats, mostly “cold .”"
 
 

@@ -137,7 +137,8 @@ def test_stars_and_regret_have_the_colours_of_the_roads(optima):
     roads = [line.get_color() for line in ax.lines[::2]]
     lesson.stars(ax, optima, paths)
     stars = [line for line in ax.lines if line.get_marker() == "*"]
-    assert [line.get_color() for line in stars] == roads
+    assert [line.get_markeredgecolor() for line in stars] == roads
+    assert {line.get_color() for line in stars} == {plots.YELLOW}
     assert [(s.get_xdata()[0], s.get_ydata()[0]) for s in stars] == [
         (optima[i].kl, optima[i].score) for i in (1, 3)
     ]

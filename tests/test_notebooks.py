@@ -1,5 +1,7 @@
 """What readers and nbval rely on: one clean run, no widget state, checked numbers, short cells."""
 
+import base64
+import html
 import json
 import re
 import symtable
@@ -140,6 +142,45 @@ def test_pictures_have_words(notebook):
         for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
                 assert output["metadata"]["image/png"]["alt"]
+
+
+MOST_BYTES = 700_000
+LEAST_PX = 11
+"""Of any text in a figure, where a cell of JupyterLab is 850 px wide."""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_small_enough_to_be_loaded_over_a_telephone(path):
+    assert path.stat().st_size <= MOST_BYTES
+
+
+def drawings(notebook):
+    """The SVGs of a notebook with the width that each is shown in."""
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            shown = "".join(output.get("data", {}).get("text/html", ""))
+            for width, svg in re.findall(
+                r'width="(\d+)" src="data:image/svg\+xml;base64,([^"]+)"', shown
+            ):
+                yield int(width), base64.b64decode(svg).decode()
+
+
+def test_figures_follow_the_theme_and_can_be_read(notebook):
+    for width, svg in drawings(notebook):
+        assert "prefers-color-scheme:dark" in svg
+        unit = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+        sizes = {float(x) for x in re.findall(r"font(?:-size)?: [^;\"]*?([\d.]+)px", svg)}
+        scale = min(width, 850) / unit
+        assert min(sizes, default=LEAST_PX / scale) * scale >= LEAST_PX - 0.05, sizes
+
+
+def test_a_figure_is_shown_in_both_ways(notebook):
+    """For pages that show no HTML there is a PNG, and both say the same words."""
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                words = output["metadata"]["image/png"]["alt"]
+                assert f'alt="{html.escape(words)}"' in "".join(output["data"]["text/html"])
 
 
 def test_every_stub_says_not_done_yet(notebook):

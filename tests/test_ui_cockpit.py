@@ -179,7 +179,7 @@ def test_an_eta_that_moves_by_itself_is_left_alone_after_a_slider(world):
 def test_panels_and_snapshots(world, panels):
     cockpit = Cockpit(world, SMALL, panels=panels)
     cockpit.run(1)
-    assert cockpit.snapshot("what it shows").metadata == {"alt": "what it shows"}
+    assert cockpit.snapshot("what it shows").alt == "what it shows"
     with pytest.raises(ValueError, match="alt must say"):
         cockpit.snapshot(" ")
 

@@ -22,6 +22,8 @@ def test_it_starts_where_it_is_told_and_redraws_when_turned(knobs):
     assert knobs.words == "power 2, solid <line>"
     assert "<line>" not in knobs._words.value  # escaped: text is not markup
     before = knobs.picture.value
+    assert bytes(before).startswith(b"<svg")
+    assert knobs.picture.format == "svg+xml"
     knobs.controls["power"].value = 4.0
     assert (knobs.picture.value != before, knobs.words[:7]) == (True, "power 4")
     knobs.set(power=2.0)

@@ -134,7 +134,8 @@ def _static() -> None:
     ]:
         _copy(file, static / file.name)
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
-    _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")
+    for name in ("explorer.png", "loop.svg", "loop-narrow.svg"):
+        _copy(ROOT / "docs" / name, static / name)
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
 

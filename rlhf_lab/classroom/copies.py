@@ -1,4 +1,4 @@
-"""Working copies of the notebooks: without outputs, made once, and never overwritten.
+"""Working copies of the notebooks: made once, with no output but drawings, and never overwritten.
 
 `course.py lab` runs this file on its own, before JupyterLab starts. So it imports nothing but the
 standard library: the package would load torch, and everybody would wait for it.
@@ -41,9 +41,11 @@ def fingerprint(notebook: Notebook) -> str:
 
 
 def cleared(notebook: Notebook) -> bytes:
-    """The file of a copy: all cells, no outputs, and the mark of where it comes from."""
+    """The file of a copy: all cells, outputs of drawings alone, and where it comes from."""
     cells = [
-        {**cell, "outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell
+        {**cell, "outputs": cell["outputs"] if _kept(cell) else [], "execution_count": None}
+        if cell["cell_type"] == "code"
+        else cell
         for cell in notebook["cells"]
     ]
     kept = {
@@ -52,6 +54,11 @@ def cleared(notebook: Notebook) -> bytes:
     mark = {MARK: {"copy_of": fingerprint(notebook)}}
     copy = {**notebook, "cells": cells, "metadata": {**kept, **mark}}
     return (json.dumps(copy, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _kept(cell: Notebook) -> bool:
+    """Does the cell show what students see before they run anything?"""
+    return "keep-output" in cell["metadata"].get("tags", [])
 
 
 def make(course: Path) -> list[str]:

@@ -19,8 +19,8 @@ from rlhf_lab.tree import score_tables
 from rlhf_lab.world import World, policy_tables
 
 STYLES = {
-    "kl": (plots.BLUE, "-"), "abs": (plots.ORANGE, "--"), "mse": (plots.RED, "-."),
-    "full": (plots.GREEN, ":"), "k3": (plots.PINK, (0, (1, 1, 4, 1))),
+    "kl": (plots.ORANGE, "-"), "abs": (plots.BLACK, "--"), "mse": (plots.PINK, "-."),
+    "full": (plots.SKY, ":"), "k3": (plots.RED, (0, (1, 1, 4, 1))),
 }  # fmt: skip
 """Colour and line style of each mode."""
 
@@ -156,11 +156,13 @@ def four_modes_figure(
             colour, style = STYLES[mode]
             ax.plot(y, color=colour, linestyle=style, linewidth=2.2, label=mode)
         ax.set_xlabel("update")
-        ax.legend(frameon=False, fontsize=9)
     left.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
     left.set(title="two words: home is p = 0.5", ylabel="p of the first word", ylim=(0.45, 1.03))
     right.set(title="reviews of three words: home is KL = 0", yscale="log")
     right.set_ylabel("KL(π ‖ π_SFT), nats")
+    plots.powers(right.yaxis)
+    for ax in (left, right):
+        plots.name_ends(ax)
     return figure
 
 
@@ -175,9 +177,9 @@ def reward_strip(ax: Axes, words: Sequence[str], shaped: Rewards, score: float) 
     """
     n = len(words)
     penalty = shaped.non_score_rewards[0, :n].tolist()
-    ax.bar(range(n), penalty, width=0.6, color=plots.SKY, hatch="//", edgecolor="white",
+    ax.bar(range(n), penalty, width=0.6, color=plots.ORANGE, hatch="//", edgecolor="white",
            label="−η · penalty")  # fmt: skip
-    ax.bar(n - 1, score, width=0.25, color=plots.ORANGE, label="score")
+    ax.bar(n - 1, score, width=0.25, color=plots.BLUE, label="score")
     ax.plot(range(n), shaped.rewards[0, :n].tolist(), linestyle="none", marker="D",
             color=plots.BLACK, label="reward of the word")  # fmt: skip
     ax.axhline(0, color="0.4", linewidth=0.8)
@@ -195,7 +197,7 @@ def strips_figure(
     for ax, (title, strip) in zip(axes, strips.items(), strict=True):
         reward_strip(ax, *strip)
         ax.set_title(title, fontsize=11)
-    axes[-1].legend(frameon=False, fontsize=8, loc="lower left")
+    axes[-1].legend(frameon=False, fontsize=9, loc="lower left")
     return figure
 
 
@@ -225,14 +227,15 @@ def controller_figure(paths: Mapping[str, Sequence[tuple[float, float]]], target
     """η and KL of several controllers, update by update."""
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
     styles: list[dict[str, Any]] = [
-        {"color": plots.BLUE, "linestyle": "-"}, {"color": plots.ORANGE, "linestyle": "--"},
-        {"color": plots.RED, "linestyle": ":"},
+        {"color": plots.ORANGE, "linestyle": "-"}, {"color": plots.BLACK, "linestyle": "--"},
+        {"color": plots.PINK, "linestyle": ":"},
     ]  # fmt: skip
     for (name, path), style in zip(paths.items(), styles, strict=False):
         left.plot([eta for eta, _ in path], linewidth=2.2, label=name, **style)
         right.plot([kl for _, kl in path], linewidth=2.2, **style)
     right.axhline(target, color="0.6", linewidth=0.9, zorder=0)
     left.set(title="η", xlabel="update", ylabel="η", yscale="log")
+    plots.powers(left.yaxis)
     right.set(title="the distance that results", xlabel="update", ylabel="KL(π* ‖ π_SFT), nats")
-    left.legend(frameon=False, fontsize=9)
+    plots.name_ends(left)
     return figure

@@ -166,8 +166,7 @@ def speed_figure(kls: dict[str, Sequence[float]], every: int, ceiling: float) ->
         ceiling: KL of a policy that says the best response only.
     """
     figure, (ax,) = plots.new_figure(7, 3.4)
-    styles = ((plots.BLUE, "-"), (plots.ORANGE, "--"), (plots.RED, ":"))
-    for (name, path), (colour, style) in zip(kls.items(), styles, strict=False):
+    for (name, path), (colour, style) in zip(kls.items(), plots.WAYS, strict=False):
         steps = [every * (i + 1) for i in range(len(path))]
         ax.plot(steps, path, color=colour, linestyle=style, label=name)
     ax.axhline(ceiling, color=plots.BLACK, linewidth=0.8)
@@ -179,7 +178,7 @@ def speed_figure(kls: dict[str, Sequence[float]], every: int, ceiling: float) ->
     ticks = [30, 100, 300, 1000, 3000]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.set_xticks([], minor=True)
-    ax.legend(frameon=False, loc="center left")
+    plots.name_ends(ax)
     return figure
 
 
@@ -191,15 +190,14 @@ def falling_figure(moments: Sequence[Moment]) -> Figure:
     rejected = [moment.rejected for moment in moments]
     margin = [a - b for a, b in zip(chosen, rejected, strict=True)]
     ax.plot(steps, margin, color=plots.BLACK, linestyle="-", label="margin: chosen − rejected")
-    ax.plot(steps, chosen, color=plots.BLUE, linestyle="--", label="chosen")
+    ax.plot(steps, chosen, color=plots.GREEN, linestyle="--", label="chosen")
     ax.plot(steps, rejected, color=plots.RED, linestyle=":", label="rejected")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set(
         xlabel="steps of DPO", ylabel="mean of log π − log π_SFT, nats",
         title="the margin rises, and both fall",
     )  # fmt: skip
-    ax.set_ylim(min(rejected) - 2.2, None)  # room for the legend
-    ax.legend(frameon=False, loc="lower left")
+    plots.name_ends(ax)
     return figure
 
 
@@ -214,13 +212,14 @@ def gold_roads(ax: Axes, optima: Sequence[Point], paths: dict[str, Sequence[Poin
     ax.plot(
         [at.kl for at in optima], [at.gold for at in optima], color=plots.BLACK, label="optimum π*"
     )
-    styles = ((plots.RED, ":", "o"), (plots.BLUE, "--", "s"), (plots.GREEN, "-.", "^"))
+    styles = ((plots.ORANGE, ":", "o"), (plots.SKY, "--", "s"), (plots.PINK, "-.", "^"))
     for (name, points), (colour, style, marker) in zip(paths.items(), styles, strict=False):
         x, y = [at.kl for at in points], [at.gold for at in points]
         ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
         ax.plot(x[-1], y[-1], marker, color=colour, markersize=9)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set(xlabel="KL(π ‖ π_SFT), nats", ylabel="E[gold score]")
+    plots.dislike(ax)
     ax.legend(frameon=False, loc="lower left")
 
 
@@ -243,7 +242,7 @@ class EarlyKnobs:
         gold_roads(ax, self.optima, {f"{pairs:,.0f} pairs": path})
         ax.set_title(f"DPO on {pairs:,.0f} noisy pairs, stopped after {steps:g} steps")
         at = next(at for at in path if at.pressure == steps)
-        ax.plot(at.kl, at.gold, "*", color=plots.BLACK, markersize=15, zorder=3)
+        plots.face(ax, at.kl, at.gold, at.gold)
         return figure, (
             f"{pairs:,.0f} pairs, {steps:g} steps: E[gold] {at.gold:.2f}, KL {at.kl:.2f} nats, "
             f"mostly “{at.says}”"
@@ -304,11 +303,12 @@ class DialectKnobs:
         ticks = [0.05, 0.1, 0.2, 0.5, 1]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
-        ax.legend(frameon=False, loc="lower right", fontsize=8)
+        plots.dislike(ax)
+        ax.legend(frameon=False, loc="lower right", fontsize=9.5)
 
 
 _KINDS = (
-    (plots.BLUE, "-", "k1 in the reward: π*"),
-    (plots.RED, "--", "k3 · ratio in the loss"),
-    (plots.ORANGE, ":", "k3 in the loss"),
+    (plots.BLACK, "-", "k1 in the reward: π*"),
+    (plots.ORANGE, "--", "k3 · ratio in the loss"),
+    (plots.PINK, ":", "k3 in the loss"),
 )

@@ -17,10 +17,10 @@ from rlhf_lab.trainer import Trainer
 from rlhf_lab.world import World
 
 STYLES = (
-    (plots.BLUE, "-"),
+    (plots.PINK, "-"),
     (plots.BLACK, "--"),
-    (plots.RED, "-."),
-    (plots.GREEN, ":"),
+    (plots.ORANGE, "-."),
+    (plots.SKY, ":"),
 )
 """A colour and a line style for each curve of a figure."""
 STEP = 0.05
@@ -81,7 +81,7 @@ def forces_figure(
     for ax in (left, right):
         ax.set_ylim(1.0, 2.8)
         ax.axhline(most, color="0.7", linewidth=0.8)
-    left.legend(frameon=False, loc="lower right")
+        plots.name_ends(ax)
     return figure
 
 
@@ -169,7 +169,7 @@ def force_figure(beta: float, gap: float, advantages: str, p0: float = 0.5) -> t
     path = two_answers(beta, gap, whitened, start=p0)
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
     left.plot(x, push, color=plots.BLUE, label="push of the score, gap/σ")
-    left.plot(x, beta * x, color=plots.RED, linestyle="--", label="pull of the bonus, β·x")
+    left.plot(x, beta * x, color=plots.PINK, linestyle="--", label="pull of the bonus, β·x")
     if whitened and (rests := rest_points(beta)):
         for p, face in zip(rests, (plots.BLACK, "white"), strict=True):
             odds = math.log(p / (1 - p))

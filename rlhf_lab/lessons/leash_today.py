@@ -28,9 +28,9 @@ NAMES: dict[Place, str] = {
     "k3": "in the loss, k3",
 }
 STYLES: dict[Place, tuple[str, str]] = {
-    "reward": (plots.BLUE, "-"),
-    "k3_ratio": (plots.RED, "--"),
-    "k3": (plots.GREEN, ":"),
+    "reward": (plots.BLACK, "-"),
+    "k3_ratio": (plots.ORANGE, "--"),
+    "k3": (plots.PINK, ":"),
 }
 """A colour and a line style for each place of the KL."""
 MARKS: dict[Place, tuple[str, float]] = {
@@ -118,14 +118,14 @@ def groups_figure(group_size: int, eta: float, gap: float) -> tuple[Figure, str]
     push = [binary_slope(1 / (1 + math.exp(u)), G, 1e-4 / gap) for u in x]
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
     left.plot(x, push, color=plots.BLUE, label="push, GRPO")
-    left.plot(x, np.full_like(x, gap), color=plots.GREEN, linestyle=":", label="push, RLOO")
-    left.plot(x, eta * x, color=plots.RED, linestyle="--", label="pull of the leash, η·x")
+    left.plot(x, np.full_like(x, gap), color=plots.SKY, linestyle=":", label="push, RLOO")
+    left.plot(x, eta * x, color=plots.ORANGE, linestyle="--", label="pull of the leash, η·x")
     for at in (grpo, rloo):
         if at <= 40:
             left.plot(at, eta * at, "o", color=plots.BLACK, markersize=7)
     left.set(title="where they cross, training rests", xlabel="x, log-odds of the better answer",
              ylabel="change of x", ylim=(0, 1.4 * max(*push, min(gap, 10))))  # fmt: skip
-    left.legend(frameon=False, loc="upper right")
+    left.legend(frameon=False, loc="center right")
     _slopes(right, G)
     p = torch.tensor([0.99, 0.01], dtype=torch.float64).log()
     dead = dead_share(p, torch.tensor([0.0, 1.0]), G).item()
@@ -146,6 +146,8 @@ def _slopes(ax: Axes, group_size: int) -> None:
     ax.axhline(most, color=plots.BLACK, linestyle=":", label="(G − 1)/√G")
     ax.set(title="weight of a prompt that is solved with p", xlabel="p", ylabel="f_G(p)",
            xscale="log", yscale="log", ylim=(0.5, 40))  # fmt: skip
+    plots.powers(ax.xaxis)
+    plots.powers(ax.yaxis)
     ax.legend(frameon=False)
 
 
@@ -205,7 +207,7 @@ def says_at_rest(
     tables = world.tables(prompt)
 
     def draw(eta: float) -> tuple[Figure, str]:
-        figure, axes = plots.new_figure(11, 2.6, columns=len(places))
+        figure, axes = plots.new_figure(10.5, 2.6, columns=len(places))
         words = []
         for ax, place in zip(axes, places, strict=True):
             logprobs = rest_logprobs(tables, eta, place)
@@ -224,18 +226,18 @@ def says_at_rest(
 def _likeliest(ax: Axes, world: World, tables: WorldTables, logprobs: Tensor) -> None:
     """The four most probable responses; a bar is hatched where the gold score is negative.
 
-    A black tick is how often π_SFT says it.
+    A tick is how often π_SFT says it.
     """
     for row, (_, p, index) in enumerate(top := world.top(logprobs, 4)):
         gold, ref = tables.golds[index].item(), tables.ref_logprobs[index].exp().item()
-        colour, hatch = (plots.RED, "///") if gold < 0 else (plots.SKY, "")
+        colour, hatch = (plots.RED, "///") if gold < 0 else (plots.GREEN, "")
         ax.barh(row, p, edgecolor="white", height=0.7, color=colour, hatch=hatch)
         ax.plot(ref, row, "|", color=plots.BLACK, markersize=14, markeredgewidth=2)
         share = f"{p:.0%}   gold {plots.number(gold, 1, sign=True)}"
         ax.text(max(p, ref) + 0.02, row, share, va="center")
     ax.set_yticks(range(len(top)), [text for text, _, _ in top])
     ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xticks=[0, 0.5, 1])
-    ax.set_xlabel("probability; the black tick is π_SFT's")
+    ax.set_xlabel("probability; the tick is π_SFT's")
 
 
 def rests_figure(
@@ -268,6 +270,7 @@ def rests_figure(
     axes[0].set(title="what careful readers think, at rest", ylabel="gold score")
     axes[1].set(title="distance from π_SFT, at rest", ylabel="KL(π ‖ π_SFT), nats")
     axes[0].axhline(0, color="0.85", linewidth=0.8, zorder=0)
+    plots.dislike(axes[0])
     axes[1].legend(frameon=False)
     return figure
 
@@ -297,6 +300,7 @@ def arrival_figure(
         for place in flows:
             ax.axhline(rests[place].gold, color="0.75", linewidth=0.8, zorder=0)
         ax.set(ylim=(-2.2, 3.2), ylabel="gold score")
+        plots.dislike(ax)
     for place in flows:
         ax, name = (left, "π*") if place == "reward" else (right, "rest point, KL in the loss")
         ax.text(1, rests[place].gold + 0.06, name, color="0.4", va="bottom")
@@ -396,12 +400,13 @@ def lengths_figure(paths: Mapping[str, Sequence[Answers]], every: int = 10) -> F
     figure, axes = plots.new_figure(9, 3, columns=len(paths))
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
         steps = every * np.arange(len(path))
-        ax.plot(steps, [x.right for x in path], color=plots.BLUE, label="right answers")
+        ax.plot(steps, [x.right for x in path], color=plots.GREEN, label="right answers")
         ax.plot(steps, [x.wrong for x in path], color=plots.RED, linestyle="--",
                 label="wrong answers")  # fmt: skip
         ax.set(title=name, xlabel="steps", ylim=(3.0, 4.6))
     axes[0].set_ylabel("mean length, tokens")
-    axes[0].legend(frameon=False)
+    for ax in axes:
+        plots.name_ends(ax)
     return figure
 
 

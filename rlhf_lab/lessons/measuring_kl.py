@@ -17,7 +17,7 @@ from rlhf_lab.world import WorldTables
 Estimator = Callable[[Tensor, Tensor], Tensor]
 ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
 _STYLES = {
-    "k1": (plots.BLUE, "-", "o"), "k2": (plots.ORANGE, "--", "s"), "k3": (plots.RED, ":", "^"),
+    "k1": (plots.ORANGE, "-", "o"), "k2": (plots.PINK, "--", "s"), "k3": (plots.SKY, ":", "^"),
 }  # fmt: skip
 _LEFT, _RIGHT = -3.0, 8.0  # nats shown by `strips`; values outside are drawn at the edge
 
@@ -110,6 +110,7 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     left.set(title="bias: the mean of the estimate", ylabel="estimate / truth", ylim=(0, 2.4))
     right.set(title="spread: the noise of one review", ylabel="standard deviation, nats")
     right.set(yscale="log", ylim=(3e-3, 1e6))
+    plots.powers(right.yaxis)
     left.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
     right.legend(frameon=False, fontsize=9, loc="upper left")
     return figure
@@ -128,7 +129,7 @@ def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
         colour, _, marker = _STYLES[name]
         heights = row + 0.26 * torch.linspace(-1, 1, len(x)).mul(37).sin()  # spread for the eye
         ax.plot(x.clamp(_LEFT, _RIGHT), heights, linestyle="none", marker=".", markersize=4,
-                alpha=0.35, color=colour)  # fmt: skip
+                alpha=0.35, color=colour, rasterized=True)  # fmt: skip
         error = 2 * x.std().item() / math.sqrt(len(x))
         ax.errorbar(
             min(x.mean().item(), _RIGHT), row, xerr=error, color=plots.BLACK, marker=marker,

@@ -26,7 +26,7 @@ from rlhf_lab.report import Metrics, metrics
 from rlhf_lab.world import World
 
 SHIPPED = Path(__file__).with_name("phase_diagram.csv")
-SHAPES = (("v", plots.RED), ("o", plots.GREEN), ("s", plots.BLACK), ("X", plots.BLUE))
+SHAPES = (("v", plots.RED), ("o", plots.GREEN), ("s", plots.BLACK), ("X", plots.PINK))
 """Shape and colour of a run, in the order of the regions: collapse, useful, frozen, salad."""
 FROM = 0.01
 """Where the figure's logarithmic axes begin."""

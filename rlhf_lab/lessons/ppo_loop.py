@@ -155,7 +155,7 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
     distance from a policy up to it is the policy's regret.
     """
     optima = [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER]
-    figure, axes = plots.new_figure(9, 3.4, columns=len(runs))
+    figure, axes = plots.new_figure(9, 3.7, columns=len(runs))
     for ax, run in zip(axes, runs, strict=True):
         ax.plot([m.kl for m in optima], [m.score for m in optima], color=plots.BLACK,
                 label="frontier: best score at each KL")  # fmt: skip
@@ -165,19 +165,20 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
         ax.set_xlabel("KL(π ‖ π_SFT), nats")
         ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
     axes[0].set_ylabel("E[score]")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
 def _path(ax: Axes, run: Run) -> None:
     """One run, the tangent of slope η, and the regret as a vertical bar."""
     j = run.best.score - run.eta * run.best.kl
-    ax.axline((0, j), slope=run.eta, color=plots.GREEN, linestyle="--", linewidth=1.2,
+    ax.axline((0, j), slope=run.eta, color=plots.ORANGE, linestyle="--", linewidth=1.2,
               label="J* + η·KL, slope η")  # fmt: skip
     points = [m for _, m in run.path]
     ax.plot([m.kl for m in points], [m.score for m in points], "o-", color=plots.BLUE,
             markersize=4, label="PPO")  # fmt: skip
-    ax.plot(run.best.kl, run.best.score, "*", color=plots.RED, markersize=8, label="π*, optimum")
+    ax.plot(run.best.kl, run.best.score, label="π*, optimum", **plots.STAR)
     last = points[-1]
     top = j + run.eta * last.kl
     ax.plot([last.kl] * 2, [last.score, top], color=plots.BLACK, linewidth=3,
@@ -197,13 +198,11 @@ def two_kls_figure(history: Sequence[StepStats], moved: Sequence[float]) -> Figu
     """
     figure, (left, right) = plots.new_figure(9, 2.9, columns=2)
     x = [s.iteration for s in history]
-    left.plot(x, [s.kl for s in history], color=plots.BLUE, label="from π_SFT: what η penalises")
-    left.plot(
-        x, moved, color=plots.ORANGE, linestyle="--", label="from π_old: what the clip limits"
-    )
+    left.plot(x, [s.kl for s in history], color=plots.ORANGE, label="from π_SFT: what η penalises")
+    left.plot(x, moved, color=plots.BLACK, linestyle="--", label="from π_old: what the clip limits")
     left.set(xlabel="iteration", ylabel="nats per response", title="two KLs")
     left.legend(frameon=False, fontsize=9)
-    right.plot(x, [s.score for s in history], color=plots.GREEN)
+    right.plot(x, [s.score for s in history], color=plots.BLUE)
     right.set(xlabel="iteration", ylabel="mean score", title="progress")
     return figure
 
@@ -218,9 +217,9 @@ def clip_figure(clip: float = 0.2) -> Figure:
             policy_loss(one * r.log(), 0 * one, sign * one, one, clip=clip).loss.item()
             for r in ratios
         ]
-        ax.axvspan(1 - clip, 1 + clip, color="0.92", zorder=0)
+        ax.axvspan(1 - clip, 1 + clip, color="0.96", zorder=0)
         ax.plot(ratios, -sign * ratios, color="0.6", linestyle=":", label="−A·ratio, not clipped")
-        ax.plot(ratios, losses, color=plots.BLUE, linewidth=2, label="PPO's loss")
+        ax.plot(ratios, losses, color=plots.BLACK, linewidth=2, label="PPO's loss")
         word = "good: more of it" if sign > 0 else "bad: less of it"
         ax.set(
             title=f"A = {'+1' if sign > 0 else '−1'}, {word}",

@@ -140,9 +140,9 @@ def draw_shares(ax: Axes, bins: Bins, p: Tensor) -> None:
     """The share of π_SFT's probability and the share of all responses, by rarity."""
     nats, said = bins.nats.numpy(), bins.total(p).numpy()
     exist = (bins.total(torch.ones_like(p)) / len(p)).numpy()
-    ax.bar(nats - 0.6, said, 1.2, color=plots.BLUE, label="of what π_SFT says")
+    ax.bar(nats - 0.6, said, 1.2, color=plots.BLACK, label="of what π_SFT says")
     ax.bar(
-        nats + 0.6, exist, 1.2, color=plots.ORANGE, hatch="///", edgecolor="white",
+        nats + 0.6, exist, 1.2, color=plots.PINK, hatch="///", edgecolor="white",
         label="of all responses",
     )  # fmt: skip
     ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="share")
@@ -204,7 +204,7 @@ def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:
     """Root mean square error by rarity, beside that of the world's own reward model."""
     nats, known = trials.bins.nats.numpy(), trials.gpt2.by_rarity.numpy()
     ax.plot(nats, quality.by_rarity.numpy(), "o-", color=plots.BLUE, label="word pairs")
-    ax.plot(nats, known, "--", color=plots.ORANGE, label="the world's GPT-2")
+    ax.plot(nats, known, "--", color=plots.BLACK, label="the world's GPT-2")
     ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="error, std of π_SFT", ylim=(0, 3.2))
     ax.legend(frameon=False, fontsize=9, loc="upper left")
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -88,8 +89,12 @@ def prefix_worth(values: Tables, prefixes: Sequence[str]) -> Tensor:
     return torch.stack(found)
 
 
+_VALUES = LinearSegmentedColormap.from_list("values", ("#e6b455", "#f6f2dc", "#6fb3dd"))
+"""From below 0 to above; none of them is grey, so they stay as they are where the page is dark."""
+
+
 def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) -> None:
-    """Prefixes as a tree of rows with coloured cells for values; white means never visited.
+    """Prefixes as a tree of rows with coloured cells for values; an empty one was never visited.
 
     Args:
         ax: where to draw.
@@ -97,15 +102,22 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
         columns: {name of the column: one value per prefix}.
     """
     values = torch.stack(list(columns.values()), dim=1)
-    ax.pcolormesh(values.numpy(), cmap="PuOr", vmin=-1.6, vmax=1.6, edgecolors="white", lw=2)
+    ax.pcolormesh(values.numpy(), cmap=_VALUES, vmin=-1.6, vmax=1.6, edgecolors="white", lw=2)
     for (row, column), value in zip(
         torch.cartesian_prod(*map(torch.arange, values.shape)).tolist(),
         values.flatten().tolist(),
         strict=True,
     ):
         text = "" if value != value else plots.number(value, 1, sign=True)
-        colour = "white" if value > 0.8 or value < -1.2 else "black"
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8.5)
+        ax.text(
+            column + 0.5,
+            row + 0.5,
+            text,
+            ha="center",
+            va="center",
+            color=plots.ON_COLOUR,
+            fontsize=9,
+        )
     labels = ["food: …", *(f"{'   ' * len(p.split())}└ {p.split()[-1]} …" for p in prefixes[1:])]
     ax.set_yticks([i + 0.5 for i in range(len(prefixes))], labels, ha="left")
     ax.tick_params(axis="y", pad=88, length=0)
@@ -138,6 +150,7 @@ def spread(
         ax.plot(grid, exact + sign * std / grid**0.5, "--", color=plots.BLUE, lw=1.2, label=label)
     ax.axhline(exact, color=plots.BLACK, label="exact")
     ax.set(xscale="log", xlabel="rollouts n", ylabel="V(“food”), units of score")
+    plots.powers(ax.xaxis)
     ax.set_title(f"{len(means[0])} estimates of V(food) for each n")
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
@@ -210,7 +223,7 @@ def draw_credit(ax: Axes, words: Sequence[str], given: Tensor, due: Tensor) -> N
 
 def length_runs(ax: Axes, runs: dict[str, list[float]]) -> None:
     """Mean length of reviews by iteration, one line for each of up to four runs."""
-    colours = (plots.BLUE, plots.SKY, plots.RED, plots.BLACK)
+    colours = (plots.BLACK, plots.SKY, plots.ORANGE, plots.PINK)
     for index, (name, lengths) in enumerate(runs.items()):
         ax.plot(
             range(1, len(lengths) + 1), lengths, label=name,

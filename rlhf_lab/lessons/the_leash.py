@@ -114,9 +114,11 @@ def tangent(ax: Axes, optima: Sequence[Point], eta: float) -> tuple[float, Point
     value = here.score - eta * here.kl
     end = max(at.kl for at in optima)
     frontier(ax, optima)
-    ax.plot([0, end], [value, value + eta * end], "--", color=plots.RED, label=f"slope η = {eta:g}")
-    ax.plot(here.kl, here.score, "o", color=plots.BLUE, markersize=9)
-    ax.plot(0, value, "s", color=plots.RED, markersize=7, clip_on=False)
+    ax.plot(
+        [0, end], [value, value + eta * end], "--", color=plots.ORANGE, label=f"slope η = {eta:g}"
+    )
+    ax.plot(here.kl, here.score, **plots.STAR)
+    ax.plot(0, value, "s", color=plots.ORANGE, markersize=7, clip_on=False)
     lowest, highest = optima[0].score, optima[-1].score
     ax.set(
         xlim=(0, end), ylim=(lowest - 0.1, highest + 0.35), title=f"η = {eta:g}, J* = {value:.2f}"
@@ -161,9 +163,9 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
 
 
 def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Point]]) -> None:
-    """For each η, a star at its optimum in the colour of its road, and the regret.
+    """For each η, a star at its optimum with an edge in the colour of its road, and the regret.
 
-    The regret is a vertical black bar from the end of the road up to the line J* + η·KL, on which
+    The regret is a thick vertical bar from the end of the road up to the line J* + η·KL, on which
     every policy would be as good as the optimum: π* lies on that line, and the bar is J* − J long.
 
     Args:
@@ -183,19 +185,18 @@ def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Poin
         )
         ends = torch.tensor([star.kl, end.kl])
         ax.plot(ends, value + eta * ends, color=colour, linewidth=0.8)
-        ax.plot(star.kl, star.score, "*", color=colour, markersize=17, markeredgecolor="white",
-                zorder=3)  # fmt: skip
+        ax.plot(star.kl, star.score, **plots.STAR | {"markeredgecolor": colour})
         ax.annotate(
             f"π*, η = {eta:g}", (star.kl, star.score),
-            (-4, 9), textcoords="offset points", ha="right", color=colour,
+            (-4, 9), textcoords="offset points", ha="right", color=plots.WORDS[colour],
         )  # fmt: skip
 
 
 _ROADS = (
-    (plots.GREEN, "--", "^"),
-    (plots.BLUE, "-.", "s"),
-    (plots.RED, ":", "o"),
-    (plots.PINK, "--", "D"),
+    (plots.ORANGE, "--", "^"),
+    (plots.SKY, "-.", "s"),
+    (plots.PINK, ":", "o"),
+    (plots.RED, "--", "D"),
 )
 
 

@@ -49,10 +49,13 @@ def mark_pressure(ax: Axes, points: Sequence[Point], chosen: Sequence[float], na
     for at in points:
         if at.pressure in chosen:
             offset, side = ((-5, 4), "right") if at.distance < peak.distance else ((6, 4), "left")
-            ax.plot(at.distance, at.gold, "o", color=plots.RED, markersize=4)
+            if at.gold < -1.5:  # at the end of the curve, where its own name stands on the right
+                offset, side = (-14, -4), "right"
+            colour = plots.RED if at.gold < 0 else plots.GREEN
+            ax.plot(at.distance, at.gold, "o", color=colour, markersize=5)
             ax.annotate(
                 f"{name} = {at.pressure:g}", (at.distance, at.gold),
-                offset, textcoords="offset points", ha=side, fontsize=8,
+                offset, textcoords="offset points", ha=side, fontsize=9,
             )  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[f
     score, gold = [at.score for at in points], [at.gold for at in points]
     plots.score_and_gold(ax, x, score, gold, "√KL(π* ‖ π_SFT), √nats")
     mark_pressure(ax, points, marked, "η")
-    ax.set(title=f"“{prompt}”: the optimum as η falls", xlim=(None, 1.2 * max(x)))
+    ax.set_title(f"“{prompt}”: the optimum as η falls")
 
 
 def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
@@ -82,6 +85,7 @@ def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
     _lines(ax, paths, lambda at: at.gold)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set(xlabel="√KL(π ‖ π_SFT), √nats", ylabel="E[gold score]")
+    plots.dislike(ax)
 
 
 class PressureKnobs:
@@ -105,7 +109,7 @@ class PressureKnobs:
         gold_by_distance(right, paths)
         right.set_title("what a careful reader thinks")
         here = _at(best, eta), _at(drawn, n)
-        for at, colour, marker in zip(here, (plots.BLUE, plots.ORANGE), "os", strict=True):
+        for at, colour, marker in zip(here, (plots.BLACK, plots.SKY), "os", strict=True):
             for ax, value in ((left, at.score), (right, at.gold)):
                 ax.plot(at.distance, value, marker, color=colour, markersize=10)
         names = f"optimum at η = {eta:g}", f"best of {n:g}"
@@ -116,14 +120,14 @@ class PressureKnobs:
         best, drawn = self.paths[prompt]
         gold_by_distance(ax, {"optimum π*": best, "best-of-n": drawn})
         for path, value, colour, marker in (
-            (best, eta, plots.BLUE, "o"), (drawn, n, plots.ORANGE, "s"),
+            (best, eta, plots.BLACK, "o"), (drawn, n, plots.SKY, "s"),
         ):  # fmt: skip
             at = _at(path, value)
             ax.plot(at.distance, at.gold, marker, color=colour, markersize=10)
         ax.set_title(f"η = {eta:g} and best of {n:g}")
 
 
-_STYLES = ((plots.BLUE, "-", ""), (plots.ORANGE, "--", ""), (plots.BLACK, ":", "."))
+_STYLES = ((plots.BLACK, "-", ""), (plots.SKY, "--", ""), (plots.ORANGE, ":", "."))
 
 
 def _lines(ax: Axes, paths: dict[str, Sequence[Point]], value: Callable[[Point], float]) -> None:

@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 import anywidget
 import traitlets
-from IPython.display import Image
 
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
@@ -26,7 +25,7 @@ from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.charts import front_file
 from rlhf_lab.ui.dashboard import flight_figure, frontier
 from rlhf_lab.ui.engine import CockpitState, Engine
-from rlhf_lab.ui.image import show
+from rlhf_lab.ui.image import Picture, show
 from rlhf_lab.ui.optima import BETA_POSITIONS, ETA_POSITIONS
 from rlhf_lab.ui.runner import Job, wait
 from rlhf_lab.world import World
@@ -169,7 +168,7 @@ class Cockpit(anywidget.AnyWidget):
         self._engine.pause()
         self._engine.now(lambda: self._load(Path(folder)))
 
-    def snapshot(self, alt: str) -> Image:
+    def snapshot(self, alt: str) -> Picture:
         """The picture as a cell's output, which is visible even when no kernel is running.
 
         Raises:
@@ -178,7 +177,7 @@ class Cockpit(anywidget.AnyWidget):
         drawn = [panel for panel in self.panels if panel != "samples"]
         if not drawn:
             raise ValueError("this cockpit has no picture: give it a panel besides the samples")
-        images: list[Image] = []
+        images: list[Picture] = []
 
         def take() -> None:
             figure = flight_figure(drawn, frontier(self.world), self._engine.view())

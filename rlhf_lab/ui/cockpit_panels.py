@@ -81,7 +81,7 @@ class Curve:
         (self.batch,) = ax.plot([], [], color=colour, linewidth=1.8)
         (self.exact,) = ax.plot([], [], **_EXACT)
         self.texts = [
-            ax.text(0, 0.03, "", transform=ax.get_xaxis_transform(), fontsize=8.5, rotation=90,
+            ax.text(0, 0.03, "", transform=ax.get_xaxis_transform(), fontsize=9, rotation=90,
                     ha="right", va="bottom")
             for _ in range(_LABELLED_MOVES * labels)
         ]  # fmt: skip

@@ -177,7 +177,7 @@ class Explorer(anywidget.AnyWidget):
             self.world, self.prompt, self.eta, self.beta, self.score, self.panels
         )
         still, about = show(figure, alt(self.state))._repr_mimebundle_()
-        return {**data, "text/plain": repr(self), **still}, {**metadata, **about}
+        return {**data, **still, "text/plain": repr(self)}, {**metadata, **about}
 
 
 def _float32(column: Tensor) -> bytes:

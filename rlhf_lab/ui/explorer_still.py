@@ -70,7 +70,7 @@ def optimum_figure(
             (place[0] / width, place[1] / _HIGH, place[2] / width, place[3] / _HIGH)
         )
         ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=9, colors=_SOFT)
+        ax.tick_params(labelsize=10.5, colors=_SOFT)
         _DRAW[name](ax, state, found)
         x += _WIDTHS[name]
     _headline(figure, state)
@@ -117,7 +117,7 @@ def _headline(figure: Figure, state: ExplorerState) -> None:
     )  # fmt: skip
     figure.text(
         0.12 / width, 1 - 0.68 / _HIGH, f"η = {state.eta:g}, β = {state.beta:g}: {_kind(state)}",
-        fontsize=10, va="center", color=_SOFT,
+        fontsize=10.5, va="center", color=_SOFT,
     )  # fmt: skip
     score, gold = state.metrics[:2]
     says = (
@@ -130,7 +130,7 @@ def _headline(figure: Figure, state: ExplorerState) -> None:
             x, y, number(value, sign=True), fontsize=17, weight="bold", color=colour, ha="center",
             va="center",
         )  # fmt: skip
-        figure.text(x, 1 - 0.64 / _HIGH, who, fontsize=9, color=_SOFT, ha="center", va="center")
+        figure.text(x, 1 - 0.64 / _HIGH, who, fontsize=10.5, color=_SOFT, ha="center", va="center")
 
 
 def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
@@ -144,15 +144,15 @@ def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
         bar.set_hatch("///" if row.gold < 0 else "")
         right = max(row.probability, min(row.compared, most)) + 0.02 * most
         text = f"{share(row.probability)}   gold {number(row.gold, 1, sign=True)}"
-        ax.text(right, bar.get_y() + 0.31, text, va="center", fontsize=9, color=_INK)
+        ax.text(right, bar.get_y() + 0.31, text, va="center", fontsize=10.5, color=_INK)
     ax.plot(
         [min(row.compared, 1.25 * most) for row in rows], y, "|", color=_INK, markersize=15,
         markeredgewidth=2.5,
     )  # fmt: skip
     ax.set(xlim=(0, 1.65 * most), ylim=(ROWS - 0.5, -0.5), xticks=[])
-    ax.set_yticks(y, [row.text for row in rows], fontsize=10, family="serif", color=_INK)
+    ax.set_yticks(y, [row.text for row in rows], fontsize=10.5, family="serif", color=_INK)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("probability; the black tick is π_SFT's", fontsize=9, color=_SOFT)
+    ax.set_xlabel("probability; the tick is π_SFT's", fontsize=10.5, color=_SOFT)
 
 
 def _frontier(ax: Axes, state: ExplorerState, found: Chart) -> None:
@@ -180,12 +180,12 @@ def _frontier(ax: Axes, state: ExplorerState, found: Chart) -> None:
         offset = 5 if up or y < -1.5 else -13
         ax.annotate(
             text, (x[-1], y), (0, offset), textcoords="offset points", ha="right", color=colour,
-            weight="bold", fontsize=9,
+            weight="bold", fontsize=10.5,
         )  # fmt: skip
     kl = [v for v in (0, 1, 4, 9, 16, 25) if v <= x[-1] ** 2 * 1.05]
     ax.set_xticks(np.sqrt(kl), [str(v) for v in kl])
     ax.set(ylim=(-2.4, 3.1))
-    ax.set_xlabel("KL(π* ‖ π_SFT), nats", fontsize=9, color=_SOFT)
+    ax.set_xlabel("KL(π* ‖ π_SFT), nats", fontsize=10.5, color=_SOFT)
 
 
 def _map(ax: Axes, state: ExplorerState, found: Chart) -> None:
@@ -197,8 +197,8 @@ def _map(ax: Axes, state: ExplorerState, found: Chart) -> None:
             [x], [y], "o", color=colour, markersize=14, fillstyle="none", markeredgewidth=width,
             clip_on=False,
         )  # fmt: skip
-    ax.set_xlabel("η, price of a nat from π_SFT", fontsize=9, color=_SOFT)
-    ax.set_ylabel("β, price of entropy", fontsize=9, color=_SOFT)
+    ax.set_xlabel("η, price of a nat from π_SFT", fontsize=10.5, color=_SOFT)
+    ax.set_ylabel("β, price of entropy", fontsize=10.5, color=_SOFT)
 
 
 _DRAW = {"responses": _responses, "frontier": _frontier, "map": _map}

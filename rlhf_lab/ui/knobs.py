@@ -8,7 +8,8 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from rlhf_lab import plots
+from rlhf_lab import theme
+from rlhf_lab.svg import themed_svg
 
 Value = float | str
 
@@ -37,13 +38,15 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
         self.controls = {name: _control(name, list(positions)) for name, positions in knobs.items()}
         self._words = widgets.HTML()
         self.picture = widgets.Image(
-            format="png", layout=widgets.Layout(max_width="100%", width="max-content")
+            format="svg+xml", layout=widgets.Layout(max_width="100%", width="max-content")
         )
+        self.picture.add_class("rlhf-drawing")
+        themes = widgets.HTML(theme.THEMES, layout=widgets.Layout(display="none"))
         row = widgets.HBox(
             list(self.controls.values()),
             layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"),
         )
-        super().__init__([row, self._words, self.picture])
+        super().__init__([row, self._words, self.picture, themes])
         self.add_class("rlhf-knobs")
         self.set(**(start or {}))
         for control in self.controls.values():
@@ -87,7 +90,7 @@ class Knobs(widgets.VBox):  # type: ignore[misc]
                 self._words.value = html.escape(f"{type(error).__name__}: {error}")
                 return
             self._words.value = html.escape(words)
-            self.picture.value = plots.png(figure)
+            self.picture.value = themed_svg(figure).encode()
 
 
 _GREEK = {"eta": "η", "beta": "β", "gamma": "γ", "lam": "λ"}

@@ -48,7 +48,7 @@ def dashboard(records: list[Record], clean: list[Record], title: str, exact: boo
         ax.spines[["top", "right"]].set_visible(False)
         _curves(ax, records, clean, name, exact)
         ax.set_title(label, fontsize=10)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(labelsize=8.5)
     for ax in axes[1]:
         ax.set_xlabel("iteration", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -103,7 +103,7 @@ def _curves(ax: Axes, records: list[Record], clean: list[Record], name: str, exa
     ax.plot(logs[1], color=plots.BLUE, label="this trainer's log")
     if truth and exact:
         exact_numbers = [getattr(r, truth) for r in records]
-        ax.plot(exact_numbers, color=plots.RED, linestyle="--", label="exact")
+        ax.plot(exact_numbers, color=plots.BLACK, linestyle="--", label="exact")
 
 
 def matrix() -> Figure:
@@ -116,7 +116,7 @@ def matrix() -> Figure:
         if row % 2 == 0:
             ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
         if seen.silent:  # what one should remember: nothing on the left, a mark on the right
-            ax.axhspan(row - 0.5, row + 0.5, color=plots.SKY, alpha=0.4, zorder=0, linewidth=0)
+            ax.axhspan(row - 0.5, row + 0.5, color="#d6e9f5", zorder=0, linewidth=0)
         _signs(ax, row, seen)
         for name in seen.caught_by:
             ax.plot(columns.index(name), row, "s", color=plots.BLACK, markersize=6)

@@ -1,0 +1,85 @@
+"""Notebook 00: what PPO makes of a policy that only the reward model pays, as one picture."""
+
+import textwrap
+from typing import Any, NamedTuple
+
+from rlhf_lab import theme
+from rlhf_lab.plots import number
+
+
+class Moment(NamedTuple):
+    """A batch of 128 reviews in short."""
+
+    says: str
+    """The most frequent review."""
+    score: float
+    """The mean of the reward model."""
+    gold: float
+    """The mean of careful readers."""
+
+
+SEED, ITERATIONS = 3, 30
+BEFORE = Moment("great .", -0.054, -0.063)
+AFTER = Moment("great great great great great", 1.666, -2.0)
+"""The first and the last batch of that run; a test trains it again."""
+ALT = (
+    f"Before training the policy says most often “{BEFORE.says}”; over its reviews the reward "
+    f"model gives {number(BEFORE.score, 1)} on average, and careful "
+    f"readers {number(BEFORE.gold, 1)}. "
+    f"After {ITERATIONS} rounds of PPO it says “{AFTER.says}”: the reward model gives "
+    f"{number(AFTER.score, 1, sign=True)}, careful readers {number(AFTER.gold, 1)}."
+)
+
+
+class FirstMinute:
+    """Both moments, one above the other, as a cell's output."""
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        shown = theme.picture(draw(), ALT, 850, narrow=draw(narrow=True))
+        return {"text/html": shown, "text/plain": ALT}
+
+
+def draw(narrow: bool = False) -> str:
+    """The picture as an SVG, 850 px wide or 340."""
+    width, size = (340, 34) if narrow else (850, 56)
+    shapes, y = "", 26.0
+    for when, moment in (
+        ("before training it says most often", BEFORE),
+        (f"after {ITERATIONS} rounds of PPO", AFTER),
+    ):
+        shapes += f'<text x="16" y="{y}" font-size="15" class="soft">{when}</text>'
+        lines = textwrap.wrap(f"“{moment.says}”", 18 if narrow else 40)
+        for line in lines:
+            y += 1.15 * size
+            shapes += f'<text x="16" y="{y:g}" class="voice" font-size="{size}">{line}</text>'
+        shapes += _judges(moment, y + 52, narrow)
+        y += 156 if narrow else 122
+    height = y - 34
+    style = (
+        theme.variables()
+        + f"text{{font-family:{theme.UI};fill:var(--ink)}}.voice{{font-family:{theme.VOICE}}}"
+        + ".soft{fill:var(--soft)}.number{font-weight:650}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" '
+        f'width="{width}" height="{height:g}" role="img"><title>{ALT}</title><style>{style}</style>'
+        f'<rect width="{width}" height="{height:g}" rx="14" fill="var(--sunk)"/>{shapes}</svg>\n'
+    )
+
+
+def _judges(moment: Moment, y: float, narrow: bool) -> str:
+    """Both means with their faces, side by side; one below the other where it is narrow."""
+    shapes = ""
+    for k, (who, value, icon, colour) in enumerate((
+        ("reward model", moment.score, theme.gauge(moment.score), "score"),
+        ("careful readers", moment.gold, theme.face(moment.gold), theme.liking(moment.gold)),
+    )):  # fmt: skip
+        x, below = (36, y + 42 * k) if narrow else (36 + 300 * k, y)
+        written = number(value, 1, sign=True)
+        shapes += (
+            f'<g transform="translate({x} {below - 8}) scale(20)">{icon}</g>'
+            f'<text x="{x + 32}" y="{below}" font-size="27" class="number" '
+            f'style="fill:var(--{colour})">{written}</text>'
+            f'<text x="{x + 112}" y="{below - 2}" font-size="15" class="soft">{who}</text>'
+        )
+    return shapes

@@ -1,0 +1,90 @@
+"""The drawing of the loop: one, made by code, the same in notebooks, README and on the site."""
+
+import ast
+import html
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from rlhf_lab import load_world, loop_drawing
+from rlhf_lab.loop_drawing import ALT, FILES, PARTS, Loop, draw
+from rlhf_lab.world import response_text
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def head(path):
+    """The drawing of a notebook: near its title, as its source says, and its output."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    cell = next(c for c in cells if "Loop(" in "".join(c["source"]))
+    assert cells.index(cell) == (3 if path.stem == "00_start_here" else 1)
+    call = ast.parse("".join(cell["source"])).body[-1].value
+    (output,) = cell["outputs"]
+    return Loop(*(ast.literal_eval(arg) for arg in call.args)), output["data"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_begins_with_it(path):
+    loop, data = head(path)
+    shown = loop._repr_mimebundle_()
+    assert {kind: "".join(text) for kind, text in data.items()} == shown
+    assert f'alt="{html.escape(loop.alt)}"' in shown["text/html"]
+
+
+def test_each_notebook_lights_its_own_part():
+    lit = {path.stem[:2]: head(path)[0] for path in NOTEBOOKS}
+    assert len({loop.about for loop in lit.values()}) == len(NOTEBOOKS)
+    assert {part for loop in lit.values() if loop.lit != PARTS for part in loop.lit} == set(PARTS)
+    assert lit["04"].lit == ("rope",)
+
+
+def test_what_is_not_lit_is_pale():
+    whole, rope = ElementTree.fromstring(draw()), ElementTree.fromstring(draw(["rope"]))
+    assert not whole.findall(f"{SVG}g[@class='off']")
+    pale = "".join("".join(g.itertext()) for g in rope.findall(f"{SVG}g[@class='off']"))
+    assert "tokens are paid" in pale
+    assert "the leash" not in pale
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_labels_are_large_and_inside(narrow):
+    svg = ElementTree.fromstring(draw(about="The whole loop, in words", narrow=narrow))
+    width, height = (float(svg.get(side)) for side in ("width", "height"))
+    assert width <= (344 if narrow else 850)
+    texts = svg.findall(f".//{SVG}text")
+    assert len(texts) > 12
+    for text in texts:
+        size = float(text.get("font-size") or re.search(r"size:([\d.]+)px", text.get("style"))[1])
+        assert size >= 13
+        # In DejaVu Sans, the widest font that a page may have, a letter is 0.6 em wide.
+        x, wide = float(text.get("x")), 0.6 * size * len("".join(text.itertext()))
+        left = x - wide / 2 if text.get("text-anchor") else x
+        assert 0 <= left < left + wide <= width, "".join(text.itertext())
+        assert size <= float(text.get("y")) <= height - 5
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_of_readme_and_site_are_up_to_date(name):
+    """If not: python -m rlhf_lab.loop_drawing docs."""
+    assert (ROOT / "docs" / name).read_text("utf-8") == draw(narrow=FILES[name])
+    for page in ("README.md", "site/index.md"):
+        text = (ROOT / page).read_text("utf-8")
+        assert f"{name}" in text
+        assert f'alt="{ALT}"' in text
+
+
+def test_its_numbers_are_those_of_the_tables():
+    tables = load_world().tables("food")
+    index = next(i for i in range(1000) if response_text(i) == loop_drawing.SAYS)
+    assert round(tables.scores[index].item(), 1) == loop_drawing.SCORE
+    assert round(tables.golds[index].item(), 1) == loop_drawing.GOLD
+
+
+def test_a_part_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"parts must be some of .*'leash'"):
+        Loop("The leash", "leash")
