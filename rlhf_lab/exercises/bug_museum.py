@@ -1,4 +1,4 @@
-"""Exercises of notebook 10: name the bug, write the invariant that catches it, mend the line."""
+"""Exercises of notebook 10: name the bug, write the invariant that catches it, repair the line."""
 
 import torch
 from torch import Tensor
@@ -355,7 +355,7 @@ _GAP = Exercise(
 
 _PENALTY = Exercise(
     name="loss_penalty",
-    section="10_bug_museum: Mend the line",
+    section="10_bug_museum: Repair the line",
     minutes=6,
     reference=loss_penalty,
     cases=(
@@ -508,7 +508,7 @@ def _eta_case(name: str, eta: float, target: float, mask: Tensor = _MASK) -> Cas
 
 _STEER = Exercise(
     name="next_eta",
-    section="10_bug_museum: Mend the line",
+    section="10_bug_museum: Repair the line",
     minutes=6,
     reference=next_eta,
     cases=(
