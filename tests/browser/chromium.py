@@ -12,7 +12,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 def find() -> str | None:
     """The browser that CHROMIUM names, or one on the PATH, or Playwright's own; None if none is."""
     if named := os.environ.get("CHROMIUM"):
-        return shutil.which(named) or sys.exit(f"CHROMIUM={named} is no program. Unset or fix it.")
+        return shutil.which(named) or sys.exit(f"CHROMIUM={named} is no program. Unset or mend it.")
     return next(filter(None, map(shutil.which, NAMES)), None) or playwrights_own()
 
 
