@@ -667,8 +667,8 @@ _CONTROLLER = Exercise(
             lambda self, kl, n_steps: (
                 self.value * (1 + _clip(kl / self.target - 1) * n_steps / self.horizon)
             ),
-            "You compute the new η and return it, and self.value has not changed. Whoever uses the "
-            "controller reads self.value.",
+            "You compute the new η and return it, and self.value has not changed. The trainer "
+            "reads self.value.",
             "Which line should assign to self.value?",
         ),
         Mistake(
