@@ -292,7 +292,7 @@ _GAP = Exercise(
             "sum over the batch",
             13,
             lambda *inputs: _gaps(*inputs).abs().sum(),
-            "You add up the gaps. Asked for is the largest: a sum grows with the batch.",
+            "You add up the gaps. We want the largest: a sum grows with the batch.",
             "What should twice the batch do to your number?",
         ),
         Mistake(
@@ -322,7 +322,7 @@ _GAP = Exercise(
             "squared",
             2,
             lambda *inputs: (_gaps(*inputs) ** 2).max(),
-            "You square the gap. Asked for is its absolute value, in units of score.",
+            "You square the gap. We want its absolute value, in units of score.",
             "What is a gap of 0.1 squared?",
         ),
         Mistake(
@@ -461,7 +461,7 @@ _PENALTY = Exercise(
             "score function",
             17,
             lambda p, q, mask: masked_mean((p - q).detach() * p, mask),
-            "Your gradient is right: d·∇log π. Only the value is another. Asked for is k2, whose "
+            "Your gradient is right: d·∇log π. Only the value is another. We want k2, whose "
             "value can be read, too.",
             "Which function of d has d as its derivative?",
         ),
@@ -604,7 +604,7 @@ _STEER = Exercise(
             lambda eta, kls, mask, target: (
                 _moved(eta, masked_sum(kls, mask).item() / len(kls) / target - 1) - eta
             ),
-            "You return the change alone. Asked for is the new η.",
+            "You return the change alone. We want the new η.",
             "What should be returned if the error is 0?",
         ),
         Mistake(

@@ -476,7 +476,7 @@ _KL_LOSS = Exercise(
             lambda p, q, mask: (((p - q) * mask).sum(1) ** 2 / 2).mean(),
             "You squared the log-ratio of the whole review: k2 of the review. Its mean gradient is "
             "*exactly* ∇KL(π ‖ π_ref), also through later tokens, which this exercise's loss "
-            "lacks. It is a better answer, with more noise. Asked for is k2 of each token.",
+            "lacks. It is a better answer, with more noise. We want k2 of each token.",
             "Which comes first here, the square or the sum over tokens?",
         ),
         Mistake(
@@ -484,7 +484,7 @@ _KL_LOSS = Exercise(
             17,
             lambda p, q, mask: ((p - q).detach() * p * mask).sum(1).mean(),
             "Your gradient is right: d·∇log π, the same as that of k2. Only the value is another, "
-            "and it means nothing. Asked for is k2, whose value can be read, too.",
+            "and it means nothing. We want k2, whose value can be read, too.",
             "Which function of d has d as its derivative?",
         ),
         Mistake(

@@ -458,7 +458,7 @@ _PULL = Exercise(
             "the whole sum on every token", 33,
             _pulls(reward=lambda d, m: d.sum(1, keepdim=True) * m),
             "You give each token the d of the whole review. On average that is right, too: what "
-            "comes before t has mean 0 in the product. Asked for is the sum from t on.",
+            "comes before t has mean 0 in the product. We want the sum from t on.",
             "Which of these d can token t still change?",
         ),
         Mistake(
