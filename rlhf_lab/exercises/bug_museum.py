@@ -33,7 +33,7 @@ _DASHBOARDS = (
                 18,
                 "c",
                 "A trainer without a penalty drifts like this one, but its log still measures the "
-                "distance from π_SFT, and that KL would rise for all to see.",
+                "distance from π_SFT, and the log would show that KL rise.",
                 "What does the log compare the policy with?",
             ),
             Mistake(

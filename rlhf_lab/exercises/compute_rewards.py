@@ -437,7 +437,7 @@ _KL_LOSS = Exercise(
             "k3 as a loss",
             17,
             _per_review(k3),
-            "Differentiated, k3 has the mean gradient of KL(π_ref ‖ π), the other direction.",
+            "As a loss, k3 has the mean gradient of KL(π_ref ‖ π), the other direction.",
             "Write the derivative by d of each candidate. Which one has the mean of d·∇log π?",
         ),
         Mistake(

@@ -251,7 +251,7 @@ _RESPONSE_KL = Exercise(
             "k3 for k1",
             17,
             lambda p, q, mask: (k3(p, q) * mask).sum(1),
-            "You added up k3. Its mean is right, too, but asked for is log π − log π_ref.",
+            "You added up k3. Its mean is right, too, but we want log π − log π_ref.",
             "Which of k1, k2 and k3 is a difference of logs?",
         ),
         Mistake(

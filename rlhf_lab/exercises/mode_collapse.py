@@ -435,7 +435,7 @@ _LATE = Choice(
             "sampling will find it",
             26,
             "c",
-            "At 128 reviews a batch you would wait for some eight million batches to hear it once.",
+            "At 128 reviews a batch it takes some eight million batches until it is said once.",
             "How many samples does an event of probability 1e−9 need?",
         ),
         Mistake(
