@@ -231,3 +231,12 @@ def test_guesses_are_named_after_their_notebook(path):
     variables = re.findall(r"\"(\w+) = Prediction\(", path.read_text(encoding="utf-8"))
     assert len(set(variables)) == len(variables)  # or an earlier cell reveals a later question
     assert len(set(names)) == len(names)
+
+
+def test_knobs_of_eta_and_beta_run_from_small_to_large(notebook):
+    """As the sliders of the explorer and the cockpit do: a longer leash is always on the left."""
+    for cell in code_cells(notebook):
+        for values in re.findall(r"\b(?:eta|beta|coefficient)=(\[[^\]]*\]|[^,)]*)", source(cell)):
+            if "Knobs(" in source(cell) and values[:1] in "[s":
+                numbers = [] if values.startswith("sorted(") else json.loads(values)
+                assert numbers == sorted(numbers)

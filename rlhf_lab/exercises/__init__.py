@@ -65,7 +65,7 @@ def check(attempt: object, name: str | None = None) -> Verdict:
     if _cells is not None and (error := _cells.failure(exercise.name)):
         text = (
             f"Not done yet: the cell that sets {exercise.name} has stopped with {error}, and this "
-            "check would judge an older answer. Mend that cell and run it again."
+            "check would judge an older answer. Correct that cell and run it again."
         )
         return Verdict("not done yet", text)
     return _remember(exercise, verdict_on(attempt, exercise))

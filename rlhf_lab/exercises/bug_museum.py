@@ -1,4 +1,4 @@
-"""Exercises of notebook 10: name the bug, write the invariant that catches it, mend the line."""
+"""Exercises of notebook 10: name the bug, write the invariant that catches it, repair the line."""
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ _DASHBOARDS = (
                 18,
                 "c",
                 "A trainer without a penalty drifts like this one, but its log still measures the "
-                "distance from π_SFT, and that KL would rise for all to see.",
+                "distance from π_SFT, and the log would show that KL rise.",
                 "What does the log compare the policy with?",
             ),
             Mistake(
@@ -292,7 +292,7 @@ _GAP = Exercise(
             "sum over the batch",
             13,
             lambda *inputs: _gaps(*inputs).abs().sum(),
-            "You add up the gaps. Asked for is the largest: a sum grows with the batch.",
+            "You add up the gaps. We want the largest: a sum grows with the batch.",
             "What should twice the batch do to your number?",
         ),
         Mistake(
@@ -322,7 +322,7 @@ _GAP = Exercise(
             "squared",
             2,
             lambda *inputs: (_gaps(*inputs) ** 2).max(),
-            "You square the gap. Asked for is its absolute value, in units of score.",
+            "You square the gap. We want its absolute value, in units of score.",
             "What is a gap of 0.1 squared?",
         ),
         Mistake(
@@ -355,7 +355,7 @@ _GAP = Exercise(
 
 _PENALTY = Exercise(
     name="loss_penalty",
-    section="10_bug_museum: Mend the line",
+    section="10_bug_museum: Repair the line",
     minutes=6,
     reference=loss_penalty,
     cases=(
@@ -461,7 +461,7 @@ _PENALTY = Exercise(
             "score function",
             17,
             lambda p, q, mask: masked_mean((p - q).detach() * p, mask),
-            "Your gradient is right: d·∇log π. Only the value is another. Asked for is k2, whose "
+            "Your gradient is right: d·∇log π. Only the value is another. We want k2, whose "
             "value can be read, too.",
             "Which function of d has d as its derivative?",
         ),
@@ -508,7 +508,7 @@ def _eta_case(name: str, eta: float, target: float, mask: Tensor = _MASK) -> Cas
 
 _STEER = Exercise(
     name="next_eta",
-    section="10_bug_museum: Mend the line",
+    section="10_bug_museum: Repair the line",
     minutes=6,
     reference=next_eta,
     cases=(
@@ -604,7 +604,7 @@ _STEER = Exercise(
             lambda eta, kls, mask, target: (
                 _moved(eta, masked_sum(kls, mask).item() / len(kls) / target - 1) - eta
             ),
-            "You return the change alone. Asked for is the new η.",
+            "You return the change alone. We want the new η.",
             "What should be returned if the error is 0?",
         ),
         Mistake(

@@ -437,7 +437,7 @@ _KL_LOSS = Exercise(
             "k3 as a loss",
             17,
             _per_review(k3),
-            "Differentiated, k3 has the mean gradient of KL(π_ref ‖ π), the other direction.",
+            "As a loss, k3 has the mean gradient of KL(π_ref ‖ π), the other direction.",
             "Write the derivative by d of each candidate. Which one has the mean of d·∇log π?",
         ),
         Mistake(
@@ -476,7 +476,7 @@ _KL_LOSS = Exercise(
             lambda p, q, mask: (((p - q) * mask).sum(1) ** 2 / 2).mean(),
             "You squared the log-ratio of the whole review: k2 of the review. Its mean gradient is "
             "*exactly* ∇KL(π ‖ π_ref), also through later tokens, which this exercise's loss "
-            "lacks. It is a better answer, with more noise. Asked for is k2 of each token.",
+            "lacks. It is a better answer, with more noise. We want k2 of each token.",
             "Which comes first here, the square or the sum over tokens?",
         ),
         Mistake(
@@ -484,7 +484,7 @@ _KL_LOSS = Exercise(
             17,
             lambda p, q, mask: ((p - q).detach() * p * mask).sum(1).mean(),
             "Your gradient is right: d·∇log π, the same as that of k2. Only the value is another, "
-            "and it means nothing. Asked for is k2, whose value can be read, too.",
+            "and it means nothing. We want k2, whose value can be read, too.",
             "Which function of d has d as its derivative?",
         ),
         Mistake(
@@ -667,8 +667,8 @@ _CONTROLLER = Exercise(
             lambda self, kl, n_steps: (
                 self.value * (1 + _clip(kl / self.target - 1) * n_steps / self.horizon)
             ),
-            "You compute the new η and return it, and self.value has not changed. Whoever uses the "
-            "controller reads self.value.",
+            "You compute the new η and return it, and self.value has not changed. The trainer "
+            "reads self.value.",
             "Which line should assign to self.value?",
         ),
         Mistake(

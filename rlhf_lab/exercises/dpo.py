@@ -323,7 +323,7 @@ _BETA = Choice(
             "noise as freedom",
             26,
             "c",
-            "Doubtful readers mean small log-odds, and a policy near π_ref explains them.",
+            "Readers who are not sure mean small log-odds, and a policy near π_ref explains them.",
             "What do labels by coin flip say about the reviews?",
         ),
         Mistake(

@@ -134,7 +134,7 @@ _ENTROPY = Exercise(
             "exp H",
             20,
             lambda logits: entropy(logits).exp(),
-            "That is exp H, the number of equally likely words. Asked for is H, in nats.",
+            "That is exp H, the number of equally likely words. We want H, in nats.",
             "What is its logarithm?",
         ),
         Mistake(
@@ -289,7 +289,7 @@ _BONUS = Exercise(
             "the entropy alone",
             19,
             lambda logits, mask, beta: _mean_entropy(logits, mask),
-            "You return H. Asked for is what is added to the loss: −β·H.",
+            "You return H. We want what is added to the loss: −β·H.",
             "Which argument have you not used?",
         ),
     ),

@@ -192,7 +192,7 @@ BEYOND: tuple[Simpler, ...] = (
      "on the left, because the number of its tokens does not tell where the last one stands.", "",
      _turned),
     ("integer mask", "One thing more, which is not asked here: it fails for a mask of the integers "
-     "0 and 1, because x[mask] then takes rows 0 and 1. mask.bool() mends that.", "",
+     "0 and 1, because x[mask] then takes rows 0 and 1. mask.bool() repairs that.", "",
      lambda i: i | {"mask": i["mask"].long()}),
 )  # fmt: skip
 """Inputs that an exercise does not ask for; a right answer that fails on them is told so."""

@@ -201,7 +201,7 @@ _RLOO = Exercise(
             "the mean returned", 30,
             lambda r, p, q, mask, eta, G: _siblings(r - eta * _kl(p, q, mask), G).flatten(),
             "You return the baseline. The advantage is what is left of the reward without it.",
-            "Is a response that scores more than its siblings above 0 here?",
+            "Is a response that scores more than the others of its group above 0 here?",
         ),
         Mistake(
             "divided by the spread", 24,
@@ -439,7 +439,7 @@ _PULL = Exercise(
         Mistake(
             "summed from the front", 11,
             _pulls(reward=lambda d, m: d.cumsum(1) * m),
-            "You add up the d of the tokens *before* t. What is past, token t cannot change.",
+            "You add up the d of the tokens *before* t. Token t cannot change what is past.",
             "Which rewards does the return of token t hold?",
         ),
         Mistake(
@@ -458,7 +458,7 @@ _PULL = Exercise(
             "the whole sum on every token", 33,
             _pulls(reward=lambda d, m: d.sum(1, keepdim=True) * m),
             "You give each token the d of the whole review. On average that is right, too: what "
-            "comes before t has mean 0 in the product. Asked for is the sum from t on.",
+            "comes before t has mean 0 in the product. We want the sum from t on.",
             "Which of these d can token t still change?",
         ),
         Mistake(

@@ -251,14 +251,14 @@ _RESPONSE_KL = Exercise(
             "k3 for k1",
             17,
             lambda p, q, mask: (k3(p, q) * mask).sum(1),
-            "You added up k3. Its mean is right, too, but asked for is log π − log π_ref.",
+            "You added up k3. Its mean is right, too, but we want log π − log π_ref.",
             "Which of k1, k2 and k3 is a difference of logs?",
         ),
         Mistake(
             "k2 for k1",
             17,
             lambda p, q, mask: (_d(p, q, mask) ** 2 / 2).sum(1),
-            "You added up k2, d²/2. Asked for is log π(y|x) − log π_ref(y|x).",
+            "You added up k2, d²/2. We want log π(y|x) − log π_ref(y|x).",
             "Which of k1, k2 and k3 is a difference of logs?",
         ),
         Mistake(
@@ -288,7 +288,7 @@ _RESPONSE_KL = Exercise(
             "ratio of probabilities",
             1,
             lambda p, q, mask: _d(p, q, mask).sum(1).exp(),
-            "You return the ratio π(y|x)/π_ref(y|x). Asked for is its logarithm.",
+            "You return the ratio π(y|x)/π_ref(y|x). We want its logarithm.",
             "Is the last step needed?",
         ),
         Mistake(
@@ -359,14 +359,14 @@ _INVERSE_RATIO = Exercise(
             12,
             lambda p, q, mask: ((q - p).exp() * mask).sum() / mask.sum(),
             "You average the ratios of single tokens. At each place they have mean 1, too, but "
-            "this is another check. Asked for is the ratio of whole reviews, their product.",
+            "this is another check. We want the ratio of whole reviews, their product.",
             "What is π(y|x) in terms of its tokens?",
         ),
         Mistake(
             "mean of token ratios, padding too",
             12,
             lambda p, q, mask: (q - p).exp().mean(),
-            "You average the ratios of single tokens, and of the padding, too. Asked for is the "
+            "You average the ratios of single tokens, and of the padding, too. We want the "
             "ratio of whole reviews, the product over their tokens.",
             "What is π(y|x) in terms of its tokens?",
         ),

@@ -83,8 +83,8 @@ _SHARE = Exercise(
             "share of the different ones, padding compared",
             12,
             lambda responses, mask: len(responses.unique(dim=0)) / len(responses),
-            "That is the share of *different* reviews, and the padding is compared, too. Asked for "
-            "is how often the commonest comes.",
+            "That is the share of *different* reviews, and the padding is compared, too. We "
+            "want to know how often the commonest comes.",
             "What should it be if all reviews are the same?",
         ),
         Mistake(
@@ -137,7 +137,8 @@ _SHARE = Exercise(
             "share of the different ones",
             12,
             lambda responses, mask: len(_counts(responses, mask)) / len(responses),
-            "That is the share of *different* reviews. Asked for is how often the commonest comes.",
+            "That is the share of *different* reviews. We want to know how often the commonest "
+            "comes.",
             "What should it be if all reviews are the same?",
         ),
         Mistake(
@@ -162,7 +163,7 @@ _SHARE = Exercise(
             lambda responses, mask: (
                 _counts(responses, mask).double().mean().item() / len(responses)
             ),
-            "You average the counts. Asked for is the largest.",
+            "You average the counts. We want the largest.",
             "Which of the counts is asked for?",
         ),
     ),
@@ -295,7 +296,7 @@ _DISTINCT = Exercise(
             "a count, not a share",
             12,
             lambda responses, mask, n: len({*_grams(responses, mask, n)}),
-            "You return how many different n-grams there are. Asked for is their share.",
+            "You return how many different n-grams there are. We want their share.",
             "Out of how many?",
         ),
         Mistake(
@@ -434,7 +435,7 @@ _LATE = Choice(
             "sampling will find it",
             26,
             "c",
-            "At 128 reviews a batch you would wait for some eight million batches to hear it once.",
+            "At 128 reviews a batch it takes some eight million batches until it is said once.",
             "How many samples does an event of probability 1e−9 need?",
         ),
         Mistake(

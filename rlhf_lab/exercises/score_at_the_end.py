@@ -182,7 +182,7 @@ _LOGPROBS = Exercise(
             "the likeliest tokens",
             20,
             lambda logits, tokens, n: logits[:, n - 1 : -1].log_softmax(2).amax(2),
-            "You score the likeliest token of each place. Asked for is the token that was said.",
+            "You score the likeliest token of each place. We want the token that was said.",
             "Which argument holds what was sampled?",
         ),
         Mistake(

@@ -706,7 +706,7 @@ _BUDGET = Exercise(
                 for eta in etas
                 if _spent(ref, scores, eta) <= budget
             ),
-            "You return the score. Asked for is the η that reaches it.",
+            "You return the score. We want the η that reaches it.",
             "What does max(etas, key=…) return?",
         ),
         Mistake(
@@ -797,14 +797,14 @@ _BUDGET = Exercise(
             lambda ref, scores, etas, budget: _spent(
                 ref, scores, eta_for_budget(ref, scores, etas, budget)
             ),
-            "You return the KL. Asked for is the η that has it.",
+            "You return the KL. We want the η that has it.",
             "What does min(etas, key=…) return?",
         ),
         Mistake(
             "the index, not the η",
             30,
             lambda ref, scores, etas, budget: etas.index(eta_for_budget(ref, scores, etas, budget)),
-            "You return the place in the list. Asked for is the η that stands there.",
+            "You return the place in the list. We want the η that stands there.",
             "Which η has that index?",
         ),
     ),

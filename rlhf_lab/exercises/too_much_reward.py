@@ -280,14 +280,14 @@ _PEAK = Exercise(
             "the height, not the η",
             30,
             lambda ref, scores, golds, etas: max(_gold_at(ref, scores, golds, eta) for eta in etas),
-            "You return how high E[gold] is at its peak. Asked for is the η at which that is.",
+            "You return how high E[gold] is at its peak. We want the η at which that is.",
             "What does max(etas, key=…) return?",
         ),
         Mistake(
             "the index, not the η",
             30,
             lambda ref, scores, golds, etas: etas.index(gold_peak(ref, scores, golds, etas)),
-            "You return the place in the list. Asked for is the η that stands there.",
+            "You return the place in the list. We want the η that stands there.",
             "Which η has that index?",
         ),
         Mistake(

@@ -49,8 +49,8 @@ ANSWERS = {
     ),
     "02_random_words": Answer(
         None,
-        "About text that π_SFT never writes the reward model has learned nothing, so it tosses a "
-        "coin.",
+        "About text that π_SFT never writes the reward model has learned nothing, so it is "
+        "right about half of the time.",
     ),
     "03_turn": Answer(
         2,
@@ -132,8 +132,8 @@ ANSWERS = {
     ),
     "08_trap": Answer(
         None,
-        "A policy that starts at 10 % A hears B more often and reinforces it; in about a quarter "
-        "of the runs A dies before it is noticed.",
+        "A policy that starts at 10 % A says B more often, and makes it likelier still; in about "
+        "a quarter of the runs A dies before it is said often enough.",
     ),
     "08_equal": Answer(
         2,
@@ -142,8 +142,8 @@ ANSWERS = {
     ),
     "08_clip": Answer(
         3,
-        "The lower bound protects what is falling and the upper one holds the small down, so the "
-        "best is a lower bound with a wide upper one.",
+        "The lower bound protects what is falling and the upper one holds rare answers down, so "
+        "the best is a lower bound with a wide upper one.",
     ),
     "08_late": Answer(
         1,
@@ -171,8 +171,8 @@ ANSWERS = {
     ),
     "10_better": Answer(
         None,
-        "Whoever weakens the leash scores higher than the clean trainer, and pays with a regret "
-        "ten times as large.",
+        "A trainer with a weaker leash scores higher than the clean one, and its regret is ten "
+        "times as large.",
     ),
     "10_strongest": Answer(
         None,
@@ -191,7 +191,7 @@ ANSWERS = {
     ),
     "11_hundred": Answer(
         1,
-        "Divided by the spread of its group a score has no size, so only RLOO hears the factor.",
+        "Divided by the spread of its group a score has no size, so the factor moves only RLOO.",
     ),
     "11_size": Answer(
         None,

@@ -198,7 +198,7 @@ def bonus_optimum__reward_with_fluency_right(ref_logprobs, scores, eta, beta):
 ANSWERS = [
     ("token_entropy", "wrong", token_entropy__log_is_zero, "log pi = 0 means probability 1, not 0; where pi is 0 its log is -inf, and 0 times -inf stays NaN."),
     ("token_entropy", "wrong", token_entropy__plain, "A forbidden word gives 0 times -inf = NaN."),
-    ("token_entropy", "wrong", token_entropy__nan_to_num, "The value is mended after the product, but the gradient still passes through 0 times inf and is NaN: fill before the product."),
+    ("token_entropy", "wrong", token_entropy__nan_to_num, "The value is repaired after the product, but the gradient still passes through 0 times inf and is NaN: fill before the product."),
     ("token_entropy", "wrong", token_entropy__where_too_late, "torch.where after the product: the value is right, the gradient of the branch that was not taken is still NaN. Fill log pi first."),
     ("token_entropy", "wrong", token_entropy__logits_as_weights, "exp of the raw logits is not a probability; they need not be normalised."),
     ("token_entropy", "wrong", token_entropy__mean, "The mean over the vocabulary; the entropy is the sum, the weights are already in it."),
