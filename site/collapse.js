@@ -3,13 +3,16 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { liking, number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { liking, number, flag, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3, ITERATIONS = 100, FREE = 45;
   /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
   const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
 
+  const STAGES = [["is-learning", "It learns"], ["is-fallen", "It collapses"], ["is-held", "The leash brings it back"]];
+
   const skeleton = (id) => `
+    <ol class="stages" aria-label="What happens">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
@@ -17,20 +20,20 @@ const rlhfCollapse = (() => {
     <p class="why"></p>
     <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> the leash</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
-    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button></p>
+    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button> <a class="onward" hidden>Now find the best leash →</a></p>
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width) {
-    const height = width > 800 ? 300 : 190, left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const y = (v) => 16 + ((2.4 - v) / 4.8) * (height - 40), last = records.at(-1);
+    const height = Math.round(Math.min(Math.max(0.27 * width, 176), 0.34 * innerHeight, 420)), left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66), last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
     const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");
-    const marks = [0, 50, 100].map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="middle">${k || "iteration 0"}</text>`).join("");
-    const flags = moves.map(([k, eta]) => `<path d="M${x(k)} 12V${height - 22}" stroke="var(--ink)"/><text class="name halo" x="${x(k) + 5}" y="20" style="fill:var(--ink)">η → ${eta}</text>`).join("");
-    const near = last && Math.abs(last.score - last.gold) < 0.5;
-    const name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - right - 104)}" y="${at}" style="fill:var(--${colour})">${text}</text>`;
-    const named = last ? name("reward model", "score", y(Math.max(last.score, near ? last.gold : -9)) - 13)
-      + name("careful readers", liking(last.gold), last.gold < -1 ? y(last.gold) - 14 : y(Math.min(last.gold, near ? last.score : 9)) + 24) : "";
+    const marks = [0, 25, 50, 75, 100].map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`).join("");
+    const flags = moves.map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, width > 900 ? 17 : 13)).join("");
+    const size = width > 900 ? 17 : 13, name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    // The upper curve is named above it, the lower one below, or above where no room is left.
+    const over = (v) => y(v) - 14, under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size), higher = last && last.gold > last.score;
+    const named = last ? name("reward model", "score", (higher ? under : over)(last.score)) + name("careful readers", liking(last.gold), (higher ? over : under)(last.gold)) : "";
     const ends = last ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
       <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>` : "";
     const curves = records.length > 1 ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3) : "";
@@ -38,38 +41,54 @@ const rlhfCollapse = (() => {
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
   }
 
-  function why(record, held) {
+  function why(record, held, over) {
     if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
-    if (!held && record.gold < 0) return "Nothing held it: it found a sentence that the reward model has never seen, and loves.";
+    if (!held && record.gold < 0) return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far from where it began, the leash η, can bring it back." : ""}`;
     if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
-    return held ? "On the leash it stays near what people write; judge and readers agree." : "It learns: the judge and the readers like it more and more.";
+    return held ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash." : "It learns: the judge and the readers like it more and more.";
   }
 
   const judge = (shapes, value, name, colour) => `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
-  function mount(root, run) {
+  /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
+  function stage(records, held) {
+    if (!records.some((record) => record.gold < -1)) return 0;
+    return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
+  }
+
+  function mount(root, run, { onward } = {}) {
     const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`, find = (selector) => root.querySelector(selector);
     root.classList.add("rlhf-front", "rlhf-collapse");
     root.innerHTML = skeleton(id);
     const slider = find("input"), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (onward) find(".onward").href = onward;
     let records = [], moves = [], until = FREE, frame = 0, frames = 0, trouble = "";
 
     function draw() {
       const record = records.at(-1), said = record ? run.batch()[0] : null, held = run.config.eta > 0;
+      const at = stage(records, held), over = !frame;
+      root.querySelectorAll(".stages li").forEach((li, k) => { li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : ""; });
       find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
       find(".step").textContent = `iteration ${run.iteration}`;
       find(".big").textContent = said ? `“${said.text}”` : " ";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
       find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
       find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold)) : "";
+      find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
-      find(".why").textContent = trouble || why(record, held);
-      const at = ETAS.indexOf(run.config.eta);
-      slider.value = at;
-      slider.style.setProperty("--at", `${(100 * at) / (ETAS.length - 1)}%`);
+      find(".why").textContent = trouble || why(record, held, over);
+      const k = ETAS.indexOf(run.config.eta);
+      slider.value = k;
+      slider.style.setProperty("--at", `${(100 * k) / (ETAS.length - 1)}%`);
       slider.setAttribute("aria-valuetext", String(run.config.eta));
       find(".hold b").textContent = run.config.eta;
+      const begun = Boolean(record || frame);
       find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
+      find(".leash").hidden = !begun;
+      find(".again").textContent = begun ? "Start again, without a leash" : "Start";
+      find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
+      find(".again").className = `again ${begun ? "" : "first next"}`;
+      find(".onward").hidden = !onward || !(over && at === 3);
       root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
     }
 
@@ -83,7 +102,7 @@ const rlhfCollapse = (() => {
         draw();
       }
       if (!trouble && run.iteration < until && root.isConnected) frame = requestAnimationFrame(play);
-      else find(".heard").textContent = `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
+      else draw(), find(".heard").textContent = `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
     }
     const go = (iterations) => { until = Math.min(iterations, ITERATIONS); frame ||= requestAnimationFrame(play); };
 
@@ -109,7 +128,6 @@ const rlhfCollapse = (() => {
     resized.observe(root);
     draw();
     if (!still) go(FREE);
-    else find(".again").textContent = "Start";
     return () => {
       cancelAnimationFrame(frame);
       resized.disconnect();

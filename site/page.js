@@ -37,13 +37,25 @@ const rlhfPage = (() => {
   const KINDS = {
     explorer: (root, engine, start) => rlhfExplorer.mount(root, explorerHost(engine, start)),
     cockpit: (root, engine, start) => rlhfCockpit.mount(root, rlhfRun.host(engine, start)),
-    collapse: (root, engine) => rlhfCollapse.mount(root, new rlhfEngine.Run(engine, { seed: 3 })),
+    collapse: (root, engine, start) => rlhfCollapse.mount(root, new rlhfEngine.Run(engine, { seed: 3 }), start),
   };
 
   /** The settings that an element names in its data-… attributes. */
   function settingsOf(element) {
     const { kind, ...rest } = element.dataset;
     return Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, value !== "" && Number.isFinite(+value) ? +value : value]));
+  }
+
+  /** For projectors: a button that gives an element the whole screen, and back. */
+  function fullScreen(element) {
+    const button = document.createElement("button");
+    button.className = "full";
+    button.type = "button";
+    const name = () => { button.textContent = document.fullscreenElement === element ? "⤡ Leave full screen" : "⤢ Full screen"; };
+    button.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen()));
+    element.addEventListener("fullscreenchange", name);
+    name();
+    return button;
   }
 
   /** Bring an element to life. Until then, and where that fails, it shows the picture that is in it. */
@@ -58,6 +70,7 @@ const rlhfPage = (() => {
       const engine = await rlhfEngine.open(progress), root = document.createElement("div");
       element.replaceChildren(root);
       element.live = make(root, engine, settingsOf(element));
+      if (document.fullscreenEnabled) element.append(fullScreen(element));
     } catch (error) {
       const old = error instanceof WebAssembly.CompileError || typeof DecompressionStream === "undefined";
       says.textContent = old ? TOO_OLD : `This cannot be moved here: ${error.message}. The picture below shows one place.`;
