@@ -4,7 +4,7 @@
 
 const rlhfRun = (() => {
   const EXACT_EVERY = 75, LIMIT = 2000, ROWS = 6, DRAWS = 128, COLLAPSED_AFTER = 60;
-  const SLOW = 40, FRAMES = 5;  // so many iterations after Start and after a move have so many frames each
+  const FRAMES = 5;  // for an iteration, where it is slow
   const METRICS = ["score", "gold", "kl", "entropy"];
   const row = (metrics) => METRICS.map((name) => metrics[name]);
   const goal = ([score, , kl, entropy], eta, beta) => score - eta * kl + beta * entropy;
@@ -13,7 +13,7 @@ const rlhfRun = (() => {
   /** One run with its records: `seen[k]` is the batch after k updates, `exact` counts all reviews. */
   class Branch {
     constructor(run) {
-      Object.assign(this, { run, history: [], seen: [], exact: new Map() });
+      Object.assign(this, { run, history: [], seen: [], exact: new Map(), forked: null });
     }
     fork() {
       const run = new rlhfEngine.Run(this.run.engine, this.run.config), twin = new Branch(run);
@@ -53,8 +53,9 @@ const rlhfRun = (() => {
       this.constants = { ...engine.data.cockpit, klModes: ["kl"] };
       this.first = { eta: start.eta ?? 0, beta: start.beta ?? 0, seed: start.seed ?? 0 };
       this.weights = start.start === "collapsed" ? this.collapsed(engine) : null;
-      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, waited: 0, steeredAt: -Infinity, number: 0, frame: 0 });
+      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, waited: 0, slow: true, number: 0, frame: 0 });
       this.restart({});
+      if (this.weights) this.constants.first = Object.fromEntries(engine.data.prompts.map((prompt, i) => [prompt, this.branch.run.exact(i, ROWS, DRAWS).said.map((one) => [one.p, one.text, one.gold])]));
     }
 
     /** The policy that a run without a leash ends with. */
@@ -78,10 +79,9 @@ const rlhfRun = (() => {
 
     stop() { cancelAnimationFrame(this.frame); this.frame = 0; }
 
-    /** Iterations until somebody pauses it: slowly where something happens, else one in each frame. */
+    /** Iterations until somebody pauses it: one in each frame, or in each fifth. */
     play(until) {
-      const { iteration } = this.branch.run, slow = iteration < SLOW || iteration < this.steeredAt + SLOW;
-      if (slow && this.waited++ % FRAMES) {
+      if (this.slow && this.waited++ % FRAMES) {
         this.frame = requestAnimationFrame(() => this.play(until));
         return;
       }
@@ -117,17 +117,18 @@ const rlhfRun = (() => {
     obey(order) {
       const { run } = this.branch;
       if (order.heard) return;
+      if ("slow" in order) this.slow = order.slow;
       if (order.all) this.sent = this.sentParent = 0;
       if (order.move) {
         if (run.config.kl_target && order.move.eta === 0) throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
         Object.assign(run.config, order.move);
-        this.steeredAt = run.iteration;
         if (order.page) this.moved[order.page] = order.asked;
       }
       if (["pause", "step", "reset", "load"].includes(order.do)) this.stop();
       if (["start", "step"].includes(order.do)) Object.assign(this, { error: null, note: "" });
       if (order.do === "start") this.play(run.iteration + LIMIT);
       if (order.do === "step") this.turn();
+      if (order.do === "fork") this.branch.forked = run.iteration;
       if (order.do === "fork") this.adopt(this.branch, `Forked at iteration ${run.iteration}: the parent goes on in grey.`, this.branch.fork());
       if (order.do === "reset") this.restart(this.settings(order));
       if (order.do === "save") {
@@ -161,7 +162,7 @@ const rlhfRun = (() => {
       const k = this.branch.run.iteration.toLocaleString("en-US");
       if (this.frame) return `Running, iteration ${k}.`;
       if (this.error) return `That did not work. The run is kept as it was after iteration ${k}.`;
-      return this.branch.run.iteration ? `Paused at iteration ${k}.` : `Ready. Start trains until Pause, but at most ${LIMIT.toLocaleString("en-US")} iterations.`;
+      return this.branch.run.iteration ? `Paused at iteration ${k}.` : `Ready for at most ${LIMIT.toLocaleString("en-US")} iterations.`;
     }
 
     /** The news that Cockpit._news sends. */
@@ -173,7 +174,7 @@ const rlhfRun = (() => {
       const of = (list) => Object.fromEntries(this.constants.prompts.map((prompt, i) => [prompt, list(i)]));
       return {
         serial: ++this.serial, run: this.number, from, parentFrom, rows: branch.seen.slice(from), parent: parent?.seen.slice(parentFrom) ?? [],
-        allExact: [...branch.exact].map(([k, m]) => [k, ...m]), moves: branch.moves(), running: this.frame !== 0, iteration: run.iteration,
+        allExact: [...branch.exact].map(([k, m]) => [k, ...m]), moves: branch.moves(), forked: branch.forked, slow: this.slow, running: this.frame !== 0, iteration: run.iteration,
         status: this.status(), note: this.note, error: this.error, eta, beta, optimum: best, exact, exactAt: at, batch,
         distinct: branch.history.at(-1)?.distinct ?? null, regret: goal(best, eta, beta) - goal(exact, eta, beta), moved: this.moved,
         estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta), reviews: of((i) => run.reviews(i, ROWS)), written: of(() => (run.iteration ? run.config.batch_size / this.constants.prompts.length : 0)),
