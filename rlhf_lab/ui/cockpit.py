@@ -37,11 +37,9 @@ EVERY = 0.05
 """Seconds between two news of a running loop, about as many as an eye can follow."""
 UNHEARD, SELDOM = 50, 10.0
 """After so many news that no page has heard, there is one every so many seconds."""
-PATIENCE = 20.0
-"""Seconds until a run pauses because no page hears it: its tab was closed."""
+PATIENCE, SLOWLY = 20.0, 0.12
+"""Seconds until a run that no page hears pauses; seconds of rest after each slow iteration."""
 ALONE = f"It paused by itself: no page has heard it for {PATIENCE:.0f} seconds. Start goes on."
-SLOWLY = 0.12
-"""Seconds of rest after an iteration that somebody wants to watch."""
 _ROWS = 6
 _SCRIPTS = ("parts.js", "cockpit.js", "kernel.js")
 _START = "\nexport default { render: rlhfKernel.render(rlhfCockpit.mount, rlhfKernel.cockpit) };\n"
@@ -328,11 +326,9 @@ def _first(world: World, policy: GPT2 | None) -> dict[str, list[list[float | str
     found = {}
     for prompt in PROMPTS:
         most = compared_policy(world, prompt, policy).logprobs.exp().topk(_ROWS)
-        golds = world.tables(prompt).golds[most.indices].tolist()
-        rows = zip(
-            most.values.tolist(), map(response_text, most.indices.tolist()), golds, strict=True
-        )
-        found[prompt] = [list(row) for row in rows]
+        numbers = zip(most.values, most.indices.tolist(), strict=True)
+        golds = world.tables(prompt).golds
+        found[prompt] = [[p.item(), response_text(i), golds[i].item()] for p, i in numbers]
     return found
 
 

@@ -58,6 +58,7 @@ const rlhfExplorer = (() => {
     "one good answer": "Collapse on something that readers like: as varied as fewer than two reviews.",
   };
   const PLACES = ["collapse", "useful", "frozen", "word salad"]; // to be found; the fifth is a find
+  const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
     GONE = 2, // of them, at most, for what is no longer said
     TRAIL = 80,
@@ -500,7 +501,7 @@ const rlhfExplorer = (() => {
         "careful readers",
         liking(s.gold),
       );
-      rows(s.said, gone(world, s, score));
+      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
       find(".mark").innerHTML = markOnFront(front, s);
