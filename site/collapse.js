@@ -11,12 +11,16 @@ const rlhfCollapse = (() => {
 
   const STAGES = [["is-learning", "It learns"], ["is-fallen", "It collapses"], ["is-held", "The leash brings it back"]];
 
+  /** Faces are drawn once for each of these gold scores, and used 128 times. */
+  const MOODS = [-2, -1, 0, 1, 2];
+
   const skeleton = (id) => `
     <ol class="stages" aria-label="What happens">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
-    <div class="chart"></div>
+    <svg width="0" height="0" aria-hidden="true"><defs>${MOODS.map((gold, k) => `<symbol id="${id}-${k}" viewBox="-1.08 -1.08 2.16 2.16">${face(gold)}</symbol>`).join("")}</defs></svg>
+    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>all 128 reviews, as readers see them</figcaption></figure></div>
     <p class="why"></p>
     <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> the leash</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
@@ -24,13 +28,13 @@ const rlhfCollapse = (() => {
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width) {
-    const height = Math.round(Math.min(Math.max(0.27 * width, 176), 0.34 * innerHeight, 420)), left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)), left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
     const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66), last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
     const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");
-    const marks = [0, 25, 50, 75, 100].map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`).join("");
-    const flags = moves.map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, width > 900 ? 17 : 13)).join("");
-    const size = width > 900 ? 17 : 13, name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    const marks = (width > 480 ? [0, 25, 50, 75, 100] : [0, 25, 50, 100]).map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`).join("");
+    const flags = moves.map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13)).join("");
+    const size = innerWidth >= 1500 ? 17 : 13, name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     // The upper curve is named above it, the lower one below, or above where no room is left.
     const over = (v) => y(v) - 14, under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size), higher = last && last.gold > last.score;
     const named = last ? name("reward model", "score", (higher ? under : over)(last.score)) + name("careful readers", liking(last.gold), (higher ? over : under)(last.gold)) : "";
@@ -41,9 +45,19 @@ const rlhfCollapse = (() => {
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
   }
 
+  /** A face for every review of the last batch, the same ones together, so that sameness is seen. */
+  function crowd(run, id, columns) {
+    const { prompts } = run.engine.data, groups = new Map();
+    for (const i of prompts.keys())
+      for (const [times, text, gold] of run.reviews(i, run.config.batch_size)) groups.set(text, [(groups.get(text)?.[0] ?? 0) + times, gold]);
+    const faces = [...groups.values()].sort(([a], [b]) => b - a).flatMap(([times, gold], group) => Array(times).fill([gold, group]));
+    const rows = run.config.batch_size / columns, mood = (gold) => MOODS.reduce((best, x, k) => (Math.abs(x - gold) < Math.abs(MOODS[best] - gold) ? k : best), 0);
+    return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${groups.size} different reviews">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
+  }
+
   function why(record, held, over) {
     if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
-    if (!held && record.gold < 0) return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far from where it began, the leash η, can bring it back." : ""}`;
+    if (!held && record.gold < 0) return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far, the leash η, can bring it back." : ""}`;
     if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
     return held ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash." : "It learns: the judge and the readers like it more and more.";
   }
@@ -75,6 +89,7 @@ const rlhfCollapse = (() => {
       find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
       find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold)) : "";
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
+      find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
       find(".why").textContent = trouble || why(record, held, over);
       const k = ETAS.indexOf(run.config.eta);

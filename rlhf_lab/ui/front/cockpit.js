@@ -213,7 +213,7 @@ const rlhfCockpit = (() => {
       here = x(last[KL]);
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>Its way over the exact landscape <small>pale: the most a distance buys</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now.">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
+    return `<figcaption>Its way over the exact landscape <small>pale: the best possible</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now.">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${recent.length ? polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
@@ -384,7 +384,7 @@ const rlhfCockpit = (() => {
         );
       }
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 18 ? 18.5 : 20) * size);
+        high = Math.round((size > 18 ? 17.5 : 20) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
