@@ -521,11 +521,12 @@ const rlhfExplorer = (() => {
     function rows(said, lost) {
       const full = scale(Math.max(...said.map(({ p }) => p)));
       find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
+      find(".rows ol").className = lost.length ? "lost" : "";
       const shown = [...said.slice(0, ROWS - lost.length), ...lost];
       all(".row").forEach((line, k) => {
         const one = shown[k],
           away = lost.includes(one);
-        line.className = one ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""}` : "row none";
+        line.className = one ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}` : "row none";
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
