@@ -5,11 +5,17 @@
 const rlhfCollapse = (() => {
   const { liking, number, flag, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
-  const HELD = 0.3, ITERATIONS = 100, FREE = 45;
+  const HELD = 0.3,
+    ITERATIONS = 100,
+    FREE = 45;
   /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
   const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
 
-  const STAGES = [["is-learning", "It learns"], ["is-fallen", "It collapses"], ["is-held", "The leash brings it back"]];
+  const STAGES = [
+    ["is-learning", "It learns"],
+    ["is-fallen", "It collapses"],
+    ["is-held", "The leash brings it back"],
+  ];
 
   /** Faces are drawn once for each of these gold scores, and used 128 times. */
   const MOODS = [-2, -1, 0, 1, 2];
@@ -28,41 +34,78 @@ const rlhfCollapse = (() => {
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width) {
-    const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)), left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66), last = records.at(-1);
+    const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
+      left = 34,
+      right = 20,
+      x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66),
+      last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
-    const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");
-    const marks = (width > 480 ? [0, 25, 50, 75, 100] : [0, 25, 50, 100]).map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`).join("");
-    const flags = moves.map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13)).join("");
-    const size = innerWidth >= 1500 ? 17 : 13, name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    const ticks = [-2, 0, 2]
+      .map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`)
+      .join("");
+    const marks = (width > 480 ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
+      .map(
+        (k) =>
+          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`,
+      )
+      .join("");
+    const flags = moves
+      .map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13))
+      .join("");
+    const size = innerWidth >= 1500 ? 17 : 13,
+      name = (text, colour, at) =>
+        `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     // The upper curve is named above it, the lower one below, or above where no room is left.
-    const over = (v) => y(v) - 14, under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size), higher = last && last.gold > last.score;
-    const named = last ? name("reward model", "score", (higher ? under : over)(last.score)) + name("careful readers", liking(last.gold), (higher ? over : under)(last.gold)) : "";
-    const ends = last ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
-      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>` : "";
-    const curves = records.length > 1 ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3) : "";
+    const over = (v) => y(v) - 14,
+      under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size),
+      higher = last && last.gold > last.score;
+    const named = last
+      ? name("reward model", "score", (higher ? under : over)(last.score)) +
+        name("careful readers", liking(last.gold), (higher ? over : under)(last.gold))
+      : "";
+    const ends = last
+      ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
+      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>`
+      : "";
+    const curves =
+      records.length > 1
+        ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3)
+        : "";
     return `<svg width="${width}" height="${height}" role="img" aria-label="Both judges over ${ITERATIONS} iterations">
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
   }
 
   /** A face for every review of the last batch, the same ones together, so that sameness is seen. */
   function crowd(run, id, columns) {
-    const { prompts } = run.engine.data, groups = new Map();
+    const { prompts } = run.engine.data,
+      groups = new Map();
     for (const i of prompts.keys())
-      for (const [times, text, gold] of run.reviews(i, run.config.batch_size)) groups.set(text, [(groups.get(text)?.[0] ?? 0) + times, gold]);
-    const faces = [...groups.values()].sort(([a], [b]) => b - a).flatMap(([times, gold], group) => Array(times).fill([gold, group]));
-    const rows = run.config.batch_size / columns, mood = (gold) => MOODS.reduce((best, x, k) => (Math.abs(x - gold) < Math.abs(MOODS[best] - gold) ? k : best), 0);
+      for (const [times, text, gold] of run.reviews(i, run.config.batch_size))
+        groups.set(text, [(groups.get(text)?.[0] ?? 0) + times, gold]);
+    const faces = [...groups.values()]
+      .sort(([a], [b]) => b - a)
+      .flatMap(([times, gold], group) => Array(times).fill([gold, group]));
+    const rows = run.config.batch_size / columns,
+      mood = (gold) =>
+        MOODS.reduce((best, x, k) => (Math.abs(x - gold) < Math.abs(MOODS[best] - gold) ? k : best), 0);
     return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${groups.size} different reviews">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
   }
 
   function why(record, held, over) {
-    if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
-    if (!held && record.gold < 0) return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far, the leash η, can bring it back." : ""}`;
-    if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
-    return held ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash." : "It learns: the judge and the readers like it more and more.";
+    if (!record || record.iteration < 4)
+      return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
+    if (!held && record.gold < 0)
+      return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far, the leash η, can bring it back." : ""}`;
+    if (held && record.gold < 0)
+      return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
+    return held
+      ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash."
+      : "It learns: the judge and the readers like it more and more.";
   }
 
-  const judge = (shapes, value, name, colour) => `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+  const judge = (shapes, value, name, colour) =>
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
@@ -71,23 +114,39 @@ const rlhfCollapse = (() => {
   }
 
   function mount(root, run, { onward } = {}) {
-    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`, find = (selector) => root.querySelector(selector);
+    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`,
+      find = (selector) => root.querySelector(selector);
     root.classList.add("rlhf-front", "rlhf-collapse");
     root.innerHTML = skeleton(id);
-    const slider = find("input"), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const slider = find("input"),
+      still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (onward) find(".onward").href = onward;
-    let records = [], moves = [], until = FREE, frame = 0, frames = 0, trouble = "";
+    let records = [],
+      moves = [],
+      until = FREE,
+      frame = 0,
+      frames = 0,
+      trouble = "";
 
     function draw() {
-      const record = records.at(-1), said = record ? run.batch()[0] : null, held = run.config.eta > 0;
-      const at = stage(records, held), over = !frame;
-      root.querySelectorAll(".stages li").forEach((li, k) => { li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : ""; });
+      const record = records.at(-1),
+        said = record ? run.batch()[0] : null,
+        held = run.config.eta > 0;
+      const at = stage(records, held),
+        over = !frame;
+      root.querySelectorAll(".stages li").forEach((li, k) => {
+        li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
+      });
       find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
       find(".step").textContent = `iteration ${run.iteration}`;
       find(".big").textContent = said ? `“${said.text}”` : " ";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
-      find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
-      find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold)) : "";
+      find(".by-model").innerHTML = record
+        ? judge(gauge(record.score), record.score, "the judge: a reward model", "score")
+        : "";
+      find(".by-readers").innerHTML = record
+        ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold))
+        : "";
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
@@ -113,19 +172,27 @@ const rlhfCollapse = (() => {
         frames = framesOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
-        else trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
+        else
+          trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
         draw();
       }
       if (!trouble && run.iteration < until && root.isConnected) frame = requestAnimationFrame(play);
-      else draw(), find(".heard").textContent = `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
+      else
+        (draw(),
+          (find(".heard").textContent =
+            `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`));
     }
-    const go = (iterations) => { until = Math.min(iterations, ITERATIONS); frame ||= requestAnimationFrame(play); };
+    const go = (iterations) => {
+      until = Math.min(iterations, ITERATIONS);
+      frame ||= requestAnimationFrame(play);
+    };
 
     function hold(eta) {
       if (eta === run.config.eta) return;
       run.config.eta = eta;
       if (run.iteration) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
-      if (run.iteration >= ITERATIONS) again(eta); else go(ITERATIONS);
+      if (run.iteration >= ITERATIONS) again(eta);
+      else go(ITERATIONS);
       draw();
     }
     function again(eta) {

@@ -108,7 +108,9 @@ const rlhfCockpit = (() => {
       `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
     const flags = raised(run, x, width - right, bottom, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
-    const apart = run.exact.filter(([k], n) => n === run.exact.length - 1 || k % Math.max(10, end / 20) === 0);
+    const apart = run.exact.filter(
+      ([k], n) => n === run.exact.length - 1 || k % Math.max(10, end / 20) === 0,
+    );
     const diamonds = apart
       .map(([k, ...m]) =>
         [SCORE, GOLD]
@@ -162,8 +164,7 @@ const rlhfCockpit = (() => {
   function raised(run, x, end, bottom, size) {
     const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
       marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
-    for (const [k, text] of run.moves)
-      marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
+    for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
     return [...marks]
       .sort(([a], [b]) => b - a)
       .map(([k, texts]) => {
@@ -171,7 +172,8 @@ const rlhfCockpit = (() => {
           long = flagWidth(words, size),
           from = Math.min(x(k), end + 1.6 * size - long);
         const lane = free.findIndex((begins) => from + long + 4 <= begins);
-        if (lane < 0) return `<path d="M${x(k)} ${LANES * 1.9 * size}V${bottom}" stroke="var(--ink)" opacity=".35"/>`;
+        if (lane < 0)
+          return `<path d="M${x(k)} ${LANES * 1.9 * size}V${bottom}" stroke="var(--ink)" opacity=".35"/>`;
         free[lane] = from;
         for (let above = 0; above < lane; above++) free[above] = Math.min(free[above], x(k) - 2); // its pole passes there
         return flag(x(k), 2 + (LANES - 1 - lane) * 1.9 * size, bottom, words, size, from, words === "fork");
@@ -277,7 +279,8 @@ const rlhfCockpit = (() => {
   function said(prompt, reviews, total, first) {
     const begun = reviews.length > 0,
       shown = (begun ? reviews : (first ?? [])).slice(0, ROWS);
-    if (!shown.length) return `<p class="soft">of <b>${prompt}</b>: the first reviews come with Step or Start.</p>`;
+    if (!shown.length)
+      return `<p class="soft">of <b>${prompt}</b>: the first reviews come with Step or Start.</p>`;
     const [most, text] = shown[0];
     const lines = shown.map(
       ([often, review, gold]) =>
@@ -478,7 +481,8 @@ const rlhfCockpit = (() => {
     };
     const changed = (event) => {
       const { of, typed } = event.target.dataset;
-      if (event.target.closest(".pace") && event.type === "change") host.send({ slow: event.target.value === "slow" });
+      if (event.target.closest(".pace") && event.type === "change")
+        host.send({ slow: event.target.value === "slow" });
       if (of && event.type === "input") move(of, values[of][event.target.value]);
       if (typed && event.type === "input") delete event.target.dataset.done;
       if (!typed || event.type !== "change") return;

@@ -125,8 +125,7 @@ const rlhfExplorer = (() => {
       H = Math.round(0.62 * W);
     const w = (W - 2 * pad) / (etas.length - 1),
       h = (H - 2 * pad) / (betas.length - 1);
-    const edge = (k, size, last, whole) =>
-      k === 0 ? 0 : k > last ? whole : pad + (k - 0.5) * size;
+    const edge = (k, size, last, whole) => (k === 0 ? 0 : k > last ? whole : pad + (k - 0.5) * size);
     return {
       left,
       W,
@@ -325,9 +324,7 @@ const rlhfExplorer = (() => {
     world.favourites ??= favourites(compared);
     return world.favourites
       .map((y) => {
-        const logit = tau
-          ? (s.eta * (ref[y] - ref[first.index]) + r[y] - r[first.index]) / tau
-          : -Infinity;
+        const logit = tau ? (s.eta * (ref[y] - ref[first.index]) + r[y] - r[first.index]) / tau : -Infinity;
         return { index: y, p: first.p * Math.exp(logit), compared: Math.exp(compared[y]), gold: gold[y] };
       })
       .filter((one) => one.p < one.compared / 20 && s.said.every((said) => said.index !== one.index))
@@ -495,12 +492,7 @@ const rlhfExplorer = (() => {
       find(".of").innerHTML =
         `is <b>${share(first.p)}</b> of what it says; ${escaped(rarely(first.compared, comparedName))}`;
       find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
-      find(".by-readers").innerHTML = judge(
-        face(s.gold),
-        s.gold,
-        "careful readers",
-        liking(s.gold),
-      );
+      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
       rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
@@ -526,7 +518,9 @@ const rlhfExplorer = (() => {
       all(".row").forEach((line, k) => {
         const one = shown[k],
           away = lost.includes(one);
-        line.className = one ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}` : "row none";
+        line.className = one
+          ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}`
+          : "row none";
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
@@ -534,9 +528,7 @@ const rlhfExplorer = (() => {
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
         behind.style.left = percent(Math.max(one.p, one.compared));
-        behind.textContent = away
-          ? `was ${share(one.compared)}, now ${share(one.p)}`
-          : share(one.p);
+        behind.textContent = away ? `was ${share(one.compared)}, now ${share(one.p)}` : share(one.p);
         line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
       });
     }
