@@ -139,14 +139,11 @@ const rlhfCollapse = (() => {
       });
       find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
       find(".step").textContent = `iteration ${run.iteration}`;
-      find(".big").textContent = said ? `“${said.text}”` : " ";
+      find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
-      find(".by-model").innerHTML = record
-        ? judge(gauge(record.score), record.score, "the judge: a reward model", "score")
-        : "";
-      find(".by-readers").innerHTML = record
-        ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold))
-        : "";
+      const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
+      find(".by-model").innerHTML = judge(gauge(score || 0), score, "the judge: a reward model", "score");
+      find(".by-readers").innerHTML = judge(face(gold || 0), gold, "careful readers", liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
@@ -167,20 +164,20 @@ const rlhfCollapse = (() => {
     }
 
     function play() {
-      frame = 0;
-      if (frames-- <= 0) {
+      const due = frames-- <= 0;
+      if (due) {
         frames = framesOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
         else
           trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
-        draw();
       }
-      if (!trouble && run.iteration < until && root.isConnected) frame = requestAnimationFrame(play);
-      else
-        (draw(),
-          (find(".heard").textContent =
-            `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`));
+      const goes = !trouble && run.iteration < until && root.isConnected;
+      frame = goes ? requestAnimationFrame(play) : 0;
+      if (due || !goes) draw();
+      if (!goes)
+        find(".heard").textContent =
+          `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
     }
     const go = (iterations) => {
       until = Math.min(iterations, ITERATIONS);
@@ -208,8 +205,8 @@ const rlhfCollapse = (() => {
     find(".again").addEventListener("click", () => again(0));
     const resized = new ResizeObserver(draw);
     resized.observe(root);
-    draw();
     if (!still) go(FREE);
+    draw();
     return () => {
       cancelAnimationFrame(frame);
       resized.disconnect();

@@ -139,7 +139,7 @@ const rlhfCockpit = (() => {
         `<text class="name halo" x="${clip(place[0] + 10, left, width - right - 8 * size)}" y="${clip(place[1] + dy, top + size, bottom)}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     const old = run.parent.length && points(run.parent, GOLD).at(-1);
     const parent =
-      old && under && Math.abs(old[1] - under[1]) > 3 * size
+      old && under && [at, under].every((end) => Math.abs(old[1] - end[1]) > 2 * size)
         ? `<text class="halo" x="${Math.max(old[0], left + 15 * size)}" y="${old[1] + (old[1] > bottom - 2 * size ? -0.7 : 1.3) * size}" text-anchor="end" style="font-size:${size}px">the run it was forked from</text>`
         : "";
     const names =
