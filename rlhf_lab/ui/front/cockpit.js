@@ -288,7 +288,7 @@ const rlhfCockpit = (() => {
     );
     const lead = begun
       ? `of <b>${prompt}</b>, <b>${most}</b> of ${total} reviews now say`
-      : `of <b>${prompt}</b>, before training, it says most often`;
+      : `of <b>${prompt}</b>, before training, mostly`;
     return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}</ol>`;
   }
 
