@@ -185,7 +185,7 @@ class Landscape:
                 # An estimate of a small KL may be negative.
                 x = [max(m.kl, 0.0) for m in points]
                 _put(line, x, [getattr(m, quantity) for m in points])
-        x, gold = self.paths[1].get_data()
+        x, gold = [max(m.kl, 0.0) for m in view.seen], [m.gold for m in view.seen]
         _put(self.paths[1], x, _side(gold, 1))
         _put(self.bad, x, _side(gold, -1))
         _put(self.optimum, [view.optimum.kl], [view.optimum.score])
