@@ -82,7 +82,7 @@ const rlhfCollapse = (() => {
       groups = new Map();
     for (const i of prompts.keys())
       for (const [times, text, gold] of run.reviews(i, run.config.batch_size))
-        groups.set(text, [(groups.get(text)?.[0] ?? 0) + times, gold]);
+        groups.set(`${gold} ${text}`, [(groups.get(`${gold} ${text}`)?.[0] ?? 0) + times, gold]);
     const faces = [...groups.values()]
       .sort(([a], [b]) => b - a)
       .flatMap(([times, gold], group) => Array(times).fill([gold, group]));

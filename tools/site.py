@@ -143,14 +143,12 @@ def _static() -> None:
 
 def _with_fonts(style: str) -> str:
     """Fonts inside the style itself: a page opened from a file may not load them in Firefox."""
-    return FONT.sub(
-        lambda found: (
-            "url(data:font/woff2;base64,"
-            + base64.b64encode((ROOT / "site" / found[1]).read_bytes()).decode()
-            + ")"
-        ),
-        style,
-    )
+
+    def inside(found: re.Match[str]) -> str:
+        data = base64.b64encode((ROOT / "site" / found[1]).read_bytes()).decode()
+        return f"url(data:font/woff2;base64,{data})"
+
+    return FONT.sub(inside, style)
 
 
 def _single_page() -> str:
