@@ -3,95 +3,193 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { liking, number, escaped, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { liking, number, flag, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
-  const HELD = 0.3, ITERATIONS = 100, FREE = 45;
+  const HELD = 0.3,
+    ITERATIONS = 100,
+    FREE = 45;
   /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
   const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
 
+  const STAGES = [
+    ["is-learning", "It learns"],
+    ["is-fallen", "It collapses"],
+    ["is-held", "The leash brings it back"],
+  ];
+
+  /** Faces are drawn once for each of these gold scores, and used 128 times. */
+  const MOODS = [-2, -1, 0, 1, 2];
+
   const skeleton = (id) => `
+    <ol class="stages" aria-label="What happens">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
-    <div class="chart"></div>
+    <svg width="0" height="0" aria-hidden="true"><defs>${MOODS.map((gold, k) => `<symbol id="${id}-${k}" viewBox="-1.08 -1.08 2.16 2.16">${face(gold)}</symbol>`).join("")}</defs></svg>
+    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>all 128 reviews, as readers see them</figcaption></figure></div>
     <p class="why"></p>
     <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> the leash</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
-    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button></p>
+    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button> <a class="onward" hidden>Now find the best leash →</a></p>
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width) {
-    const height = width > 800 ? 300 : 190, left = 34, right = 20, x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const y = (v) => 16 + ((2.4 - v) / 4.8) * (height - 40), last = records.at(-1);
+    const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
+      left = 34,
+      right = 20,
+      x = (k) => left + ((width - left - right) * k) / ITERATIONS;
+    const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66),
+      last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
-    const ticks = [-2, 0, 2].map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`).join("");
-    const marks = [0, 50, 100].map((k) => `<text x="${x(k)}" y="${height - 4}" text-anchor="middle">${k || "iteration 0"}</text>`).join("");
-    const flags = moves.map(([k, eta]) => `<path d="M${x(k)} 12V${height - 22}" stroke="var(--ink)"/><text class="name halo" x="${x(k) + 5}" y="20" style="fill:var(--ink)">η → ${eta}</text>`).join("");
-    const near = last && Math.abs(last.score - last.gold) < 0.5;
-    const name = (text, colour, at) => `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - right - 104)}" y="${at}" style="fill:var(--${colour})">${text}</text>`;
-    const named = last ? name("reward model", "score", y(Math.max(last.score, near ? last.gold : -9)) - 13)
-      + name("careful readers", liking(last.gold), last.gold < -1 ? y(last.gold) - 14 : y(Math.min(last.gold, near ? last.score : 9)) + 24) : "";
-    const ends = last ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
-      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>` : "";
-    const curves = records.length > 1 ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3) : "";
+    const ticks = [-2, 0, 2]
+      .map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`)
+      .join("");
+    const marks = (width > 480 ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
+      .map(
+        (k) =>
+          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`,
+      )
+      .join("");
+    const flags = moves
+      .map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13))
+      .join("");
+    const size = innerWidth >= 1500 ? 17 : 13,
+      name = (text, colour, at) =>
+        `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    // The upper curve is named above it, the lower one below, or above where no room is left.
+    const over = (v) => y(v) - 14,
+      under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size),
+      higher = last && last.gold > last.score;
+    const named = last
+      ? name("reward model", "score", (higher ? under : over)(last.score)) +
+        name("careful readers", liking(last.gold), (higher ? over : under)(last.gold))
+      : "";
+    const ends = last
+      ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
+      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>`
+      : "";
+    const curves =
+      records.length > 1
+        ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3)
+        : "";
     return `<svg width="${width}" height="${height}" role="img" aria-label="Both judges over ${ITERATIONS} iterations">
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
   }
 
-  function why(record, held) {
-    if (!record || record.iteration < 4) return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
-    if (!held && record.gold < 0) return "Nothing held it: it found a sentence that the reward model has never seen, and loves.";
-    if (held && record.gold < 0) return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
-    return held ? "On the leash it stays near what people write; judge and readers agree." : "It learns: the judge and the readers like it more and more.";
+  /** A face for every review of the last batch, the same ones together, so that sameness is seen. */
+  function crowd(run, id, columns) {
+    const { prompts } = run.engine.data,
+      groups = new Map();
+    for (const i of prompts.keys())
+      for (const [times, text, gold] of run.reviews(i, run.config.batch_size))
+        groups.set(`${gold} ${text}`, [(groups.get(`${gold} ${text}`)?.[0] ?? 0) + times, gold]);
+    const faces = [...groups.values()]
+      .sort(([a], [b]) => b - a)
+      .flatMap(([times, gold], group) => Array(times).fill([gold, group]));
+    const rows = run.config.batch_size / columns,
+      mood = (gold) =>
+        MOODS.reduce((best, x, k) => (Math.abs(x - gold) < Math.abs(MOODS[best] - gold) ? k : best), 0);
+    return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${groups.size} different reviews">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
   }
 
-  const judge = (shapes, value, name, colour) => `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+  function why(record, held, over) {
+    if (!record || record.iteration < 4)
+      return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
+    if (!held && record.gold < 0)
+      return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far, the leash η, can bring it back." : ""}`;
+    if (held && record.gold < 0)
+      return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
+    return held
+      ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash."
+      : "It learns: the judge and the readers like it more and more.";
+  }
 
-  function mount(root, run) {
-    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`, find = (selector) => root.querySelector(selector);
+  const judge = (shapes, value, name, colour) =>
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+
+  /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
+  function stage(records, held) {
+    if (!records.some((record) => record.gold < -1)) return 0;
+    return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
+  }
+
+  function mount(root, run, { onward } = {}) {
+    const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`,
+      find = (selector) => root.querySelector(selector);
     root.classList.add("rlhf-front", "rlhf-collapse");
     root.innerHTML = skeleton(id);
-    const slider = find("input"), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    let records = [], moves = [], until = FREE, frame = 0, frames = 0, trouble = "";
+    const slider = find("input"),
+      still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (onward) find(".onward").href = onward;
+    let records = [],
+      moves = [],
+      until = FREE,
+      frame = 0,
+      frames = 0,
+      trouble = "";
 
     function draw() {
-      const record = records.at(-1), said = record ? run.batch()[0] : null, held = run.config.eta > 0;
+      const record = records.at(-1),
+        said = record ? run.batch()[0] : null,
+        held = run.config.eta > 0;
+      const at = stage(records, held),
+        over = !frame;
+      root.querySelectorAll(".stages li").forEach((li, k) => {
+        li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
+      });
       find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
       find(".step").textContent = `iteration ${run.iteration}`;
-      find(".big").textContent = said ? `“${said.text}”` : " ";
+      find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
-      find(".by-model").innerHTML = record ? judge(gauge(record.score), record.score, "the judge: a reward model", "score") : "";
-      find(".by-readers").innerHTML = record ? judge(face(record.gold), record.gold, "careful readers", liking(record.gold)) : "";
+      const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
+      find(".by-model").innerHTML = judge(gauge(score || 0), score, "the judge: a reward model", "score");
+      find(".by-readers").innerHTML = judge(face(gold || 0), gold, "careful readers", liking(gold));
+      find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
+      find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
-      find(".why").textContent = trouble || why(record, held);
-      const at = ETAS.indexOf(run.config.eta);
-      slider.value = at;
-      slider.style.setProperty("--at", `${(100 * at) / (ETAS.length - 1)}%`);
+      find(".why").textContent = trouble || why(record, held, over);
+      const k = ETAS.indexOf(run.config.eta);
+      slider.value = k;
+      slider.style.setProperty("--at", `${(100 * k) / (ETAS.length - 1)}%`);
       slider.setAttribute("aria-valuetext", String(run.config.eta));
       find(".hold b").textContent = run.config.eta;
+      const begun = Boolean(record || frame);
       find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
+      find(".leash").hidden = !begun;
+      find(".again").textContent = begun ? "Start again, without a leash" : "Start";
+      find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
+      find(".again").className = `again ${begun ? "" : "first next"}`;
+      find(".onward").hidden = !onward || !(over && at === 3);
       root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
     }
 
     function play() {
-      frame = 0;
-      if (frames-- <= 0) {
+      const due = frames-- <= 0;
+      if (due) {
         frames = framesOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
-        else trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
-        draw();
+        else
+          trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
       }
-      if (!trouble && run.iteration < until && root.isConnected) frame = requestAnimationFrame(play);
-      else find(".heard").textContent = `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
+      const goes = !trouble && run.iteration < until && root.isConnected;
+      frame = goes ? requestAnimationFrame(play) : 0;
+      if (due || !goes) draw();
+      if (!goes)
+        find(".heard").textContent =
+          `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
     }
-    const go = (iterations) => { until = Math.min(iterations, ITERATIONS); frame ||= requestAnimationFrame(play); };
+    const go = (iterations) => {
+      until = Math.min(iterations, ITERATIONS);
+      frame ||= requestAnimationFrame(play);
+    };
 
     function hold(eta) {
       if (eta === run.config.eta) return;
       run.config.eta = eta;
       if (run.iteration) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
-      if (run.iteration >= ITERATIONS) again(eta); else go(ITERATIONS);
+      if (run.iteration >= ITERATIONS) again(eta);
+      else go(ITERATIONS);
       draw();
     }
     function again(eta) {
@@ -107,9 +205,8 @@ const rlhfCollapse = (() => {
     find(".again").addEventListener("click", () => again(0));
     const resized = new ResizeObserver(draw);
     resized.observe(root);
-    draw();
     if (!still) go(FREE);
-    else find(".again").textContent = "Start";
+    draw();
     return () => {
       cancelAnimationFrame(frame);
       resized.disconnect();

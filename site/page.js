@@ -4,11 +4,13 @@
 
 const rlhfPage = (() => {
   const { escaped } = rlhfParts;
-  const TOO_OLD = "To move this, open the page in a browser of 2023 or later (it needs WebAssembly with SIMD). The picture below shows one place.";
+  const TOO_OLD =
+    "To move this, open the page in a browser of 2023 or later (it needs WebAssembly with SIMD). The picture below shows one place.";
 
   /** A host as the front end wants it: settings in the element, numbers from the engine. See explorer.js. */
   function explorerHost(engine, start) {
-    const { explorer, charts } = engine.data, listeners = {};
+    const { explorer, charts } = engine.data,
+      listeners = {};
     const settings = { prompt: "food", score: "reward model", eta: 0.3, beta: 0, ...start };
     return {
       constants: explorer,
@@ -26,7 +28,15 @@ const rlhfPage = (() => {
         return { tables: { ref, score: scores, gold: golds }, still: charts[prompt][score] };
       },
       solve({ prompt, score, eta, beta }, reference) {
-        const { rows } = rlhfOptimum, s = engine.optimum(engine.data.prompts.indexOf(prompt), score === "gold", eta, beta, rows, explorer.draws);
+        const { rows } = rlhfOptimum,
+          s = engine.optimum(
+            engine.data.prompts.indexOf(prompt),
+            score === "gold",
+            eta,
+            beta,
+            rows,
+            explorer.draws,
+          );
         for (const one of s.said) one.compared = one.ref;
         return { eta, beta, ...s, kind: rlhfOptimum.kind(s, reference) };
       },
@@ -37,53 +47,99 @@ const rlhfPage = (() => {
   const KINDS = {
     explorer: (root, engine, start) => rlhfExplorer.mount(root, explorerHost(engine, start)),
     cockpit: (root, engine, start) => rlhfCockpit.mount(root, rlhfRun.host(engine, start)),
-    collapse: (root, engine) => rlhfCollapse.mount(root, new rlhfEngine.Run(engine, { seed: 3 })),
+    collapse: (root, engine, start) =>
+      rlhfCollapse.mount(root, new rlhfEngine.Run(engine, { seed: 3 }), start),
   };
 
   /** The settings that an element names in its data-… attributes. */
   function settingsOf(element) {
     const { kind, ...rest } = element.dataset;
-    return Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, value !== "" && Number.isFinite(+value) ? +value : value]));
+    return Object.fromEntries(
+      Object.entries(rest).map(([name, value]) => [
+        name,
+        value !== "" && Number.isFinite(+value) ? +value : value,
+      ]),
+    );
+  }
+
+  /** For projectors: a button that gives an element the whole screen, and back. */
+  function fullScreen(element) {
+    const button = document.createElement("button");
+    button.className = "full";
+    button.type = "button";
+    const name = () => {
+      button.textContent = document.fullscreenElement === element ? "⤡ Leave full screen" : "⤢ Full screen";
+    };
+    button.addEventListener("click", () =>
+      document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
+    );
+    element.addEventListener("fullscreenchange", name);
+    name();
+    return button;
   }
 
   /** Bring an element to life. Until then, and where that fails, it shows the picture that is in it. */
   async function enliven(element) {
-    const make = KINDS[element.dataset.kind], says = document.createElement("p");
+    const make = KINDS[element.dataset.kind],
+      says = document.createElement("p");
     if (!make) return;
     says.className = "says";
     says.setAttribute("role", "status");
     element.prepend(says);
-    const progress = (text) => { says.textContent = `${text} …`; return new Promise((next) => setTimeout(next)); };
+    const progress = (text) => {
+      says.textContent = `${text} …`;
+      return new Promise((next) => setTimeout(next));
+    };
     try {
-      const engine = await rlhfEngine.open(progress), root = document.createElement("div");
+      const engine = await rlhfEngine.open(progress),
+        root = document.createElement("div");
       element.replaceChildren(root);
       element.live = make(root, engine, settingsOf(element));
+      if (document.fullscreenEnabled) element.append(fullScreen(element));
     } catch (error) {
       const old = error instanceof WebAssembly.CompileError || typeof DecompressionStream === "undefined";
-      says.textContent = old ? TOO_OLD : `This cannot be moved here: ${error.message}. The picture below shows one place.`;
+      says.textContent = old
+        ? TOO_OLD
+        : `This cannot be moved here: ${error.message}. The picture below shows one place.`;
     }
   }
 
   // --- guesses: first the reader's, then the answer -------------------------------------------------------------------
   const place = (question) => `rlhf_lab guess: ${question}`;
   function kept(question) {
-    try { return localStorage.getItem(place(question)); } catch { return null; }  // some browsers refuse this to files
+    try {
+      return localStorage.getItem(place(question));
+    } catch {
+      return null;
+    } // some browsers refuse this to files
   }
   function keep(question, guess) {
-    try { localStorage.setItem(place(question), guess); } catch { /* then it lasts as long as the page */ }
+    try {
+      localStorage.setItem(place(question), guess);
+    } catch {
+      /* then it lasts as long as the page */
+    }
   }
 
   function answersTo(question) {
-    return [...document.querySelectorAll(".rlhf-answer")].filter((answer) => answer.dataset.question === question);
+    return [...document.querySelectorAll(".rlhf-answer")].filter(
+      (answer) => answer.dataset.question === question,
+    );
   }
 
   /** What stands between a question and its answer waits for the guess, too: it would give the answer away. */
   function between(box, answers) {
     const after = (a, b) => Boolean(a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING);
-    return [...document.querySelectorAll(".cell_output")].filter((output) =>
-      after(box, output) && answers.some((answer) => after(output, answer)) && !output.querySelector(".rlhf-guess, .rlhf-answer"));
+    return [...document.querySelectorAll(".cell_output")].filter(
+      (output) =>
+        after(box, output) &&
+        answers.some((answer) => after(output, answer)) &&
+        !output.querySelector(".rlhf-guess, .rlhf-answer"),
+    );
   }
-  const wait = (element, by) => { element.dataset.waits = Number(element.dataset.waits ?? 0) + by; };
+  const wait = (element, by) => {
+    element.dataset.waits = Number(element.dataset.waits ?? 0) + by;
+  };
 
   function reveal(question, guess) {
     for (const answer of answersTo(question)) {
@@ -93,29 +149,37 @@ const rlhfPage = (() => {
   }
 
   function askFor(box) {
-    const { question, low, high } = box.dataset, answers = answersTo(question), guess = kept(question);
+    const { question, low, high } = box.dataset,
+      answers = answersTo(question),
+      guess = kept(question);
     if (!answers.length) return;
     const name = `guess-${Math.random().toString(36).slice(2)}`;
-    const field = low === undefined
-      ? `<ul>${[...box.querySelectorAll("li")].map((li) => `<li><label><input type="radio" name="${name}" value="${escaped(li.textContent)}"> ${li.innerHTML}</label></li>`).join("")}</ul>`
-      : `<label>a number from ${escaped(low)} to ${escaped(high)} <input type="text" inputmode="decimal" size="8" name="${name}"></label> `;
-    box.querySelector("ul").outerHTML = `<form>${field}<button>Commit</button> <button type="button" class="skip">Show the answer without a guess</button><p class="says" role="status"></p></form>`;
-    const form = box.querySelector("form"), says = form.querySelector(".says");
+    const field =
+      low === undefined
+        ? `<ul>${[...box.querySelectorAll("li")].map((li) => `<li><label><input type="radio" name="${name}" value="${escaped(li.textContent)}"> ${li.innerHTML}</label></li>`).join("")}</ul>`
+        : `<label>a number from ${escaped(low)} to ${escaped(high)} <input type="text" inputmode="decimal" size="8" name="${name}"></label> `;
+    box.querySelector("ul").outerHTML =
+      `<form>${field}<button>Commit</button> <button type="button" class="skip">Show the answer without a guess</button><p class="says" role="status"></p></form>`;
+    const form = box.querySelector("form"),
+      says = form.querySelector(".says");
     const waiting = [...between(box, answers), ...answers];
     for (const element of waiting) wait(element, 1);
     const done = (said) => {
       for (const element of waiting) wait(element, -1);
       for (const control of form.elements) control.disabled = true;
-      says.textContent = said === null ? "The answer stands below." : `You guessed ${said}. The answer stands below.`;
+      says.textContent =
+        said === null ? "The answer stands below." : `You guessed ${said}. The answer stands below.`;
       reveal(question, said);
     };
     if (guess !== null) return done(guess);
     form.querySelector(".skip").addEventListener("click", () => done(null));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const given = new FormData(form).get(name)?.trim() ?? "", number = Number(given.replace(",", ".") || NaN);
+      const given = new FormData(form).get(name)?.trim() ?? "",
+        number = Number(given.replace(",", ".") || NaN);
       if (low === undefined && !given) says.textContent = "Choose one of the answers first.";
-      else if (low !== undefined && !(number >= Number(low) && number <= Number(high))) says.textContent = `Give a number from ${low} to ${high}.`;
+      else if (low !== undefined && !(number >= Number(low) && number <= Number(high)))
+        says.textContent = `Give a number from ${low} to ${high}.`;
       else {
         keep(question, given);
         done(given);
@@ -125,12 +189,15 @@ const rlhfPage = (() => {
 
   function start() {
     document.querySelectorAll(".rlhf-guess").forEach(askFor);
-    const near = new IntersectionObserver((entries) => {
-      for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
-        near.unobserve(target);
-        enliven(target);
-      }
-    }, { rootMargin: "400px" });
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+          near.unobserve(target);
+          enliven(target);
+        }
+      },
+      { rootMargin: "400px" },
+    );
     document.querySelectorAll(".rlhf-live").forEach((element) => near.observe(element));
   }
 

@@ -145,6 +145,16 @@ def plain_docstring(
     lines[:] = "\n".join(lines).split("\n")
 
 
+def styles_of_its_own(
+    app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Live parts get the width of the window, and the front page has no menu at its side."""
+    if 'class="rlhf-live"' in context.get("body", ""):
+        app.add_css_file("live.css", priority=900)
+    if page == "index":
+        app.add_css_file("index.css", priority=901)
+
+
 def level_captions(
     app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -161,5 +171,6 @@ def setup(app: Any) -> dict[str, bool]:
     inline, block = _math("inline"), _math("block")
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)  # before napoleon
+    app.connect("html-page-context", styles_of_its_own)
     app.connect("html-page-context", level_captions, priority=900)  # after Furo has made the menu
     return {"parallel_read_safe": False}

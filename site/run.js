@@ -3,8 +3,12 @@
 // It does what rlhf_lab/ui/engine.py and branch.py do there, and sends what Cockpit._news sends.
 
 const rlhfRun = (() => {
-  const EXACT_EVERY = 75, LIMIT = 2000, ROWS = 6, DRAWS = 128, COLLAPSED_AFTER = 60;
-  const SLOW = 40, FRAMES = 5;  // so many iterations after Start and after a move have so many frames each
+  const EXACT_EVERY = 75,
+    LIMIT = 2000,
+    ROWS = 6,
+    DRAWS = 128,
+    COLLAPSED_AFTER = 60;
+  const FRAMES = 5; // for an iteration, where it is slow
   const METRICS = ["score", "gold", "kl", "entropy"];
   const row = (metrics) => METRICS.map((name) => metrics[name]);
   const goal = ([score, , kl, entropy], eta, beta) => score - eta * kl + beta * entropy;
@@ -13,21 +17,30 @@ const rlhfRun = (() => {
   /** One run with its records: `seen[k]` is the batch after k updates, `exact` counts all reviews. */
   class Branch {
     constructor(run) {
-      Object.assign(this, { run, history: [], seen: [], exact: new Map() });
+      Object.assign(this, { run, history: [], seen: [], exact: new Map(), forked: null });
     }
     fork() {
-      const run = new rlhfEngine.Run(this.run.engine, this.run.config), twin = new Branch(run);
+      const run = new rlhfEngine.Run(this.run.engine, this.run.config),
+        twin = new Branch(run);
       run.load(this.run.state());
-      return Object.assign(twin, { history: [...this.history], seen: [...this.seen], exact: new Map(this.exact) });
+      return Object.assign(twin, {
+        history: [...this.history],
+        seen: [...this.seen],
+        exact: new Map(this.exact),
+      });
     }
     step() {
       const stats = this.run.step();
-      if (!stats) throw new Error(`iteration ${this.run.iteration + 1}: a number is not finite; the last good iteration is kept. Lower the learning rate.`);
+      if (!stats)
+        throw new Error(
+          `iteration ${this.run.iteration + 1}: a number is not finite; the last good iteration is kept. Lower the learning rate.`,
+        );
       this.history.push(stats);
       this.seen.push(row(stats));
     }
     measure() {
-      const { prompts } = this.run.engine.data, k = this.run.iteration;
+      const { prompts } = this.run.engine.data,
+        k = this.run.iteration;
       if (!this.exact.has(k)) this.exact.set(k, mean(prompts.map((_, i) => row(this.run.exact(i, 0, 0)))));
     }
     /** As Branch.moves: pulling a slider over several positions is one move, to where it stopped. */
@@ -36,9 +49,13 @@ const rlhfRun = (() => {
       const found = [];
       for (let n = 1; n < this.history.length; n++) {
         const [before, now] = [this.history[n - 1], this.history[n]];
-        for (const [letter, old, next] of [["η", before.eta, now.eta], ["β", before.beta, now.beta]]) {
+        for (const [letter, old, next] of [
+          ["η", before.eta, now.eta],
+          ["β", before.beta, now.beta],
+        ]) {
           if (old === next) continue;
-          const k = now.iteration - 1, last = found.at(-1);
+          const k = now.iteration - 1,
+            last = found.at(-1);
           if (last && last[1] === letter && k - last[0] <= 5) found.pop();
           found.push([k, letter, `${letter} ${+next.toPrecision(6)}`]);
         }
@@ -53,8 +70,25 @@ const rlhfRun = (() => {
       this.constants = { ...engine.data.cockpit, klModes: ["kl"] };
       this.first = { eta: start.eta ?? 0, beta: start.beta ?? 0, seed: start.seed ?? 0 };
       this.weights = start.start === "collapsed" ? this.collapsed(engine) : null;
-      Object.assign(this, { listeners: new Set(), saved: new Map(), optima: new Map(), moved: {}, serial: 0, waited: 0, steeredAt: -Infinity, number: 0, frame: 0 });
+      Object.assign(this, {
+        listeners: new Set(),
+        saved: new Map(),
+        optima: new Map(),
+        moved: {},
+        serial: 0,
+        waited: 0,
+        slow: true,
+        number: 0,
+        frame: 0,
+      });
       this.restart({});
+      if (this.weights)
+        this.constants.first = Object.fromEntries(
+          engine.data.prompts.map((prompt, i) => [
+            prompt,
+            this.branch.run.exact(i, ROWS, DRAWS).said.map((one) => [one.p, one.text, one.gold]),
+          ]),
+        );
     }
 
     /** The policy that a run without a leash ends with. */
@@ -76,19 +110,22 @@ const rlhfRun = (() => {
       this.number++;
     }
 
-    stop() { cancelAnimationFrame(this.frame); this.frame = 0; }
+    stop() {
+      cancelAnimationFrame(this.frame);
+      this.frame = 0;
+    }
 
-    /** Iterations until somebody pauses it: slowly where something happens, else one in each frame. */
+    /** Iterations until somebody pauses it: one in each frame, or in each fifth. */
     play(until) {
-      const { iteration } = this.branch.run, slow = iteration < SLOW || iteration < this.steeredAt + SLOW;
-      if (slow && this.waited++ % FRAMES) {
+      if (this.slow && this.waited++ % FRAMES) {
         this.frame = requestAnimationFrame(() => this.play(until));
         return;
       }
       this.turn();
       if (this.error || this.branch.run.iteration >= until) {
         this.frame = 0;
-        if (!this.error) this.note = `It stopped by itself after ${LIMIT.toLocaleString("en-US")} iterations; Start goes on.`;
+        if (!this.error)
+          this.note = `It stopped by itself after ${LIMIT.toLocaleString("en-US")} iterations; Start goes on.`;
         this.branch.measure();
       } else this.frame = requestAnimationFrame(() => this.play(until));
       this.tell();
@@ -98,44 +135,68 @@ const rlhfRun = (() => {
       try {
         this.branch.step();
         this.adapt();
-      } catch (error) { this.error = error.message; }
-      try { this.parent?.step(); } catch { /* a parent that overflows keeps its last state */ }
+      } catch (error) {
+        this.error = error.message;
+      }
+      try {
+        this.parent?.step();
+      } catch {
+        /* a parent that overflows keeps its last state */
+      }
       if (this.branch.run.iteration % EXACT_EVERY === 0) this.branch.measure();
     }
 
     /** AdaptiveKLController: η ← η·(1 + clip(kl/target − 1, ±0.2)·n/horizon). */
     adapt() {
-      const { config } = this.branch.run, { kl } = this.branch.history.at(-1);
-      if (config.kl_target) config.eta *= 1 + Math.min(Math.max(kl / config.kl_target - 1, -0.2), 0.2) * (config.batch_size / 10_000);
+      const { config } = this.branch.run,
+        { kl } = this.branch.history.at(-1);
+      if (config.kl_target)
+        config.eta *=
+          1 + Math.min(Math.max(kl / config.kl_target - 1, -0.2), 0.2) * (config.batch_size / 10_000);
     }
 
     send(order) {
-      try { this.obey(order); } catch (error) { this.error = error.message; }
+      try {
+        this.obey(order);
+      } catch (error) {
+        this.error = error.message;
+      }
       this.tell();
     }
 
     obey(order) {
       const { run } = this.branch;
       if (order.heard) return;
+      if ("slow" in order) this.slow = order.slow;
       if (order.all) this.sent = this.sentParent = 0;
       if (order.move) {
-        if (run.config.kl_target && order.move.eta === 0) throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
+        if (run.config.kl_target && order.move.eta === 0)
+          throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
         Object.assign(run.config, order.move);
-        this.steeredAt = run.iteration;
         if (order.page) this.moved[order.page] = order.asked;
       }
       if (["pause", "step", "reset", "load"].includes(order.do)) this.stop();
       if (["start", "step"].includes(order.do)) Object.assign(this, { error: null, note: "" });
       if (order.do === "start") this.play(run.iteration + LIMIT);
       if (order.do === "step") this.turn();
-      if (order.do === "fork") this.adopt(this.branch, `Forked at iteration ${run.iteration}: the parent goes on in grey.`, this.branch.fork());
+      if (order.do === "fork") this.branch.forked = run.iteration;
+      if (order.do === "fork")
+        this.adopt(
+          this.branch,
+          `Forked at iteration ${run.iteration}: the parent goes on in grey.`,
+          this.branch.fork(),
+        );
       if (order.do === "reset") this.restart(this.settings(order));
       if (order.do === "save") {
         this.saved.set(order.folder, this.branch.fork());
-        Object.assign(this, { note: `Saved ${run.iteration} iterations as ${order.folder}, until this page is closed.`, error: null });
+        Object.assign(this, {
+          note: `Saved ${run.iteration} iterations as ${order.folder}, until this page is closed.`,
+          error: null,
+        });
       }
       if (order.do === "load") {
-        if (!this.saved.has(order.folder)) throw new Error(`Nothing has been saved as ${order.folder} since this page was opened.`);
+        if (!this.saved.has(order.folder))
+          throw new Error(`Nothing has been saved as ${order.folder} since this page was opened.`);
         this.adopt(this.saved.get(order.folder).fork(), `Loaded ${order.folder}.`);
       }
       if (!this.frame) this.branch.measure();
@@ -143,17 +204,34 @@ const rlhfRun = (() => {
 
     /** What somebody typed, read as Cockpit._restart reads it. */
     settings({ settings: { seed, lr, kl_target: target }, eta, beta }) {
-      const wanted = { lr: Number(lr), seed: Number(seed), kl_target: target === "" ? null : Number(target), eta, beta };
-      if (!Number.isInteger(wanted.seed) || wanted.seed < 0) throw new Error(`seed must be a whole number, got “${seed}”`);
-      if (wanted.kl_target !== null && !(wanted.kl_target > 0)) throw new Error(`kl_target must be a number above 0, got “${target}”`);
-      if (wanted.kl_target !== null && !(eta > 0)) throw new Error("eta must be > 0 where kl_target is set: η moves by factors, from eta on");
-      for (const [name, value] of [["eta", eta], ["beta", beta]]) if (!(value >= 0)) throw new Error(`${name} must be a number that is at least 0`);
+      const wanted = {
+        lr: Number(lr),
+        seed: Number(seed),
+        kl_target: target === "" ? null : Number(target),
+        eta,
+        beta,
+      };
+      if (!Number.isInteger(wanted.seed) || wanted.seed < 0)
+        throw new Error(`seed must be a whole number, got “${seed}”`);
+      if (wanted.kl_target !== null && !(wanted.kl_target > 0))
+        throw new Error(`kl_target must be a number above 0, got “${target}”`);
+      if (wanted.kl_target !== null && !(eta > 0))
+        throw new Error("eta must be > 0 where kl_target is set: η moves by factors, from eta on");
+      for (const [name, value] of [
+        ["eta", eta],
+        ["beta", beta],
+      ])
+        if (!(value >= 0)) throw new Error(`${name} must be a number that is at least 0`);
       return wanted;
     }
 
     optimum(eta, beta) {
       const key = `${eta} ${beta}`;
-      if (!this.optima.has(key)) this.optima.set(key, mean(this.engine.data.prompts.map((_, i) => row(this.engine.optimum(i, false, eta, beta, 0, 0)))));
+      if (!this.optima.has(key))
+        this.optima.set(
+          key,
+          mean(this.engine.data.prompts.map((_, i) => row(this.engine.optimum(i, false, eta, beta, 0, 0)))),
+        );
       return this.optima.get(key);
     }
 
@@ -161,22 +239,51 @@ const rlhfRun = (() => {
       const k = this.branch.run.iteration.toLocaleString("en-US");
       if (this.frame) return `Running, iteration ${k}.`;
       if (this.error) return `That did not work. The run is kept as it was after iteration ${k}.`;
-      return this.branch.run.iteration ? `Paused at iteration ${k}.` : `Ready. Start trains until Pause, but at most ${LIMIT.toLocaleString("en-US")} iterations.`;
+      return this.branch.run.iteration
+        ? `Paused at iteration ${k}.`
+        : `Ready for at most ${LIMIT.toLocaleString("en-US")} iterations.`;
     }
 
     /** The news that Cockpit._news sends. */
     news() {
-      const { branch, parent } = this, { run } = branch, { eta, beta, lr, seed } = run.config;
-      const best = this.optimum(eta, beta), at = Math.max(...branch.exact.keys()), exact = branch.exact.get(at), batch = branch.seen.at(-1) ?? null;
+      const { branch, parent } = this,
+        { run } = branch,
+        { eta, beta, lr, seed } = run.config;
+      const best = this.optimum(eta, beta),
+        at = Math.max(...branch.exact.keys()),
+        exact = branch.exact.get(at),
+        batch = branch.seen.at(-1) ?? null;
       const [from, parentFrom] = [this.sent, this.sentParent];
       [this.sent, this.sentParent] = [branch.seen.length, parent?.seen.length ?? 0];
       const of = (list) => Object.fromEntries(this.constants.prompts.map((prompt, i) => [prompt, list(i)]));
       return {
-        serial: ++this.serial, run: this.number, from, parentFrom, rows: branch.seen.slice(from), parent: parent?.seen.slice(parentFrom) ?? [],
-        allExact: [...branch.exact].map(([k, m]) => [k, ...m]), moves: branch.moves(), running: this.frame !== 0, iteration: run.iteration,
-        status: this.status(), note: this.note, error: this.error, eta, beta, optimum: best, exact, exactAt: at, batch,
-        distinct: branch.history.at(-1)?.distinct ?? null, regret: goal(best, eta, beta) - goal(exact, eta, beta), moved: this.moved,
-        estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta), reviews: of((i) => run.reviews(i, ROWS)), written: of(() => (run.iteration ? run.config.batch_size / this.constants.prompts.length : 0)),
+        serial: ++this.serial,
+        run: this.number,
+        from,
+        parentFrom,
+        rows: branch.seen.slice(from),
+        parent: parent?.seen.slice(parentFrom) ?? [],
+        allExact: [...branch.exact].map(([k, m]) => [k, ...m]),
+        moves: branch.moves(),
+        forked: branch.forked,
+        slow: this.slow,
+        running: this.frame !== 0,
+        iteration: run.iteration,
+        status: this.status(),
+        note: this.note,
+        error: this.error,
+        eta,
+        beta,
+        optimum: best,
+        exact,
+        exactAt: at,
+        batch,
+        distinct: branch.history.at(-1)?.distinct ?? null,
+        regret: goal(best, eta, beta) - goal(exact, eta, beta),
+        moved: this.moved,
+        estimate: batch && goal(best, eta, beta) - goal(batch, eta, beta),
+        reviews: of((i) => run.reviews(i, ROWS)),
+        written: of(() => (run.iteration ? run.config.batch_size / this.constants.prompts.length : 0)),
         settings: { kl_mode: "kl", lr, seed, kl_target: run.config.kl_target ?? null },
       };
     }
@@ -190,7 +297,9 @@ const rlhfRun = (() => {
       this.listeners.add(callback);
       return () => this.listeners.delete(callback);
     }
-    trouble() { return () => {}; }
+    trouble() {
+      return () => {};
+    }
   }
 
   return { host: (engine, start) => new Host(engine, start) };

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import cockpits
 import pytest
@@ -278,6 +279,31 @@ def test_a_page_that_does_not_answer_is_sent_little(cockpit, sent, monkeypatch):
     heard = len(sent)
     until(lambda: len(sent) > heard)
     cockpit.pause()
+
+
+def test_a_run_that_no_page_hears_pauses_and_says_so(cockpit, sent, monkeypatch):
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.EVERY", 0.0)
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.UNHEARD", 3)
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.PATIENCE", 0.3)
+    order(cockpit, do="start")
+    until(lambda: cockpit.state.iteration > 0 and not cockpit.state.running)
+    assert cockpit.state.iteration < cockpit.limit
+    order(cockpit, all=True)  # the page is opened again
+    until(lambda: "no page has heard it" in sent[-1]["note"])
+    order(cockpit, do="start")
+    until(lambda: cockpit.state.running)
+    cockpit.pause()
+
+
+def test_it_goes_on_slowly_for_those_who_want_to_watch(cockpit, sent, monkeypatch):
+    monkeypatch.setattr("rlhf_lab.ui.cockpit.SLOWLY", 0.2)
+    order(cockpit, slow=True)
+    until(lambda: sent and sent[-1]["slow"])
+    began = time.monotonic()
+    cockpit.run(4)
+    assert time.monotonic() - began >= 4 * 0.2
+    order(cockpit, slow=False)
+    until(lambda: not sent[-1]["slow"])
 
 
 def test_who_hears_again_is_told_what_was_withheld(cockpit, sent, monkeypatch):

@@ -23,14 +23,22 @@ def ax():
 
 
 def points(line):
-    return list(zip(*map(list, line.get_data()), strict=True))
+    """Those that are drawn."""
+    return [(x, y) for x, y in zip(*map(list, line.get_data()), strict=True) if y == y]
+
+
+def two_tone(x):
+    """What a curve of SEEN's gold scores looks like: above 0, and from the last point above on."""
+    return [(x[0], 0.2), (x[1], 0.7)], [(x[1], 0.7), (x[2], -0.6)]
 
 
 @pytest.mark.parametrize("quantity", Metrics._fields)
 def test_a_curve_of_the_cockpit(ax, quantity):
     curve = Curve(ax, quantity, FRONTIER, labels=True)
     curve.update(VIEW)
-    assert points(curve.batch) == [(k, getattr(m, quantity)) for k, m in enumerate(SEEN)]
+    whole = [(k, getattr(m, quantity)) for k, m in enumerate(SEEN)], []
+    expected = two_tone([0, 1, 2]) if quantity == "gold" else whole
+    assert (points(curve.batch), points(curve.bad)) == expected
     assert points(curve.parent) == [(k, getattr(m, quantity)) for k, m in enumerate(PARENT)]
     assert points(curve.exact) == [(k, getattr(m, quantity)) for k, m in EXACT.items()]
     assert curve.optimum.get_ydata() == [getattr(OPTIMUM, quantity)] * 2
@@ -53,7 +61,10 @@ def test_the_landscape_of_the_cockpit(ax):
             (landscape.paths, SEEN), (landscape.parents, PARENT), (landscape.heads, SEEN[-1:]),
             (landscape.exact, EXACT.values()),
         ):  # fmt: skip
-            assert points(line[index]) == [(m.kl, getattr(m, quantity)) for m in shown]
+            if (line, quantity) != (landscape.paths, "gold"):
+                assert points(line[index]) == [(m.kl, getattr(m, quantity)) for m in shown]
+    gold = points(landscape.paths[1]), points(landscape.bad)
+    assert gold == two_tone([m.kl for m in SEEN])
     assert points(landscape.optimum) == [(OPTIMUM.kl, OPTIMUM.score)]
 
 

@@ -4,6 +4,7 @@ It reads notebooks/ and docs/ as they are, and writes build/site/, ready for a w
 stick or a double click on index.html. Nothing is executed and nothing is fetched.
 """
 
+import base64
 import html
 import json
 import re
@@ -38,6 +39,7 @@ NOTEBOOK = re.compile(
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
+FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
 SCRIPTS = (
     "parts.js", "optimum.js", "explorer.js", "cockpit.js",
     "data.js", "engine.js", "run.js", "collapse.js", "page.js",
@@ -133,11 +135,22 @@ def _static() -> None:
         *(ROOT / "site").glob("*.css"),
     ]:
         _copy(file, static / file.name)
+    _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
     for name in ("explorer.png", "loop.svg", "loop-narrow.svg"):
         _copy(ROOT / "docs" / name, static / name)
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
+
+
+def _with_fonts(style: str) -> str:
+    """Fonts inside the style itself: a page opened from a file may not load them in Firefox."""
+
+    def inside(found: re.Match[str]) -> str:
+        data = base64.b64encode((ROOT / "site" / found[1]).read_bytes()).decode()
+        return f"url(data:font/woff2;base64,{data})"
+
+    return FONT.sub(inside, style)
 
 
 def _single_page() -> str:

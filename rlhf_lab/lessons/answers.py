@@ -241,6 +241,11 @@ ANSWERS = {
         "A review that stands in one pair has one label, which is certain, so its log-ratio runs "
         "away: only stopping early holds the policy.",
     ),
+    "cockpit_first": Answer(
+        1,
+        "The policy learns by saying what was paid more often, so H falls from the first update; "
+        "gold rises with the score until the policy has left what the reward model knows.",
+    ),
     "cockpit_home": Answer(
         None,
         "Under η = 0.3 every review near π_SFT costs less than those that it says, so the policy "
@@ -249,6 +254,10 @@ ANSWERS = {
     "cockpit_stirred": Answer(
         None,
         "The bonus pays for saying different things, not for sensible ones, so only H rises.",
+    ),
+    "cockpit_held": Answer(
+        None,
+        "η·KL keeps the policy where judge and readers agree, which is where the rescued one ends.",
     ),
 }
 """By the name of the question."""

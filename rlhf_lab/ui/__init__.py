@@ -8,12 +8,4 @@ from rlhf_lab.ui.knobs import Knobs
 from rlhf_lab.ui.optima import landscape
 from rlhf_lab.ui.predict import Prediction
 
-__all__ = [
-    "Cockpit",
-    "Explorer",
-    "Knobs",
-    "Prediction",
-    "landscape",
-    "optimum_figure",
-    "show",
-]
+__all__ = ["Cockpit", "Explorer", "Knobs", "Prediction", "landscape", "optimum_figure", "show"]

@@ -47,6 +47,7 @@ class Branch:
         unknown = float("nan")  # a run folder holds no gold scores
         self.seen = [Metrics(s.score, unknown, s.kl, s.entropy) for s in trainer.history]
         self.exact: dict[int, Metrics] = {}
+        self.forked: int | None = None  # updates when a parent was left behind
         self._golds: dict[tuple[str, str], float] = {}  # by prompt and review
         self._measuring: Iterator[None] = iter(())
         self._measuring_at = -1  # updates of the policy that is being measured

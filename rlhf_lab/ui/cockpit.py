@@ -26,9 +26,9 @@ from rlhf_lab.ui.charts import front_file
 from rlhf_lab.ui.dashboard import flight_figure, frontier
 from rlhf_lab.ui.engine import CockpitState, Engine
 from rlhf_lab.ui.image import Picture, show
-from rlhf_lab.ui.optima import BETA_POSITIONS, ETA_POSITIONS
+from rlhf_lab.ui.optima import BETA_POSITIONS, ETA_POSITIONS, compared_policy
 from rlhf_lab.ui.runner import Job, wait
-from rlhf_lab.world import World
+from rlhf_lab.world import World, response_text
 
 PANELS = ("curves", "landscape", "regret", "samples")
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -36,6 +36,9 @@ EVERY = 0.05
 """Seconds between two news of a running loop, about as many as an eye can follow."""
 UNHEARD, SELDOM = 50, 10.0
 """After so many news that no page has heard, there is one every so many seconds."""
+PATIENCE, SLOWLY = 20.0, 0.12
+"""Seconds until a run that no page hears pauses; seconds of rest after each slow iteration."""
+ALONE = f"It paused by itself: no page has heard it for {PATIENCE:.0f} seconds. Start goes on."
 _ROWS = 6
 _SCRIPTS = ("parts.js", "cockpit.js", "kernel.js")
 _START = "\nexport default { render: rlhfKernel.render(rlhfCockpit.mount, rlhfKernel.cockpit) };\n"
@@ -76,6 +79,7 @@ class Cockpit(anywidget.AnyWidget):
         self._serial = self._heard = self._run = 0
         self._sent: tuple[Branch | None, int, Branch | None, int] = (None, 0, None, 0)
         self._told_at, self._by_code, self._withheld = -math.inf, False, False
+        self._heard_at = -math.inf
         self._moved: dict[str, int] = {}
         self.news: dict[str, Any] = {}
         """What the page was told last."""
@@ -85,7 +89,7 @@ class Cockpit(anywidget.AnyWidget):
                 "etas": list(ETA_POSITIONS), "betas": list(BETA_POSITIONS),
                 "prompts": list(PROMPTS), "panels": list(panels),
                 "klModes": list(get_args(KLMode)), "rates": list(RATES), "frontier": best,
-                "folder": "runs/cockpit",
+                "first": _first(world, policy), "folder": "runs/cockpit",
             }
         )  # fmt: skip
         self._engine = Engine(world, self.config, policy, self._tell)
@@ -188,7 +192,7 @@ class Cockpit(anywidget.AnyWidget):
 
     def _order(self, _: object, order: dict[str, Any], __: object) -> None:
         """Do what the page asks for; what goes wrong is shown there, in words."""
-        self._heard = self._serial
+        self._heard, self._heard_at = self._serial, time.monotonic()
         engine, what = self._engine, order.get("do")
         if self._withheld:
             engine.ask(lambda: self._tell(True))
@@ -207,6 +211,8 @@ class Cockpit(anywidget.AnyWidget):
             engine.start(self.limit, farewell)
         elif what in jobs:
             engine.ask(jobs[what])
+        elif "slow" in order:
+            engine.ask(lambda: setattr(engine, "rest", SLOWLY if order["slow"] else 0.0))
         elif "move" in order:
             engine.ask(lambda: self._move_for(order.get("page", ""), order))
         elif "all" in order:
@@ -247,6 +253,9 @@ class Cockpit(anywidget.AnyWidget):
         if not urgent and now < self._told_at + EVERY:
             return
         unheard = not self._by_code and self._serial - self._heard > UNHEARD
+        if unheard and self._engine.running and now > self._heard_at + PATIENCE:
+            self._engine.pause()
+            self._engine.note = ALONE
         self._withheld = unheard and now < self._told_at + SELDOM
         if self._withheld:
             return
@@ -278,7 +287,8 @@ class Cockpit(anywidget.AnyWidget):
             "rows": [_row(m) for m in rows], "parent": [_row(m) for m in parents],
             "allExact": [[k, *_row(m)] for k, m in branch.exact.items()],
             "moves": [list(move) for move in branch.moves()],
-            "moved": dict(self._moved), "running": state.running, "iteration": state.iteration,
+            "moved": dict(self._moved), "forked": branch.forked, "slow": engine.rest > 0,
+            "running": state.running, "iteration": state.iteration,
             "status": _status(state, self.limit), "note": engine.note, "error": state.error,
             "eta": state.eta, "beta": state.beta, "optimum": _row(state.optimum),
             "exact": _row(state.exact), "exactAt": state.exact_iteration,
@@ -306,8 +316,19 @@ def _status(state: CockpitState, limit: int) -> str:
     if state.error:
         return f"That did not work. The run is kept as it was after iteration {k}."
     if state.iteration == 0:
-        return f"Ready. Start trains until Pause, but at most {limit:,} iterations."
+        return f"Ready for at most {limit:,} iterations."
     return f"Paused at iteration {k}."
+
+
+def _first(world: World, policy: GPT2 | None) -> dict[str, list[list[float | str]]]:
+    """What the first policy says most often of each prompt: probability, review, gold score."""
+    found = {}
+    for prompt in PROMPTS:
+        most = compared_policy(world, prompt, policy).logprobs.exp().topk(_ROWS)
+        numbers = zip(most.values, most.indices.tolist(), strict=True)
+        golds = world.tables(prompt).golds
+        found[prompt] = [[p.item(), response_text(i), golds[i].item()] for p, i in numbers]
+    return found
 
 
 def _row(metrics: Iterable[float]) -> list[float | None]:

@@ -14,16 +14,17 @@ from rlhf_lab.report import Metrics
 
 QUANTITIES = {
     "score": ("E[score]", plots.BLUE),
-    "gold": ("E[gold score]", plots.RED),
+    "gold": ("E[gold score]", plots.GREEN),
     "kl": ("KL(π ‖ π_SFT), nats", plots.ORANGE),
-    "entropy": ("H(π), nats", plots.GREEN),
+    "entropy": ("H(π), nats", plots.PINK),
 }
 _PARENT: dict[str, Any] = {"color": "0.5", "linestyle": (0, (4, 2)), "linewidth": 1.3}
 _EXACT: dict[str, Any] = {
     "color": plots.BLACK, "linestyle": "none", "marker": "D", "fillstyle": "none", "markersize": 5.5
 }  # fmt: skip
 _OPTIMUM: dict[str, Any] = {"color": plots.BLACK, "linestyle": (0, (1, 1.2)), "linewidth": 1.8}
-_MOVE: dict[str, Any] = {"color": plots.PINK, "linestyle": "-.", "linewidth": 1.1}
+_MOVE: dict[str, Any] = {"color": plots.BLACK, "linestyle": "-.", "linewidth": 1.1}
+_BAD: dict[str, Any] = {"color": plots.RED, "linestyle": (0, (3, 1.2))}
 _LABELLED_MOVES = 6
 
 
@@ -70,7 +71,7 @@ class Curve:
         title, colour = QUANTITIES[quantity]
         self.ax, self.index = ax, Metrics._fields.index(quantity)
         # Score and gold have a range of their own; KL and H start at 0 and may grow.
-        self.signed = quantity in ("score", "gold")
+        self.signed, self.gold = quantity in ("score", "gold"), quantity == "gold"
         values = [m[self.index] for m in frontier]
         self.usual = (min(values), max(values)) if self.signed else (0.0, 5.0)
         ax.set_title(title, fontsize=10.5, loc="left", weight="bold")
@@ -79,6 +80,7 @@ class Curve:
         (self.parent,) = ax.plot([], [], **_PARENT)
         self.optimum = ax.axhline(0, **_OPTIMUM)
         (self.batch,) = ax.plot([], [], color=colour, linewidth=1.8)
+        (self.bad,) = ax.plot([], [], linewidth=1.8, **_BAD)
         (self.exact,) = ax.plot([], [], **_EXACT)
         self.texts = [
             ax.text(0, 0.03, "", transform=ax.get_xaxis_transform(), fontsize=9, rotation=90,
@@ -86,7 +88,7 @@ class Curve:
             for _ in range(_LABELLED_MOVES * labels)
         ]  # fmt: skip
         self.moving: list[Artist] = [
-            self.marks, self.parent, self.optimum, self.batch, self.exact, *self.texts
+            self.marks, self.parent, self.optimum, self.batch, self.bad, self.exact, *self.texts
         ]  # fmt: skip
         self.handles: list[Line2D] = []
 
@@ -105,7 +107,9 @@ class Curve:
         self.ax.set_ylim(*limits[1:])
 
     def update(self, view: View) -> None:
-        _put(self.batch, range(len(view.seen)), [m[self.index] for m in view.seen])
+        seen = [m[self.index] for m in view.seen]
+        _put(self.batch, range(len(seen)), _side(seen, 1) if self.gold else seen)
+        _put(self.bad, range(len(seen) * self.gold), _side(seen[: len(seen) * self.gold], -1))
         _put(self.parent, range(len(view.parent)), [m[self.index] for m in view.parent])
         _put(self.exact, list(view.exact), [m[self.index] for m in view.exact.values()])
         self.optimum.set_ydata([view.optimum[self.index]] * 2)
@@ -127,8 +131,9 @@ class Landscape:
         _square_root(ax.set_xscale)
         ticks = (0, 0.5, 2, 5, 10, 20, 30)
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        for y, style, colour in ((score, "-", plots.BLUE), (gold, "--", plots.RED)):
-            ax.plot(kl, y, style, color=colour, linewidth=3, alpha=0.35)
+        ax.plot(kl, score, color=plots.BLUE, linewidth=3, alpha=0.35)
+        ax.plot(kl, _side(gold, 1), color=plots.GREEN, linewidth=3, alpha=0.35)
+        ax.plot(kl, _side(gold, -1), linewidth=3, alpha=0.35, **_BAD)
         zero = next(i for i, g in enumerate(gold) if g > 0)  # from the largest KL on
         for x, y, across, text, colour in (
             (max(kl), max(score) + 0.22, "right", "the most score a KL allows", plots.BLUE),
@@ -139,13 +144,14 @@ class Landscape:
         ax.set_title("the way over the exact landscape", fontsize=10.5, loc="left", weight="bold")
         ax.set_xlabel("KL(π ‖ π_SFT), nats (square-root scale)", fontsize=9.5)
         self.parents = [ax.plot([], [], **_PARENT)[0] for _ in range(2)]
-        self.paths = [ax.plot([], [], color=c, linewidth=1.0)[0] for c in (plots.BLUE, plots.RED)]
+        self.paths = [ax.plot([], [], color=c, linewidth=1.0)[0] for c in (plots.BLUE, plots.GREEN)]
+        (self.bad,) = ax.plot([], [], linewidth=1.0, **_BAD)
         self.exact = [ax.plot([], [], **_EXACT)[0] for _ in range(2)]
         self.heads = [
             ax.plot([], [], marker, color=c, markersize=9, markeredgecolor="white", label=name)[0]
             for c, marker, name in (
                 (plots.BLUE, "o", "last batch: score"),
-                (plots.RED, "^", "its gold score"),
+                (plots.GREEN, "^", "its gold score"),
             )
         ]
         (self.optimum,) = ax.plot(
@@ -153,7 +159,7 @@ class Landscape:
             label="π*",
         )  # fmt: skip
         self.moving: list[Artist] = [
-            *self.parents, *self.paths, *self.exact, *self.heads, self.optimum
+            *self.parents, *self.paths, self.bad, *self.exact, *self.heads, self.optimum
         ]  # fmt: skip
         self.handles = [*self.heads, self.optimum]
 
@@ -179,6 +185,9 @@ class Landscape:
                 # An estimate of a small KL may be negative.
                 x = [max(m.kl, 0.0) for m in points]
                 _put(line, x, [getattr(m, quantity) for m in points])
+        x, gold = [max(m.kl, 0.0) for m in view.seen], [m.gold for m in view.seen]
+        _put(self.paths[1], x, _side(gold, 1))
+        _put(self.bad, x, _side(gold, -1))
         _put(self.optimum, [view.optimum.kl], [view.optimum.score])
 
 
@@ -232,6 +241,12 @@ def _finite(*values: float) -> list[float]:
 def _put(line: Line2D, x: Any, y: Any) -> None:
     line.set_data(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     line.set_visible(len(x) > 0)  # drawing takes time even for an empty line
+
+
+def _side(gold: Sequence[float], sign: int) -> np.ndarray:
+    """A curve of the gold score where readers like it (1) or dislike it (−1), NaN elsewhere."""
+    y = sign * np.asarray(gold, dtype=float)
+    return np.where((y >= 0) | (np.r_[y[1:], -1] >= 0), sign * y, math.nan)
 
 
 def _square_root(set_scale: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -79,6 +80,7 @@ class Engine:
         self.error: str | None = None
         self.note = ""
         self._due, self._farewell = False, ""
+        self.rest = 0.0  # seconds after each iteration
         self._runner = Runner(self.turn, self._ended, self._failed)
 
     @property
@@ -145,6 +147,7 @@ class Engine:
         self.branch.measure()
         due, self._due = self._due, False
         self._show(due)
+        time.sleep(self.rest)
 
     def _train(self, branch: Branch) -> None:
         self._listen()
@@ -177,7 +180,7 @@ class Engine:
 
     def fork(self) -> None:
         self.steer()
-        self.parent = self.branch.fork()
+        self.parent, self.branch.forked = self.branch.fork(), self.branch.trainer.iteration
         self._fresh(
             f"Forked at iteration {self.branch.trainer.iteration}: the parent goes on in grey."
         )

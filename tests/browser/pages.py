@@ -161,6 +161,7 @@ class Cockpit:
         self.status, self.numbers = self.root.locator(".status"), self.root.locator(".numbers")
         expect(self.status).not_to_be_empty(timeout=MINUTE)
         self.root.scroll_into_view_if_needed()
+        self.root.locator(".all").evaluate("details => { details.open = true; }")
         self.eta, self.beta = (Slider(self.root, name) for name in ("eta", "beta"))
         self.changes = Watch(self.root.locator(".status"), "watchChanges")
 

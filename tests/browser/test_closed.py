@@ -18,7 +18,7 @@ def test_a_closed_page_leaves_neither_a_growing_server_nor_a_running_thread(lab,
     notebook = Notebook(page, lab.format("/lab/tree/notebooks/cockpit.ipynb"))
     notebook.run(until="cockpit")
     cockpit = Cockpit(page)
-    notebook.python("setattr(cockpit, 'limit', 250)")
+    notebook.python("setattr(cockpit, 'limit', 1_000_000)")  # nothing else shall end it
     kernel = psutil.Process(notebook.python("__import__('os').getpid()"))
     server = kernel.parent()
     cockpit.click_until("start", "Running")

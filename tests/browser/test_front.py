@@ -1,13 +1,19 @@
 """The explorer on a page without kernel: how it looks at every width, and what hands can do."""
 
+import itertools
+
 import pytest
 import static
+import truth
 from axe_playwright_python.sync_playwright import Axe
 from servers import RESULTS
 
 from rlhf_lab import PPOConfig, load_world
+from rlhf_lab.language import PROMPTS
 from rlhf_lab.plots import number
 from rlhf_lab.ui import Cockpit
+from rlhf_lab.ui.explorer_still import share
+from rlhf_lab.world import response_text
 
 WIDTHS = (360, 800, 1280, 1920)
 TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
@@ -109,6 +115,66 @@ def test_keys_move_ring_bars_and_words_together(open_page, measured):
     assert "<b>0.09</b>" in page.locator(".bill").inner_html()
     page.keyboard.press("Home")
     assert settled(page)["eta"] == 0
+
+
+@pytest.mark.parametrize(
+    ("eta", "beta"), [("0", "0"), ("0.001", "0.001"), ("0.3", "0.1"), ("10", "2")]
+)
+def test_ring_and_thumbs_stand_at_the_same_place(open_page, eta, beta):
+    page = open_page()
+    places = {}
+    for name, value, across in (("eta", eta, "x"), ("beta", beta, "y")):
+        page.locator(f"[data-typed={name}]").fill(value)
+        page.locator(f"[data-typed={name}]").press("Enter")
+        slider = page.locator(f"[data-of={name}]")
+        box, thumb = slider.bounding_box(), 24
+        share = slider.evaluate("slider => slider.value / slider.max")
+        size = box["width" if across == "x" else "height"] - thumb
+        places[across] = box[across] + thumb / 2 + size * (share if across == "x" else 1 - share)
+    settled(page)
+    ring = page.locator(".ring circle").last.bounding_box()
+    assert abs(ring["x"] + ring["width"] / 2 - places["x"]) < 1.5
+    assert abs(ring["y"] + ring["height"] / 2 - places["y"]) < 1.5
+
+
+def test_what_is_no_longer_said_stays_in_sight(open_page):
+    """π_SFT's favourites, with the share that π* leaves them, which Python knows, too."""
+    page = open_page()
+    assert page.locator(".row.gone").count() == 0
+    page.locator("[data-typed=eta]").fill("0.014")
+    page.keyboard.press("Enter")
+    settled(page)
+    tables = load_world().tables("food")
+    shares = truth.optimum(tables, 0.014, 0.0).exp()
+    said = [row.inner_text().split("\n") for row in page.locator(".row.gone").all()]
+    best = tables.ref_logprobs.topk(2)
+    assert [row[0] for row in said] == [response_text(i) for i in best.indices.tolist()]
+    assert [row[1] for row in said] == [
+        f"was {share(p)}, now {share(shares[i].item())}"
+        for i, p in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
+    ]
+
+
+def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):
+    page = open_page(360, 780)
+    page.evaluate("() => scrollTo(0, 600)")
+    settled(page)
+    for part in (".headline", ".by-readers b", "[data-of=eta]", "[data-of=beta]"):
+        box = page.locator(part).bounding_box()
+        assert 0 <= box["y"] <= 780 - box["height"], part
+
+
+def test_a_find_moves_no_other_card(open_page):
+    page = open_page()
+    places = (
+        "() => [...document.querySelectorAll('.goals li')].map((e) => e.getBoundingClientRect().x)"
+    )
+    before = page.evaluate(places)
+    page.locator(".choice label", has_text="gold score").click()
+    page.locator("[data-typed=eta]").fill("0.001")
+    page.keyboard.press("Enter")
+    assert settled(page)["kind"] == "one good answer"
+    assert page.evaluate(places) == before
 
 
 @pytest.mark.parametrize("touch", [False, True])
@@ -216,6 +282,12 @@ def flight(tmp_path_factory):
     return static.write_cockpit(folder, news, cockpit.constants), news
 
 
+def numbers(page):
+    """The table, unfolded."""
+    page.locator(".all summary").click()
+    return page.locator(".numbers")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_cockpit_fits_and_can_be_read_at_every_width(open_page, flight, width, theme):
@@ -236,20 +308,57 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     said = page.locator(".said").first.inner_text()
     assert f"{last['reviews']['food'][0].times} of {last['written']['food']} reviews" in said
     assert last["status"] in page.locator(".status").inner_text()
-    rows = page.locator(".numbers tbody tr")
+    rows = numbers(page).locator("tbody tr")
     assert rows.locator("th").all_inner_texts() == [
         "last batch", "the parent’s last batch", f"exact, after update {last['exactAt']}",
         "exact optimum π*",
     ]  # fmt: skip
     shown = rows.last.locator("td").all_inner_texts()
     assert shown == [*(number(x) for x in last["optimum"]), "0.00"]
-    assert page.locator(".curves").get_by_text("η → 0.3").count() == 1
+    assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
     assert page.evaluate("() => root.run.rows.length") == last["iteration"] == 52
+
+
+def test_flags_wave_above_the_curves_and_do_not_hide_each_other(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    assert last["forked"] == 40
+    moves = [[10, "η 0.1"], [14, "β 0.02"], [16, "η 0.02"], [40, "η 0.3"]]
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "moves": moves})
+    page.wait_for_function("() => document.querySelectorAll('.curves rect').length === 3")
+    flags = [flag.bounding_box() for flag in page.locator(".curves rect").all()]
+    curve = min(line.bounding_box()["y"] for line in page.locator(".curves polyline").all())
+    assert all(flag["y"] + flag["height"] <= curve for flag in flags)
+    for one, other in itertools.combinations(flags, 2):
+        apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        assert apart or abs(one["y"] - other["y"]) >= one["height"]
+    assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
+
+
+def test_of_many_exact_values_few_are_drawn(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    exact = [[k, 1.0, 1.0, 1.0, 1.0] for k in range(52)]
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "allExact": exact})
+    page.wait_for_function("() => root.run.exact.length === 52")
+    settled(page)
+    drawn = page.locator(".curves path[d='M0-1L1 0L0 1L-1 0Z']").count()
+    assert drawn == 2 * 7  # both scores: 0, 10, … 50, and the last
+
+
+def test_before_start_it_shows_what_the_first_policy_says(open_page, tmp_path):
+    cockpit, news = Cockpit(load_world(), PPOConfig(eta=0.0, seed=3)), []
+    cockpit.send = news.append
+    cockpit._handle_custom_msg({"all": True}, [])
+    cockpit.pause()  # all is told
+    page = open_page(address=static.write_cockpit(tmp_path, news, cockpit.constants))
+    for prompt, box in zip(PROMPTS, page.locator(".said").all(), strict=True):
+        p, best = load_world().tables(prompt).ref_logprobs.max(dim=0)
+        assert f"“{response_text(best.item())}”" in box.inner_text()
+        assert share(p.exp().item()) in box.locator("li").first.inner_text()
 
 
 def test_what_is_older_than_the_last_batch_is_grey(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
-    old = page.locator(".numbers tr.old")
+    old = numbers(page).locator("tr.old")
     assert old.count() == 0
     page.evaluate("news => hear(news)", {**last, "iteration": 60, "from": 52, "rows": []})
     page.wait_for_function("() => document.querySelectorAll('.numbers tr.old').length === 1")
@@ -279,7 +388,7 @@ def test_a_run_without_gold_scores_is_shown_without_them(open_page, flight):
         },
     )
     page.wait_for_function("() => root.run.id === 9 && root.run.rows.length === 5")
-    cells = page.locator(".numbers tbody tr").first.locator("td")
+    cells = numbers(page).locator("tbody tr").first.locator("td")
     page.wait_for_function(
         "() => document.querySelector('.numbers td:nth-child(3)').innerText === '–'"
     )
@@ -291,12 +400,13 @@ def test_orders_leave_the_page_as_they_were_given(open_page, flight):
     page.evaluate("() => { told.length = 0; }")
     for name in ("step", "fork"):
         page.locator(f"button.{name}").click()
+    page.locator(".pace label", has_text="slow").click()
     page.locator("[data-typed=eta]").fill("0,42")
     page.locator("[data-typed=eta]").press("Enter")
     page.locator("[data-typed=beta]").fill("-1")
     page.locator("[data-typed=beta]").press("Enter")
     assert "“-1” is not a number that is at least 0" in page.locator(".wrong").inner_text()
-    page.locator("summary").click()
+    page.locator(".settings summary").click()
     page.locator("[name=kl_target]").fill("0,5")
     page.locator("button.reset").click()
     settings = flight[1][-1]["settings"]
@@ -304,7 +414,8 @@ def test_orders_leave_the_page_as_they_were_given(open_page, flight):
     assert told == [
         {"do": "step"},
         {"do": "fork"},
-        {"move": {"eta": 0.42}, "page": told[2]["page"], "asked": 1},
+        {"slow": True},
+        {"move": {"eta": 0.42}, "page": told[3]["page"], "asked": 1},
         {
             "do": "reset", "eta": 0.42, "beta": 0,
             "settings": {**settings, "seed": "3", "kl_target": "0.5"},

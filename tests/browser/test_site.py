@@ -108,6 +108,53 @@ def test_the_leash_on_the_front_page(visit):
     page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration < 46")
 
 
+def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    assert root.locator(".next").count() == 0  # nothing to be done while it learns
+    page.wait_for_function("document.querySelector('.rlhf-collapse .next')")
+    assert page.evaluate("document.querySelector('.rlhf-collapse').state.iteration") == 45
+    assert root.locator(".stages .is-on").inner_text() == "2. It collapses"
+    assert root.locator(".onward").is_hidden()
+    root.locator(".next").click()
+    page.wait_for_function("!document.querySelector('.rlhf-collapse .onward').hidden")
+    assert root.locator(".next").count() == 0
+    assert root.locator(".stages .is-on").inner_text() == "3. The leash brings it back"
+    root.locator(".onward").click()
+    assert page.url.endswith(FIRST)
+
+
+def test_the_faces_are_the_reviews_of_the_last_batch(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration === 45")
+    faces = root.locator(".crowd use").evaluate_all(
+        "uses => uses.map((u) => +u.href.baseVal.at(-1))"
+    )
+    assert len(faces) == 128
+    state = page.evaluate("document.querySelector('.rlhf-collapse').state")
+    moods = (-2, -1, 0, 1, 2)
+    about = sum(moods[face] for face in faces) / 128
+    assert about == pytest.approx(state["records"][-1]["gold"], abs=0.5)
+    assert f"{faces.count(0)}" >= root.locator(".share b").inner_text() == "126"
+
+
+@pytest.mark.parametrize(("path", "kind"), [("index.html", "collapse"), (FIRST, "explorer")])
+def test_a_live_part_gets_the_whole_screen_and_gives_it_back(visit, path, kind):
+    page = visit(path)
+    root = alive(page, kind)
+    width = root.evaluate("root => root.clientWidth")
+    button = page.locator(".rlhf-live > .full").first
+    button.click()
+    page.wait_for_function("document.fullscreenElement?.matches('.rlhf-live')")
+    page.wait_for_function(
+        "document.querySelector('.rlhf-live > .full').textContent.includes('Leave')"
+    )
+    assert root.evaluate("root => root.clientWidth") > width
+    button.click()
+    page.wait_for_function("!document.fullscreenElement")
+
+
 def test_nothing_moves_by_itself_for_those_who_asked_for_that(visit):
     page = visit("index.html", reduced_motion="reduce")
     root = alive(page, "collapse")

@@ -2,8 +2,9 @@
 // The cockpit: PPO while it trains. The run itself lives elsewhere; the `host` sends what happened,
 // and takes orders:
 //
-//   host.constants  {etas, betas, prompts, panels, klModes, rates, frontier, folder}
-//   host.send(order)  {do: "start" | "pause" | "step" | "reset" | "fork" | "save" | "load", …},
+//   host.constants  {etas, betas, prompts, panels, klModes, rates, frontier, first, folder}; `first` is what the
+//       first policy says most often of each prompt, as [probability, text, gold score]
+//   host.send(order)  {do: "start" | "pause" | "step" | "reset" | "fork" | "save" | "load", …}, {slow: true | false},
 //       {move: {eta, beta}, page, asked}, {all: true} to be sent everything, {heard: serial} now and then
 //   host.listen(callback) -> function that undoes it; what it is called with: see `Cockpit._news`
 //       in cockpit.py. News bring the rows since the last ones; a page that missed some asks for all.
@@ -14,13 +15,14 @@
 const rlhfCockpit = (() => {
   const {
     flag,
+    flagWidth,
     star,
     nearest,
     slider,
     asNumber,
     liking,
     number,
-    count,
+    share,
     escaped,
     clip,
     face,
@@ -35,23 +37,34 @@ const rlhfCockpit = (() => {
   const HEARD_EVERY = 10,
     SPOKEN_EVERY = 5000,
     ROWS = 4,
-    FLAGS = 4;
+    LANES = 2; // above the curves, for flags
+  const ICONS = {
+    start: "M-5-7L7 0L-5 7Z",
+    pause: "M-6-7h4v14h-4zM2-7h4v14h-4z",
+    step: "M-7-7L3 0L-7 7ZM4-7h3v14h-3z",
+    fork: "M-6 8V-8M-6 3C-6-3 6-1 6-8M2-5l4-4l4 4",
+    reset: "M6-3A7 7 0 1 0 6 4M7-8v6h-6",
+  };
   const COLUMNS = ["E[score]", "E[gold]", "KL(π ‖ π_SFT)", "H(π)", "regret J* − J"];
 
-  const button = (name, text) => `<button type="button" class="${name}" data-do="${name}">${text}</button>`;
+  const sign = (name) =>
+    `<svg class="sign is-${name}" width="16" height="16" viewBox="-9 -9 18 18" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
+  const button = (name, text, means) =>
+    `<button type="button" class="${name}" data-do="${name}">${ICONS[name] ? sign(name) : ""}<span><b>${text}</b>${means ? `<small>${means}</small>` : ""}</span></button>`;
   const field = (name, label, input) => `<label class="field">${label} ${input}</label>`;
   const options = (values) => values.map((value) => `<option value="${value}">${value}</option>`).join("");
 
   function skeleton(id, { etas, betas, prompts, panels, klModes, rates, folder }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="deck"><p class="trouble" role="alert"></p>
-      <div class="top">${button("start", "Start")}${button("step", "Step")}${button("fork", "Fork")}${button("reset", "Start over")}<p class="status"></p></div>
+      <div class="top">${button("start", "Start", "train the model")}${button("step", "Step", "one update")}${button("fork", "Fork", "keep this run in grey")}${button("reset", "Start over", "as at the beginning")}
+        <fieldset class="choice pace" aria-label="pace">${["slow", "fast"].map((pace) => `<input type="radio" name="${id}-pace" id="${id}-${pace}" value="${pace}"><label for="${id}-${pace}">${pace}</label>`).join("")}</fieldset><p class="status"></p></div>
       <div class="levers">${slider("eta", "η", "price of a nat from π_SFT", ["", "leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", "variety"], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
       <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
-      <div class="all" tabindex="0" role="region" aria-label="All numbers"><table class="numbers"></table></div>
+      <details class="all"><summary>In numbers</summary><div tabindex="0" role="region" aria-label="All numbers"><table class="numbers"></table></div></details>
       <details class="settings"><summary>Settings, save and load</summary><div>
         ${field("kl_mode", "KL mode", `<select name="kl_mode">${options(klModes)}</select>`)}
         ${field("lr", "learning rate", `<select name="lr">${options(rates)}</select>`)}
@@ -68,7 +81,7 @@ const rlhfCockpit = (() => {
   function curves(width, high, size, run, now) {
     const left = 2.6 * size,
       right = 2.2 * size,
-      top = 2.2 * size,
+      top = LANES * 1.9 * size + 4,
       bottom = high - 2 * size;
     const last = Math.max(run.rows.length, run.parent.length, 1);
     const end = 50 * 2 ** Math.max(0, Math.ceil(Math.log2(last / 50)));
@@ -93,14 +106,12 @@ const rlhfCockpit = (() => {
       best = now.optimum;
     const level = (of) =>
       `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
-    const flags = run.moves
-      .map(([k, text], n) =>
-        n >= run.moves.length - FLAGS
-          ? flag(x(k), 2 + (n % 2) * 1.7 * size, bottom, text.replace(" ", " → "), size)
-          : `<path d="M${x(k)} ${top}V${bottom}" stroke="var(--ink)" opacity=".4"/>`,
-      )
-      .join("");
-    const diamonds = run.exact
+    const flags = raised(run, x, width - right, bottom, size);
+    // Steps are measured one by one: of many exact values, those show that do not hide each other.
+    const apart = run.exact.filter(
+      ([k], n) => n === run.exact.length - 1 || k % Math.max(10, end / 20) === 0,
+    );
+    const diamonds = apart
       .map(([k, ...m]) =>
         [SCORE, GOLD]
           .map(
@@ -110,7 +121,7 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
-    const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    const ticks = [0, 0.2, 0.4, 0.6, 1]
       .map(
         (part) =>
           `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${Math.round(part * end)}${part === 1 ? " updates" : ""}</text>`,
@@ -125,7 +136,12 @@ const rlhfCockpit = (() => {
     const at = score.at(-1),
       under = gold.at(-1),
       name = (text, colour, place, dy) =>
-        `<text class="name halo" x="${clip(place[0] + 10, left, width - right - 8 * size)}" y="${clip(place[1] + dy, size, bottom)}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+        `<text class="name halo" x="${clip(place[0] + 10, left, width - right - 8 * size)}" y="${clip(place[1] + dy, top + size, bottom)}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    const old = run.parent.length && points(run.parent, GOLD).at(-1);
+    const parent =
+      old && under && [at, under].every((end) => Math.abs(old[1] - end[1]) > 2 * size)
+        ? `<text class="halo" x="${Math.max(old[0], left + 15 * size)}" y="${old[1] + (old[1] > bottom - 2 * size ? -0.7 : 1.3) * size}" text-anchor="end" style="font-size:${size}px">the run it was forked from</text>`
+        : "";
     const names =
       at && under
         ? under[1] > at[1]
@@ -139,17 +155,39 @@ const rlhfCockpit = (() => {
           : name("careful readers", "liked", under, -1.2 * size) +
             name("reward model", "score", at, 1.7 * size)
         : "";
-    return `<figcaption>What it is paid, and what readers think</figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${ghosts}
+    return `<figcaption>What it is paid, and what readers think <small>★ the optimum π* &nbsp;◇ exact</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${ghosts}
       ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags}${diamonds}
-      ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
+      ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${parent}${names}</svg>`;
+  }
+
+  /** The moves of a hand, as flags in lanes above the curves; those that find no room keep their line. */
+  function raised(run, x, end, bottom, size) {
+    const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
+      marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
+    for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
+    return [...marks]
+      .sort(([a], [b]) => b - a)
+      .map(([k, texts]) => {
+        const words = texts.join(", "),
+          long = flagWidth(words, size),
+          from = Math.min(x(k), end + 1.6 * size - long);
+        const lane = free.findIndex((begins) => from + long + 4 <= begins);
+        if (lane < 0)
+          return `<path d="M${x(k)} ${LANES * 1.9 * size}V${bottom}" stroke="var(--ink)" opacity=".35"/>`;
+        free[lane] = from;
+        for (let above = 0; above < lane; above++) free[above] = Math.min(free[above], x(k) - 2); // its pole passes there
+        return flag(x(k), 2 + (LANES - 1 - lane) * 1.9 * size, bottom, words, size, from, words === "fork");
+      })
+      .join("");
   }
 
   /** The run as a path over what a distance can buy at most, and the rope. */
   function way(width, high, size, run, now, frontier) {
     const left = 2.2 * size,
       right = 1.2 * size,
-      bottom = high - 3.4 * size,
-      at = high - 1.9 * size;
+      top = 1.8 * size,
+      bottom = high - 4.6 * size,
+      at = high - 2.3 * size;
     const far =
       Math.sqrt(
         Math.max(now.optimum[KL], ...frontier.map((m) => m[KL]), ...finite(run.rows.map((m) => m[KL]))),
@@ -157,24 +195,53 @@ const rlhfCockpit = (() => {
     const x = (kl) => left + (Math.sqrt(Math.max(kl, 0)) / far) * (width - left - right);
     const values = finite(run.rows.flatMap((m) => [m[SCORE], m[GOLD]]));
     const low = Math.min(-2.3, ...values),
-      most = Math.max(2.9, ...values) + 0.3,
-      y = (v) => bottom - ((v - low) / (most - low)) * (bottom - 0.4 * size);
+      most = Math.max(2.6, ...values) + 0.2,
+      y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
     const path = (rows, of) => rows.filter((m) => Number.isFinite(m[of])).map((m) => [x(m[KL]), y(m[of])]);
-    const pale = `<g opacity=".35">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
+    const pale = `<g opacity=".45">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
+    const regions = bands(frontier, x, width - right, bottom, size),
+      ticks = [1, 5, 10, 20].filter((kl) => Math.sqrt(kl) < far);
+    const scale = ticks
+      .map(
+        (kl) =>
+          `<path d="M${x(kl)} ${bottom}v5" stroke="var(--ghost)"/><text x="${x(kl)}" y="${bottom + 1.35 * size}" text-anchor="middle" style="font-size:${size}px">${kl}${kl === ticks.at(-1) ? " nats" : ""}</text>`,
+      )
+      .join("");
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       gold = path(recent, GOLD),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const end = here > 0.55 * width,
+    const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>Its way over the exact landscape</figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${pale}
+    return `<figcaption>Its way over the exact landscape <small>pale: the best possible</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now.">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${recent.length ? polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
-      <text class="name halo" x="${end ? here - size : here + size}" y="${at + 1.6 * size}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from π_SFT</text></svg>`;
+      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from π_SFT</text></svg>`;
+  }
+
+  /** What the best of a distance is called, as the explorer's map calls it at β = 0. */
+  function bands(frontier, x, end, bottom, size) {
+    const [frozen, last] = [0.2, frontier.at(-1)[KL]],
+      from = frontier.findIndex((m) => m[KL] > 1 && m[GOLD] < 0),
+      [a, b] = [frontier[from - 1], frontier[from]];
+    const turn = a && b ? a[KL] + ((b[KL] - a[KL]) * a[GOLD]) / (a[GOLD] - b[GOLD]) : last;
+    return [
+      [0, frozen, "cool", ""],
+      [frozen, turn, "liked", "useful"],
+      [turn, Infinity, "bad", "collapse"],
+    ]
+      .map(([low, high, tint, name]) => {
+        const [left, right] = [x(low), high === Infinity ? end : Math.min(x(high), end)];
+        const text = `<text class="name" x="${(left + right) / 2}" y="${1.15 * size}" text-anchor="middle" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
+        return right > left
+          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${name && right - left > 0.7 * size * name.length ? text : ""}`
+          : "";
+      })
+      .join("");
   }
 
   /** One quantity: its last value, large, and its course as a small curve above 0. */
@@ -184,7 +251,8 @@ const rlhfCockpit = (() => {
     const x = (k) => (k / Math.max(rows.length - 1, 49)) * width,
       y = (v) => high - (Math.max(v, 0) / most) * high;
     const points = rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
-    return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/><path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${points.length ? polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`) : ""}</svg>`;
+    const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>`;
+    return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${level}</svg>`;
   }
 
   function regretTile(width, high, now) {
@@ -194,7 +262,7 @@ const rlhfCockpit = (() => {
       now.estimate === null
         ? ""
         : `<rect y="${high / 2 - 9}" width="${x(now.estimate)}" height="18" rx="3" fill="var(--soft)"/>`;
-    return `<p><span>regret J* − J; 0 is as good as π*</span><b>${number(now.estimate ?? now.regret)}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high / 2}H${width}" stroke="var(--line)"/>${bar}<path transform="translate(${x(now.regret)} ${high / 2}) scale(7)" d="M0-1L1 0L0 1L-1 0Z" fill="var(--bg)" stroke="var(--ink)" stroke-width=".3"/></svg>`;
+    return `<p><span>below the best: regret J* − J</span><b>${number(now.estimate ?? now.regret)}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high / 2}H${width}" stroke="var(--line)"/>${bar}<path transform="translate(${x(now.regret)} ${high / 2}) scale(7)" d="M0-1L1 0L0 1L-1 0Z" fill="var(--bg)" stroke="var(--ink)" stroke-width=".3"/></svg>`;
   }
 
   /** All numbers, one row per policy; what is older than the last batch is grey and says so. */
@@ -207,17 +275,21 @@ const rlhfCockpit = (() => {
       ${row("last batch", run.rows.at(-1))}${run.parent.length ? row("the parent’s last batch", run.parent.at(-1)) : ""}${row(`exact, after update ${now.exactAt.toLocaleString("en-US")}`, now.exact, now.exactAt < now.iteration)}${row("exact optimum π*", now.optimum)}</tbody>`;
   }
 
-  function said(prompt, reviews, total) {
-    const [first] = reviews;
-    if (!first)
-      return `<p class="soft">of <b>${prompt}</b></p><p class="soft">The first reviews come with Step or Start.</p>`;
-    const lines = reviews
-      .slice(0, ROWS)
-      .map(
-        ([times, text, gold]) =>
-          `<li class="${gold < 0 ? "bad" : ""}"><b>${times}</b><span class="voice">${escaped(text)}</span><span class="bar"><i style="width:${((100 * times) / first[0]).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`,
-      );
-    return `<p class="soft">of <b>${prompt}</b>, <b>${first[0]}</b> of ${total} reviews now say</p><p class="voice headline" style="--letters:${first[1].length}">“${escaped(first[1])}”</p><ol>${lines.join("")}</ol>`;
+  /** What it says of a prompt: the reviews of the last batch, or what the first policy says most often. */
+  function said(prompt, reviews, total, first) {
+    const begun = reviews.length > 0,
+      shown = (begun ? reviews : (first ?? [])).slice(0, ROWS);
+    if (!shown.length)
+      return `<p class="soft">of <b>${prompt}</b>: the first reviews come with Step or Start.</p>`;
+    const [most, text] = shown[0];
+    const lines = shown.map(
+      ([often, review, gold]) =>
+        `<li class="${gold < 0 ? "bad" : ""}"><b>${begun ? often : share(often)}</b><span class="voice">${escaped(review)}</span><span class="bar"><i style="width:${((100 * often) / most).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`,
+    );
+    const lead = begun
+      ? `of <b>${prompt}</b>, <b>${most}</b> of ${total} reviews now say`
+      : `of <b>${prompt}</b>, before training, mostly`;
+    return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}</ol>`;
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -238,7 +310,7 @@ const rlhfCockpit = (() => {
     const find = (selector) => root.querySelector(selector),
       all = (selector) => [...root.querySelectorAll(selector)];
     for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
-    const run = { id: null, rows: [], parent: [], exact: [], moves: [] };
+    const run = { id: null, rows: [], parent: [], exact: [], moves: [], forked: null };
     let now = null,
       frame = 0,
       spokenAt = -Infinity,
@@ -256,7 +328,7 @@ const rlhfCockpit = (() => {
       if (fresh) Object.assign(run, { id: news.run, rows: [], parent: [] });
       run.rows.splice(news.from, Infinity, ...news.rows);
       run.parent.splice(news.parentFrom, Infinity, ...news.parent);
-      [run.exact, run.moves] = [news.allExact, news.moves];
+      [run.exact, run.moves, run.forked] = [news.allExact, news.moves, news.forked];
       now = news;
       if ((news.moved[id] ?? 0) >= asked) held = {}; // else these news are older than the hand's last move
       if (news.serial % HEARD_EVERY === 0) host.send({ heard: news.serial });
@@ -285,11 +357,17 @@ const rlhfCockpit = (() => {
       rooms ??= measured();
       if (!rooms[".deck"]) return void (rooms = null); // hidden since then
       const { size } = rooms;
+      find(".status").classList.toggle("runs", now.running);
       find(".status").innerHTML = `<b>${escaped(now.status)}</b> <span>${escaped(now.note)}</span>`;
       find(".wrong").textContent = now.error ?? "";
       const start = find(".start");
-      start.textContent = now.running ? "Pause" : "Start";
-      start.dataset.do = now.running ? "pause" : "start";
+      const order = now.running ? "pause" : "start";
+      if (start.dataset.do !== order || !start.dataset.shown) {
+        start.innerHTML = `${sign(order)}<span><b>${now.running ? "Pause" : "Start"}</b><small>${now.running ? "take a look" : "train the model"}</small></span>`;
+        start.dataset.do = order;
+        start.dataset.shown = "true";
+      }
+      find(`.pace [value=${now.slow ? "slow" : "fast"}]`).checked = true;
       levers();
       const batch = now.batch ?? now.exact;
       if (panels.includes("samples")) {
@@ -298,6 +376,7 @@ const rlhfCockpit = (() => {
             prompt,
             now.reviews[prompt],
             now.written[prompt],
+            constants.first?.[prompt],
           );
         find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], "reward model", "score");
         find(".by-readers").innerHTML = judge(
@@ -308,13 +387,13 @@ const rlhfCockpit = (() => {
         );
       }
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 15 ? 18 : 16) * size);
+        high = Math.round((size > 18 ? 17.5 : 20) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
           room(".of-kl"),
           2.6 * size,
-          "distance, nats",
+          "distance from π_SFT, nats",
           number(batch[KL]),
           "leash",
           run.rows,
@@ -324,7 +403,7 @@ const rlhfCockpit = (() => {
         find(".of-h").innerHTML = tile(
           room(".of-h"),
           2.6 * size,
-          "variety H, nats",
+          "variety H(π), nats",
           number(batch[ENTROPY]),
           "many",
           run.rows,
@@ -402,6 +481,8 @@ const rlhfCockpit = (() => {
     };
     const changed = (event) => {
       const { of, typed } = event.target.dataset;
+      if (event.target.closest(".pace") && event.type === "change")
+        host.send({ slow: event.target.value === "slow" });
       if (of && event.type === "input") move(of, values[of][event.target.value]);
       if (typed && event.type === "input") delete event.target.dataset.done;
       if (!typed || event.type !== "change") return;

@@ -58,7 +58,9 @@ const rlhfExplorer = (() => {
     "one good answer": "Collapse on something that readers like: as varied as fewer than two reviews.",
   };
   const PLACES = ["collapse", "useful", "frozen", "word salad"]; // to be found; the fifth is a find
+  const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
+    GONE = 2, // of them, at most, for what is no longer said
     TRAIL = 80,
     SWEEP = 6000; // ms from the tightest leash to none
 
@@ -113,35 +115,33 @@ const rlhfExplorer = (() => {
       <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
   }
 
-  /** Where things are on the map. 0 has no place on a logarithmic axis: it is a strip of its own. */
+  /** Where things are on the map: ring and thumbs stand at the same place, whatever the position. 0 has no place on a
+   *  logarithmic axis, so that a gap sets it apart. */
   function mapPlaces(width, etas, betas) {
     const left = 30,
-      strip = 13,
-      gap = 5,
+      pad = 12, // half a thumb
+      gap = 4,
       W = width - left,
-      H = Math.round(0.62 * W),
-      first = strip + gap;
-    const w = (W - first) / (etas.length - 1),
-      h = (H - first) / (betas.length - 1);
-    const span = (k, size, n) => (k === 0 ? [0, strip] : [first + (k - 1) * size, size]);
+      H = Math.round(0.62 * W);
+    const w = (W - 2 * pad) / (etas.length - 1),
+      h = (H - 2 * pad) / (betas.length - 1);
+    const edge = (k, size, last, whole) => (k === 0 ? 0 : k > last ? whole : pad + (k - 0.5) * size);
     return {
       left,
       W,
       H,
       w,
       h,
-      first,
-      x: (k) => left + (k === 0 ? strip / 2 : first + (k - 0.5) * w),
-      y: (k) => H - (k === 0 ? strip / 2 : first + (k - 0.5) * h),
+      x: (k) => left + pad + k * w,
+      y: (k) => H - pad - k * h,
       box(i, j, n) {
-        const [x, w1] = span(i, w),
-          [y, h1] = span(j, h);
-        return { x: left + x, y: H - y - h1, width: i === 0 ? w1 : n * w, height: h1 };
+        const [x0, x1] = [i, i + n].map((k) => edge(k, w, etas.length - 1, W)),
+          [y0, y1] = [j, j + 1].map((k) => edge(k, h, betas.length - 1, H));
+        const [across, up] = [i, j].map((k) => (k === 0 ? gap : 0));
+        return { x: left + x0, y: H - y1 + up, width: x1 - x0 - across, height: y1 - y0 - up };
       },
-      eta: (px) =>
-        px - left < first - gap / 2 ? 0 : clip(Math.round((px - left - first) / w + 0.5), 1, etas.length - 1),
-      beta: (py) =>
-        H - py < first - gap / 2 ? 0 : clip(Math.round((H - py - first) / h + 0.5), 1, betas.length - 1),
+      eta: (px) => clip(Math.round((px - left - pad) / w), 0, etas.length - 1),
+      beta: (py) => clip(Math.round((H - pad - py) / h), 0, betas.length - 1),
     };
   }
 
@@ -180,7 +180,7 @@ const rlhfExplorer = (() => {
         while (inside(middle, j + high) && inside(middle, j - high)) high++;
         const worth = Math.min(n * places.w, 1.5 * width) + Math.min(high * places.h, 60);
         if (n * places.w > width + 2 && worth > most)
-          [best, most] = [[places.left + places.first + (i - 1 + n / 2) * places.w, places.y(j) + 5], worth];
+          [best, most] = [[places.x(i + (n - 1) / 2), places.y(j) + 5], worth];
         i += n;
       }
     }
@@ -229,10 +229,11 @@ const rlhfExplorer = (() => {
 
   /** Curves of both judges over the distance that π* goes, with an axis of √KL, and the rope. */
   function frontPicture(id, width, { reference, curve }, aim) {
-    const high = 164,
+    const high = width > 480 ? 190 : 152,
       left = 26,
       right = 8,
-      rope = high + 24;
+      axis = high + 20,
+      rope = high + 50;
     const points = [reference, ...[...curve].reverse()];
     const far = Math.sqrt(Math.max(...points.map((m) => m.kl))) * 1.03;
     const x = (kl) => left + (Math.sqrt(Math.max(kl, 0)) / far) * (width - left - right);
@@ -244,23 +245,25 @@ const rlhfExplorer = (() => {
       ? `<polygon points="${[...score.slice(from), ...gold.slice(from).reverse()].map((p) => p.map((v) => v.toFixed(1))).join(" ")}" fill="url(#${id}-collapse)" opacity=".7"/>`
       : "";
     const end = points.length - 1,
-      [s, g] = [score[end][1], gold[end][1]],
-      apart = Math.abs(s - g) > 34;
+      [s, g] = [score[end][1], gold[end][1]];
     // Each curve is named at its end: the upper one above it, the lower one on its free side.
-    const above = (v) => v - 9,
-      below = (v) => (v + 17 > high ? v - 9 : v + 17);
+    const above = (v) => v - 13,
+      below = (v) => v + 23;
     const label = (text, at, colour) =>
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
-      label("reward model", s <= g || apart ? above(s) : below(s), "score") +
-      label("careful readers", g < s || apart ? above(g) : below(g), liking(points[end].gold));
-    const ticksX = [1, 4, 9, 16, 25]
+      label("reward model", s <= g ? above(s) : below(s), "score") +
+      label("careful readers", g < s ? above(g) : below(g), liking(points[end].gold));
+    const ticksX = [1, 5, 10, 20]
       .filter((kl) => Math.sqrt(kl) < far)
-      .map((kl) => `<path d="M${x(kl).toFixed(1)} ${y(0) - 3}v6" stroke="var(--ghost)"/>`);
+      .map(
+        (kl, k, shown) =>
+          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 14}" text-anchor="middle">${kl}${k === shown.length - 1 ? " nats" : ""}</text>`,
+      );
     const ticksY = [-2, 0, 2].map(
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
-    const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticksX.join("")}${ticksY.join("")}${gap}
+    const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
       ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}${names}<g class="mark"></g></svg>`;
     return { x, y, left, width, rope, svg };
   }
@@ -307,6 +310,37 @@ const rlhfExplorer = (() => {
     return p > 0
       ? `${name} says it once in 10${raised(Math.round(-Math.log10(p)))} reviews`
       : `${name} never says it`;
+  }
+
+  /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most GONE of its favourites.
+   *  π* is known up to a factor, which its first review tells. */
+  function gone(world, s, aim) {
+    const { tables } = world,
+      { ref, gold } = tables,
+      compared = tables.compared ?? ref,
+      r = aim === "gold" ? gold : tables.score,
+      tau = s.eta + s.beta,
+      [first] = s.said;
+    world.favourites ??= favourites(compared);
+    return world.favourites
+      .map((y) => {
+        const logit = tau ? (s.eta * (ref[y] - ref[first.index]) + r[y] - r[first.index]) / tau : -Infinity;
+        return { index: y, p: first.p * Math.exp(logit), compared: Math.exp(compared[y]), gold: gold[y] };
+      })
+      .filter((one) => one.p < one.compared / 20 && s.said.every((said) => said.index !== one.index))
+      .slice(0, GONE);
+  }
+
+  /** The indices of its three largest values. */
+  function favourites(logprobs) {
+    const best = [];
+    logprobs.forEach((x, y) => {
+      if (best.length === 3 && x <= logprobs[best[2]]) return;
+      best.push(y);
+      best.sort((a, b) => logprobs[b] - logprobs[a]);
+      best.length = Math.min(best.length, 3);
+    });
+    return best;
   }
 
   /** Draw an explorer into `root`; returns a function that takes it away. */
@@ -458,13 +492,8 @@ const rlhfExplorer = (() => {
       find(".of").innerHTML =
         `is <b>${share(first.p)}</b> of what it says; ${escaped(rarely(first.compared, comparedName))}`;
       find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
-      find(".by-readers").innerHTML = judge(
-        face(s.gold),
-        s.gold,
-        "careful readers",
-        liking(s.gold),
-      );
-      rows(s.said);
+      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
+      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
       find(".mark").innerHTML = markOnFront(front, s);
@@ -481,20 +510,25 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    function rows(said) {
-      const full = scale(Math.max(...said.map(({ p, compared }) => Math.max(p, Math.min(compared, p)))));
+    function rows(said, lost) {
+      const full = scale(Math.max(...said.map(({ p }) => p)));
       find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
+      find(".rows ol").className = lost.length ? "lost" : "";
+      const shown = [...said.slice(0, ROWS - lost.length), ...lost];
       all(".row").forEach((line, k) => {
-        const one = said[k];
-        line.className = one ? (one.gold < 0 ? "row bad" : "row") : "row none";
+        const one = shown[k],
+          away = lost.includes(one);
+        line.className = one
+          ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}`
+          : "row none";
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
-        line.querySelector("i").style.width = percent(one.p);
+        line.querySelector("i").style.width = percent(away ? one.compared : one.p);
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
         behind.style.left = percent(Math.max(one.p, one.compared));
-        behind.textContent = share(one.p);
+        behind.textContent = away ? `was ${share(one.compared)}, now ${share(one.p)}` : share(one.p);
         line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
       });
     }
@@ -519,13 +553,13 @@ const rlhfExplorer = (() => {
     function goals(kind, eta, beta) {
       if (found.has(kind) && find(".goals li")) return;
       found.add(kind);
-      find(".goals").innerHTML = KINDS.filter((name) => found.has(name) || PLACES.includes(name))
-        .map((name) =>
-          found.has(name)
-            ? `<li class="found ${CLASSES[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`
-            : `<li><b>${name}</b>not found yet</li>`,
-        )
-        .join("");
+      find(".goals").innerHTML = KINDS.map((name) => {
+        if (found.has(name))
+          return `<li class="found ${CLASSES[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
+        return PLACES.includes(name)
+          ? `<li><b>${name}</b>not found yet</li>`
+          : "<li><b>?</b>One more, for those who let π* maximise the gold score.</li>";
+      }).join("");
     }
 
     const move = (name, k, done) => host.set(name, values[name][k], done);

@@ -106,11 +106,15 @@ const rlhfParts = (() => {
       .join("");
   }
 
-  /** A flag on top of a vertical line through a chart: what was moved there, and to where. */
-  function flag(x, top, bottom, text, size = 13) {
-    const width = 0.62 * size * text.length + 12;
-    return `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5"/><rect x="${x}" y="${top}" width="${width}" height="${1.6 * size}" rx="2" fill="var(--ink)"/>
-      <text x="${x + width / 2}" y="${top + 1.18 * size}" text-anchor="middle" style="fill:var(--bg);font-weight:650;font-size:${size}px">${text}</text>`;
+  const flagWidth = (text, size) => 0.6 * size * text.length + 12;
+
+  /** A flag on top of a vertical line through a chart: what was moved there, and to where. It begins at `from`, so
+   *  that it can stay inside; `open` draws what is no move as an outline. */
+  function flag(x, top, bottom, text, size = 13, from = x, open = false) {
+    const width = flagWidth(text, size),
+      [fill, ink] = open ? ["var(--bg)", "var(--ink)"] : ["var(--ink)", "var(--bg)"];
+    return `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5" ${open ? 'stroke-dasharray="3 3"' : ""}/><rect x="${from}" y="${top}" width="${width}" height="${1.6 * size}" rx="2" fill="${fill}" stroke="var(--ink)" stroke-width="1.5"/>
+      <text x="${from + width / 2}" y="${top + 1.17 * size}" text-anchor="middle" style="fill:${ink};font-weight:650;font-size:${size}px">${text}</text>`;
   }
 
   /** π*, and nothing else. */
@@ -138,6 +142,7 @@ const rlhfParts = (() => {
   return {
     liking,
     flag,
+    flagWidth,
     star,
     nearest,
     slider,
