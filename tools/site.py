@@ -27,6 +27,7 @@ DOCS = (
     "own_task",
     "bridge",
     "claims",
+    "concept_test",
     "glossary",
     "worlds",
     "performance",

@@ -257,7 +257,7 @@ ANSWERS = {
     ),
     "cockpit_held": Answer(
         None,
-        "η·KL keeps the policy where judge and readers agree, which is where the rescued one ends.",
+        "The leash keeps the policy where judge and readers agree; the rescued one ends there, too.",
     ),
 }
 """By the name of the question."""
