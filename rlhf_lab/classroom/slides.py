@@ -20,6 +20,8 @@ CLASSES = (
 REMEMBER = "remember"
 """The tag of the cell whose figure a class should keep in mind."""
 _LONG = 300  # letters of Markdown; a longer paragraph would not be read from the last row
+_ASKS = re.compile(r"\*\*(?:Predict|Commit a guess)[.:]?\*\*(?:(?: first| about [^:]*):)?\s*(\w?)")
+"""The words that ask for a guess, and the letter behind them: the slide says so itself."""
 _markdown = mistune.create_markdown(escape=True)
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -119,7 +121,7 @@ def _before(notebook: Notebook, name: str) -> str:
             text = source.strip().split("\n\n")[-1]
         elif f'"{name}"' in source:
             break
-    text = re.sub(r"\*\*(Predict|Commit a guess)[.:]?\*\*", "", text).strip()
+    text = _ASKS.sub(lambda found: found[1].upper(), text).strip()
     return text if len(text) <= _LONG and not re.match(r"[-|>$#]", text) else ""
 
 
