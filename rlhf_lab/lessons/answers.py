@@ -257,7 +257,7 @@ ANSWERS = {
     ),
     "cockpit_held": Answer(
         None,
-        "The leash keeps the policy where judge and readers agree; the rescued one ends there, too.",
+        "The leash keeps the policy where judge and readers agree; the rescued one ends there.",
     ),
 }
 """By the name of the question."""
