@@ -45,6 +45,7 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
                 (--nbgrader: the sources of assignments for nbgrader instead)
   materials     for teachers: write slides, two pages to hand out and the concept test (on paper,
                 for Moodle, for Canvas) into a new FOLDER; with PDFs if a Chrome or Edge is there
+  collect       for teachers: copy what students have in their HOMES on a server into FOLDER
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
   report        for teachers: a page with all guesses of a class, from its files in FOLDER
   key           for teachers: a page with the answers to guesses, tasks and questions
@@ -252,7 +253,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
-CLASSROOM = ("handout", "materials", "grade", "report", "key")
+CLASSROOM = ("handout", "materials", "collect", "grade", "report", "key")
 for _word in CLASSROOM:
     # -P: a file of a student that is called torch.py must not be imported from where one stands.
     TASKS[_word] = [["-P", "-m", "rlhf_lab.classroom", _word]]
