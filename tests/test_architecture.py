@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "_checks": "_require",
     "files": "",
     "interrupts": "",
+    "memory": "",
     # mathematics
     "masking": "_checks _require",
     "kl": "_checks",
@@ -77,7 +78,7 @@ MAY_IMPORT = {
     "doctor": "table_cache world",
     "plots": "",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
-    "masking ppo rewards rollout sampling trainer world",
+    "masking memory ppo rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
     "masking plots ppo report rewards rollout runs sampling trainer tree world",
     "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "

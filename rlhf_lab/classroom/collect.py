@@ -45,13 +45,13 @@ def collect(homes: Path, folder: Path, place: str = "rlhf_lab") -> Collected:
     if not os.supports_dir_fd.issuperset({os.open}) or not hasattr(os, "O_NOFOLLOW"):
         raise OSError("collect needs a system on which links can be told from files")
     students, files, left_out = 0, 0, list[str]()
-    for home in sorted(homes.iterdir()):
+    for home in sorted(filter(Path.is_dir, homes.iterdir())):
         try:
             found = _contents(home / place, plain(home.name), left_out)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:  # somebody else's account
             continue
         except OSError as error:  # a link, or a home that one may not enter
-            left_out.append(f"{plain(home.name)}: {place} cannot be opened ({error.strerror})")
+            left_out.append(f"{plain(home.name)}: {place} is left out ({error.strerror})")
             continue
         students += bool(found)
         for name, content in found.items():
