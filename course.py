@@ -52,9 +52,9 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, bridge, gpu
-                (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the Python that
-                you start this with; it installs nothing)
+  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, hub, bridge,
+                gpu (hub, bridge: each in an environment of its own, the latter beside TRL 1.16.0;
+                gpu: with the Python that you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -219,6 +219,7 @@ NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
     "bench bridge": [BRIDGE],
     "bench cockpit": [COURSE, BROWSER],
+    "bench hub": [CLASS],
     "browser-test": [COURSE, BROWSER],
     "class-test": [CLASS],
     "site": [COURSE, SITE],
@@ -250,6 +251,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
+    "bench hub": [["benchmarks/bench_hub.py"]],
     "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
@@ -317,6 +319,7 @@ def main(args: list[str]) -> int:
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
     own = {
         "class-test": CLASS,
+        "bench hub": CLASS,
         "engine": ENGINE,
         "bench bridge": BRIDGE,
     }  # those that have a Python of their own

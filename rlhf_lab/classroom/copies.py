@@ -92,8 +92,8 @@ def make(course: Path, folder: Path | None = None) -> list[str]:
         )
     if changed:
         said.append(
-            f"Newer in the course than in {target.name}/: {', '.join(changed)}. Yours stay as you left "
-            "them; to get a new one beside yours, rename yours and run this command again."
+            f"Newer in the course than in {target.name}/: {', '.join(changed)}. Yours stay as you "
+            "left them; to get a new one beside yours, rename yours and run this command again."
         )
     return said
 

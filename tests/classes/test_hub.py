@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from hub import ROOT, Hub, Student
+from hub import Hub, Student
 
 from rlhf_lab.classroom.__main__ import main
 
