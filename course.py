@@ -53,7 +53,7 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
   bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, hub, bridge,
-                gpu (hub, bridge: each in an environment of its own, the latter beside TRL 1.16.0;
+                gpu (hub: a class on one; bridge: beside TRL 1.16.0; both in an own environment;
                 gpu: with the Python that you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
@@ -202,7 +202,7 @@ SITE = Environment(
     ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,site]"], LISTS, ".installed-site"
 )
 # Of its own: nbgrader adds its pages to every JupyterLab of its environment.
-CLASS = Environment(".venv-class", ["-c", "constraints.txt", "-e", ".[lab,test,class]"], LISTS)
+CLASS = Environment(".venv-class", ["-c", "constraints.txt", "-e", ".[lab,test,hub,class]"], LISTS)
 ENGINE = Environment(".venv-engine", ["-c", "constraints.txt", "ziglang"], ["constraints.txt"])
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])

@@ -15,7 +15,7 @@ load_subconfig(str(HERE / "student_settings.py"))  # noqa: F821
 c.JupyterHub.authenticator_class = "pam"
 c.Authenticator.allow_all = True
 c.JupyterHub.spawner_class = "jupyterhub.spawner.LocalProcessSpawner"
-c.JupyterHub.bind_url = "http://:8000"
+c.JupyterHub.bind_url = "http://127.0.0.1:8000"  # behind a web server with a certificate
 
 # A proxy in Python, so that pip is all one needs. If you have Node.js, delete the line and install
 # npm's configurable-http-proxy, which is the hub's own choice.

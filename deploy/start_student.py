@@ -36,6 +36,8 @@ def copy_notebooks(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    copy_notebooks(Path.home() / os.environ.get("RLHF_LAB_FOLDER", "rlhf_lab"))
+    named = os.environ.get("RLHF_LAB_FOLDER", "rlhf_lab")
+    if named:  # an empty one: students get the notebooks in another way
+        copy_notebooks(Path.home() / named)
     limit_memory()
     os.execv(sys.executable, [sys.executable, "-m", "jupyterhub.singleuser", *sys.argv[1:]])

@@ -260,5 +260,6 @@ def test_no_name_hides_a_module(module):
 def test_all_names_every_import_of_the_package():
     names = [name.split(".") for name, _ in imports("__init__")]
     imported = {name[-1] for name in names if name[0] == "rlhf_lab"}
+    imported -= {"give_back_after_cells"}  # called, not offered
     assert imported == set(rlhf_lab.__all__)
     assert len(rlhf_lab.__all__) == len(imported)
