@@ -45,15 +45,16 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
                 (--nbgrader: the sources of assignments for nbgrader instead)
   materials     for teachers: write slides, two pages to hand out and the concept test (on paper,
                 for Moodle, for Canvas) into a new FOLDER; with PDFs if a Chrome or Edge is there
+  collect       for teachers: copy what students have in their HOMES on a server into FOLDER
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
   report        for teachers: a page with all guesses of a class, from its files in FOLDER
   key           for teachers: a page with the answers to guesses, tasks and questions
   format        format and tidy code and notebooks (ruff), update counts in README and docs
   check         check format, style, counts, types and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
-  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, bridge, gpu
-                (bridge: beside TRL 1.16.0, in an environment of its own; gpu: with the Python that
-                you start this with; it installs nothing)
+  bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, hub, bridge,
+                gpu (hub: a class on one; bridge: beside TRL 1.16.0; both in an own environment;
+                gpu: with the Python that you start this with; it installs nothing)
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
@@ -201,7 +202,7 @@ SITE = Environment(
     ".venv", ["-c", "constraints.txt", "-e", ".[lab,test,site]"], LISTS, ".installed-site"
 )
 # Of its own: nbgrader adds its pages to every JupyterLab of its environment.
-CLASS = Environment(".venv-class", ["-c", "constraints.txt", "-e", ".[lab,test,class]"], LISTS)
+CLASS = Environment(".venv-class", ["-c", "constraints.txt", "-e", ".[lab,test,hub,class]"], LISTS)
 ENGINE = Environment(".venv-engine", ["-c", "constraints.txt", "ziglang"], ["constraints.txt"])
 TRL_LIST = "benchmarks/requirements-trl.txt"
 TRL = Environment(".venv-bench", ["-r", TRL_LIST], [TRL_LIST])
@@ -218,6 +219,7 @@ NEEDS = {  # the others: COURSE alone
     "bench": [COURSE, TRL],
     "bench bridge": [BRIDGE],
     "bench cockpit": [COURSE, BROWSER],
+    "bench hub": [CLASS],
     "browser-test": [COURSE, BROWSER],
     "class-test": [CLASS],
     "site": [COURSE, SITE],
@@ -249,10 +251,11 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
     "bench cockpit": [["tests/browser/chromium.py"], ["benchmarks/bench_cockpit.py"]],
+    "bench hub": [["benchmarks/bench_hub.py"]],
     "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
-CLASSROOM = ("handout", "materials", "grade", "report", "key")
+CLASSROOM = ("handout", "materials", "collect", "grade", "report", "key")
 for _word in CLASSROOM:
     # -P: a file of a student that is called torch.py must not be imported from where one stands.
     TASKS[_word] = [["-P", "-m", "rlhf_lab.classroom", _word]]
@@ -316,6 +319,7 @@ def main(args: list[str]) -> int:
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
     own = {
         "class-test": CLASS,
+        "bench hub": CLASS,
         "engine": ENGINE,
         "bench bridge": BRIDGE,
     }  # those that have a Python of their own

@@ -110,6 +110,16 @@ def test_those_who_worked_in_notebooks_keep_answers_and_guesses(place, left):
         assert b"x = 1  # mine" in mine(place)[NOTEBOOKS[0].name]
 
 
+def test_on_a_server_a_student_gets_copies_at_home_and_no_guesses_of_the_teacher(place):
+    (place / "notebooks" / "predictions.json").write_text("{}", encoding="utf-8")
+    home = place / "home" / "rlhf_lab"
+    home.mkdir(parents=True)
+    (said,) = copies.make(place, home)
+    assert said.startswith("Work in rlhf_lab/")
+    assert [path.name for path in sorted(home.iterdir())] == [p.name for p in NOTEBOOKS[:2]]
+    assert not (place / copies.FOLDER).exists()
+
+
 def test_new_guesses_are_not_replaced_by_old_ones(place):
     (place / "notebooks" / "predictions.json").write_text("{}", encoding="utf-8")
     copies.make(place)

@@ -48,7 +48,7 @@ def test_senseless_command_line_prints_the_usage_and_exits_2(args, monkeypatch, 
     assert said.out == ""
     for command, *word in map(str.split, course.TASKS):
         assert f"\n  {command} " in said.err
-        assert all(re.search(rf"bench WORD .*\b{w}\b", said.err) for w in word)
+        assert all(re.search(rf"bench WORD [^(]*\b{w}\b", said.err) for w in word)
 
 
 def test_help_is_no_error(capsys):
@@ -158,6 +158,16 @@ def test_the_bridge_has_trl_and_the_course_in_one_environment(monkeypatch):
     listed = (ROOT / course.BRIDGE_LIST).read_text(encoding="utf-8")
     assert "\ntrl==1.16.0\n" in listed
     assert "\ntorch==2.13.0\n" in listed
+
+
+def test_the_hub_is_measured_where_jupyterhub_is(monkeypatch):
+    made, seen = [], []
+    monkeypatch.setattr(course.Environment, "ensure", lambda self: made.append(self.folder.name))
+    monkeypatch.setattr(course, "run", lambda argv, python: seen.append((argv, python)) or 0)
+    assert course.main(["bench", "hub", "--moves=5"]) == 0
+    assert made == [".venv-class"]
+    assert seen == [(["benchmarks/bench_hub.py", "--moves=5"], course.CLASS.python)]
+    assert (ROOT / seen[0][0][0]).exists()
 
 
 def test_bench_with_a_second_word_measures_that_and_needs_no_trl(commands):

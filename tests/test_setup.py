@@ -93,7 +93,7 @@ def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
     assert course.BROWSER.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,browser,site]"]
     assert course.SITE.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,site]"]
     assert len({e.stamp for e in (course.COURSE, course.BROWSER, course.SITE)}) == 3
-    extras = {"lab", "test", "browser", "class", "site", "engine"}
+    extras = {"lab", "test", "browser", "hub", "class", "site", "engine"}
     assert set(PROJECT["optional-dependencies"]) == extras
     skipped = PYPROJECT["tool"]["pytest"]["ini_options"]["norecursedirs"]
     assert {"browser", "classes"} <= set(skipped)
@@ -102,7 +102,7 @@ def test_the_browser_test_adds_to_the_same_folder_what_no_student_needs():
 def test_nbgrader_gets_a_folder_of_its_own():
     """It adds pages of its own to every JupyterLab of its environment."""
     assert course.CLASS.folder not in (course.COURSE.folder, course.ENGINE.folder)
-    assert course.CLASS.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,class]"]
+    assert course.CLASS.pip_args == ["-c", "constraints.txt", "-e", ".[lab,test,hub,class]"]
     assert course.NEEDS["class-test"] == [course.CLASS]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rlhf_lab
 from rlhf_lab.classroom import grading, handout, materials, nbgrader
+from rlhf_lab.classroom.collect import collect
 from rlhf_lab.classroom.key import key
 from rlhf_lab.classroom.report import report
 from rlhf_lab.files import write_whole
@@ -40,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     grade = commands.add_parser("grade", help="check all exercises of a class, write two tables")
     grade.add_argument("folder", type=Path, help="one folder or notebook for each student")
     grade.set_defaults(command=_grade)
+    homes = commands.add_parser("collect", help="copy what students have in their homes")
+    homes.add_argument("homes", type=Path, help="one folder for each student, such as /home")
+    homes.add_argument("folder", type=Path, help="for report and grade; gets what is new")
+    homes.add_argument("--place", default="rlhf_lab", help="the course's folder in each home")
+    homes.set_defaults(command=_collect)
     guesses = commands.add_parser("report", help="a page with all guesses of a class")
     guesses.add_argument(
         "folder", type=Path, help="one folder or predictions.json for each student"
@@ -97,6 +103,13 @@ def _grade(arguments: argparse.Namespace) -> None:
         often = f", {row[-1]} × {row[-2]}" if row[-1] else ""
         print(f"{row[0]}: {row[1]} right{often}")
     _write(tables)
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    done = collect(arguments.homes, arguments.folder, arguments.place)
+    for line in done.left_out:
+        print(line)
+    print(f"{done.students} students, {done.files} new files: {arguments.folder.resolve()}")
 
 
 def _report(arguments: argparse.Namespace) -> None:

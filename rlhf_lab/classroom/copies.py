@@ -61,13 +61,18 @@ def _kept(cell: Notebook) -> bool:
     return "keep-output" in cell["metadata"].get("tags", [])
 
 
-def make(course: Path) -> list[str]:
+def make(course: Path, folder: Path | None = None) -> list[str]:
     """Copy what is not copied yet from `course/notebooks`; returns what the student should know.
+
+    Args:
+        course: the folder of course.py.
+        folder: where the copies go, if not into `course/my_notebooks`; as on a class server, where
+            many students share one course.
 
     Raises:
         OSError: a copy cannot be written; those made before are whole.
     """
-    source, target = course / "notebooks", course / FOLDER
+    source, target = course / "notebooks", folder or course / FOLDER
     said, made, changed, used = [], 0, [], False
     for path in sorted(source.glob("*.ipynb")):
         copy = target / path.name
@@ -85,17 +90,17 @@ def make(course: Path) -> list[str]:
         made, used = made + 1, used or "language_info" in notebook["metadata"]
     if made:
         said.append(
-            f"Work in {FOLDER}/: it holds your own notebooks, without results ({made} new)."
+            f"Work in {target.name}/: it holds your own notebooks, without results ({made} new)."
         )
-    if made and (_take_along(source, target) or used):
+    if made and folder is None and (_take_along(source, target) or used):
         said.append(
             f"You have worked in notebooks/ before: your answers and guesses are in {FOLDER}/, "
             "too; notebooks/ with its results and runs stays as it is."
         )
     if changed:
         said.append(
-            f"Newer in the course than in {FOLDER}/: {', '.join(changed)}. Yours stay as you left "
-            "them; to get a new one beside yours, rename yours and run this command again."
+            f"Newer in the course than in {target.name}/: {', '.join(changed)}. Yours stay as you "
+            "left them; to get a new one beside yours, rename yours and run this command again."
         )
     return said
 
