@@ -11,11 +11,11 @@ import sys
 from typing import Any
 
 GROWN = 2**25
-"""Bytes. Who has grown by less since the last time is not searched for cycles: that takes 0.1 s."""
+"""Bytes. A kernel that has grown by less since the last time is left alone: looking takes 0.1 s."""
 
 
 class Giver:
-    """Returns free memory to the system, as often as it is called.
+    """Returns free memory to the system, when called after the process has grown.
 
     Systems other than Linux with glibc do so by themselves: there it does nothing.
     """
@@ -28,10 +28,9 @@ class Giver:
             self._trim = None
 
     def __call__(self, *_: object) -> None:
-        if self._trim is None:
+        if self._trim is None or _resident() <= self._held + GROWN:
             return
-        if _resident() > self._held + GROWN:
-            gc.collect()
+        gc.collect()
         self._trim(0)
         self._held = _resident()
 
