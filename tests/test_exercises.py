@@ -241,7 +241,8 @@ ALMOST_RIGHT = [
 
 def test_the_lines_of_notebook_06_pass_their_exercise():
     """With the .detach() that the exercise asks for."""
-    cells = json.loads((ROOT / "notebooks" / "06_compute_rewards.ipynb").read_text("utf-8"))["cells"]
+    file = ROOT / "notebooks" / "06_compute_rewards.ipynb"
+    cells = json.loads(file.read_text("utf-8"))["cells"]
     lines = next("".join(cell["source"]) for cell in cells if cell["id"] == "c08")
 
     def attempt(scores, logprobs, ref_logprobs, mask, eta):

@@ -770,8 +770,7 @@ _CONTROLLER = Exercise(
             "1 taken off the target",
             25,
             _moved(lambda kl, target, share: 1 + _clip(kl / (target - 1)) * share),
-            "You divide by target − 1. The 1 is "
-            "taken off the ratio.",
+            "You divide by target − 1. The 1 is taken off the ratio.",
             "What should the error be when the KL is at its target?",
         ),
         Mistake(
