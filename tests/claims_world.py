@@ -96,8 +96,8 @@ def one_eta_two_prompts():
 
 @claim
 def nats_by_eta():
-    for eta, nats in ((10, 0.005), (1, 0.361), (0.1, 2.671)):
-        near(kl(tilt(eta)[0], lists()[0]), nats, 3)
+    for eta, nats in ((20, 0.0013), (2, 0.1130), (0.2, 1.8887)):
+        near(kl(tilt(eta)[0], lists()[0]), nats, 4)
 
 
 @claim

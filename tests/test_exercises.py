@@ -239,6 +239,20 @@ ALMOST_RIGHT = [
 ]
 
 
+def test_the_lines_of_notebook_06_pass_their_exercise():
+    """With the .detach() that the exercise asks for."""
+    file = ROOT / "notebooks" / "06_compute_rewards.ipynb"
+    cells = json.loads(file.read_text("utf-8"))["cells"]
+    lines = next("".join(cell["source"]) for cell in cells if cell["id"] == "c08")
+
+    def attempt(scores, logprobs, ref_logprobs, mask, eta):
+        given = {"scores": scores, "logprobs": logprobs, "ref_logprobs": ref_logprobs, "mask": mask}
+        exec(lines.replace("eta = 0.5\n", ""), given, done := {"eta": eta})
+        return done["reward"].detach()
+
+    assert check(attempt, "compute_rewards").status == "right"
+
+
 @pytest.mark.parametrize(("name", "attempt"), ALMOST_RIGHT, ids=[name for name, _ in ALMOST_RIGHT])
 def test_a_solution_that_is_right_for_some_inputs_is_not_right(name, attempt):
     assert check(attempt, name).status in ("wrong", "mistake")

@@ -224,6 +224,7 @@ ERRORS = {
     "name unknown": lambda x, *_: nowhere_defined(x),  # noqa: F821
     "nothing found": lambda x, *_: [1].index(2),
     "divided by 0": lambda x, *_: 1 / 0,
+    "integers where bool is asked": lambda x, y, mask, eta: x.masked_fill(mask.long(), 0.0),
     "a number for a tensor": lambda x, *_: torch.clamp(0.3, 0.1, 0.2),
     "NaN among integers": lambda x, *_: x.long().masked_fill(x > 0, float("nan")),
 }

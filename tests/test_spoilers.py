@@ -282,7 +282,7 @@ PLANTED = {
     "a printed number": (
         "02_agree", "fit_word", {"outputs": stream("right in 78% of pairs")}, "names 78",
     ),
-    "a rounded number": ("04_kl", "for eta", {"source": lambda s: s + "  # 2.7 nats"}, "2.7"),
+    "a rounded number": ("04_kl", "for eta", {"source": lambda s: s + "  # 1.9 nats"}, "1.9"),
     "a share": ("02_agree", "fit_word", {"outputs": stream("agrees: 0.78")}, "0.78"),
     "a number in words": (
         "00_different", "Trainer", {"markdown": "Five different reviews are left."}, "names 5",
@@ -308,7 +308,7 @@ def test_a_telling_variable_is_found():
     [
         ("00_different", "### Exercise (5 minutes)"), ("00_different", "Take 5 seeds."),
         ("08_late", "Either β = 0.5 or η = 0.3."), ("02_agree", "20,078 pairs, seed 7"),
-        ("04_kl", "Three steps of 12.67 and −2.67."),
+        ("04_kl", "Three steps of 11.89 and −1.89."),
     ],
 )  # fmt: skip
 def test_no_false_alarm(name, harmless):

@@ -29,7 +29,7 @@ _REF = torch.tensor(
 )
 _RIGHT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
 _LEFT = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]], dtype=torch.bool)
-_GAPS = torch.tensor([[0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]])
+_GAPS = torch.tensor([[0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]], dtype=torch.bool)
 _SCORES = torch.tensor([2.53, -1.07, 0.71], dtype=torch.float64)
 _ALL = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64).log()
 _ALL_REF = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]], dtype=torch.float64).log()
@@ -232,7 +232,11 @@ _COMPUTE_REWARDS = Exercise(
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),
         Case("the same padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.45), (1,)),
-        Case("a mask of integers, with gaps", (_SCORES, _LOGPROBS, _REF, _GAPS, 0.17), (1,)),
+        Case("a mask with gaps", (_SCORES, _LOGPROBS, _REF, _GAPS, 0.17), (1,)),
+        Case(
+            "a mask of the integers 0 and 1",
+            (_SCORES, _LOGPROBS, _REF, _GAPS.long(), 0.23), (1,), edge=True,
+        ),
     ),
     mistakes=(
         Mistake(
@@ -586,7 +590,7 @@ _CONTROLLER = Exercise(
     cases=(
         Case("KLs of 6.6, 12 and 6 nats", (0.2, 6.0, 10_000.0, (6.6, 12.0, 6.0), 256)),
         Case(
-            "KLs of 0.95, 0.3, −0.1 and 1.9 nats", (3.1, 1.0, 2000.0, (0.95, 0.3, -0.1, 1.9), 128)
+            "KLs of 0.95, 0.3, −0.1 and 1.9 nats", (3.1, 1.1, 2000.0, (0.95, 0.3, -0.1, 1.9), 128)
         ),
         Case("KLs of 3.1 and 0.9 nats and a short horizon", (0.5, 2.0, 100.0, (3.1, 0.9), 256)),
     ),
@@ -726,6 +730,63 @@ _CONTROLLER = Exercise(
             _moved(lambda kl, target, share: 1 + min(max(kl / target - 1, -0.1), 0.1) * share),
             "Your error is cut at ±0.1. Here it is ±0.2.",
             "What is the largest relative change per horizon?",
+        ),
+        Mistake(
+            "1 inside the share",
+            25,
+            _moved(lambda kl, target, share: (1 + _clip(kl / target - 1)) * share),
+            "A bracket stands in the wrong place: you multiply 1 + error by n_steps/horizon. Only "
+            "the error belongs to that product, so one batch makes η nearly 0.",
+            "What should the factor be if the error is 0?",
+        ),
+        Mistake(
+            "1 inside the clip",
+            25,
+            _moved(lambda kl, target, share: _clip(kl / target) * share),
+            "You clip 1 + error, and multiply all of it by n_steps/horizon. The 1 stands before "
+            "the clip, so one batch makes η nearly 0.",
+            "What should the factor be if the error is 0?",
+        ),
+        Mistake(
+            "the whole factor clipped",
+            25,
+            _moved(lambda kl, target, share: _clip(1 + (kl / target - 1) * share)),
+            "You clip the whole factor to ±0.2, and a factor is near 1. Clip the error.",
+            "Between which numbers should the factor lie?",
+        ),
+        Mistake(
+            "divided by the horizon at the end",
+            25,
+            _set(
+                lambda self, kl, n: (
+                    self.value * (1 + _clip(kl / self.target - 1) * n) / self.horizon
+                )
+            ),
+            "A bracket stands in the wrong place: you divide 1 + error · n_steps by the horizon. "
+            "Only the error belongs to n_steps/horizon.",
+            "What should the factor be if the error is 0?",
+        ),
+        Mistake(
+            "1 taken off the target",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl / (target - 1)) * share),
+            "You divide by target − 1. The 1 is taken off the ratio.",
+            "What should the error be when the KL is at its target?",
+        ),
+        Mistake(
+            "1 taken off the KL",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip((kl - 1) / target) * share),
+            "You take 1 off the KL. It is taken off the ratio KL/target.",
+            "What should the error be when the KL is at its target?",
+        ),
+        Mistake(
+            "clip around error and share",
+            25,
+            _moved(lambda kl, target, share: 1 + _clip(kl / target - share)),
+            "A bracket is missing: n_steps/horizon multiplies only the 1 that is taken off, not "
+            "the error.",
+            "Which number is multiplied by n_steps/horizon?",
         ),
     ),
 )

@@ -81,6 +81,9 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
           "Which integer is no token?")),
     (r"is not in list", Fact("nothing found", "You look for something that not every row has.",
                              "What if a review fills its row and has no <eos>?")),
+    (r"only supports? boolean masks|expected condition to be a boolean",
+     Fact("integers where bool is asked", "`mask` holds the integers 0 and 1, and this function of "
+          "torch wants booleans.", "What does mask.bool() change?")),
     (r"ZeroDivisionError", Fact("divided by 0", "Something is divided by 0.",
                                 "Which number below the line can be 0?")),
 )  # fmt: skip
@@ -192,7 +195,7 @@ BEYOND: tuple[Simpler, ...] = (
      "on the left, because the number of its tokens does not tell where the last one stands.", "",
      _turned),
     ("integer mask", "One thing more, which is not asked here: it fails for a mask of the integers "
-     "0 and 1, because x[mask] then takes rows 0 and 1. mask.bool() repairs that.", "",
+     "0 and 1, because torch does not read them as no and yes. mask.bool() repairs that.", "",
      lambda i: i | {"mask": i["mask"].long()}),
 )  # fmt: skip
 """Inputs that an exercise does not ask for; a right answer that fails on them is told so."""

@@ -366,6 +366,14 @@ _DENSE = torch.tensor(
 )
 
 
+def _cut_at_gaps(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    returns, running = torch.zeros_like(rewards), rewards.new_zeros(len(rewards))
+    for t in reversed(range(rewards.shape[1])):
+        running = torch.where(mask[:, t], rewards[:, t] + gamma * running, 0.0)
+        returns[:, t] = running
+    return returns
+
+
 def _over_rows(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
     returns, running = torch.zeros_like(rewards), torch.zeros(()).double()
     for row, t in itertools.product(range(len(rewards)), reversed(range(rewards.shape[1]))):
@@ -435,6 +443,21 @@ _RETURNS = Exercise(
             "Numbers in the padding reach your returns. With other padding the same review would "
             "be worth something else.",
             "Which rewards belong to the review?",
+        ),
+        Mistake(
+            "cut at a gap",
+            8,
+            _cut_at_gaps,
+            "Your running sum is set back to 0 where the mask is False, so a gap cuts a review in "
+            "two. Write 0 there, and go on as with a reward of 0.",
+            "Which value should the sum have when the loop comes out of a gap?",
+        ),
+        Mistake(
+            "neither mask nor gamma",
+            8,
+            lambda rewards, mask, gamma: returns_to_go(rewards, torch.ones_like(mask), 1.0),
+            "You add up without γ, and numbers in the padding reach your returns.",
+            "Which two arguments have you not used?",
         ),
         Mistake(
             "gamma left out",

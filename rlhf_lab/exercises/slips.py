@@ -145,7 +145,7 @@ TWISTS: tuple[Slip, ...] = (
          "places of `index` in every row. The right numbers stand on the diagonal.",
          "How does x[torch.arange(len(x)), index] differ?", lambda y, t: y.diagonal(),
          backwards=True),
-    Slip("padding not cleared", "{it} is right on the mask, but not 0 off it.",
+    Slip("padding not cleared", "{it} is not 0 where the mask is False.",
          "What should stand where nobody chose a token?", lambda y, t: y.masked_fill(~_mask(t), 0),
          backwards=True),
 )  # fmt: skip

@@ -52,8 +52,10 @@ def draw(narrow: bool = False) -> str:
         for line in lines:
             y += 1.15 * size
             shapes += f'<text x="16" y="{y:g}" class="voice" font-size="{size}">{line}</text>'
-        shapes += _judges(moment, y + 52, narrow)
-        y += 156 if narrow else 122
+        means = "its 128 reviews, on average"
+        shapes += f'<text x="16" y="{y + 30:g}" font-size="15" class="soft">{means}</text>'
+        shapes += _judges(moment, y + 72, narrow)
+        y += 176 if narrow else 142
     height = y - 34
     style = (
         theme.variables()

@@ -183,8 +183,8 @@ def stars(ax: Axes, optima: Sequence[Point], paths: Mapping[float, Sequence[Poin
             linewidth=3,
             zorder=4,
         )
-        ends = torch.tensor([star.kl, end.kl])
-        ax.plot(ends, value + eta * ends, color=colour, linewidth=0.8)
+        ends = torch.tensor([star.kl, end.kl]).sort().values + torch.tensor([-0.2, 0.2])
+        ax.plot(ends, value + eta * ends, color=colour, linewidth=2)
         ax.plot(star.kl, star.score, **plots.STAR | {"markeredgecolor": colour})
         ax.annotate(
             f"π*, η = {eta:g}", (star.kl, star.score),
