@@ -71,6 +71,8 @@ ELSEWHERE = {
     "grids.sweep": "files: test_grids_sweep",
     "grids.workers": "work and items of any kind: test_grids_sweep",
     "interrupts": "takes no data: test_interrupts",
+    "loop_drawing": "draws: test_loop_drawing",
+    "memory": "takes no data: test_memory",
     "plots": "draws what the lessons compute",
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
@@ -78,6 +80,8 @@ ELSEWHERE = {
     "runs": "files: test_runs",
     "group_trainer": "settings and tasks: test_group_trainer",
     "stepper": "parts of Trainer.step",
+    "svg": "takes a figure: test_ui_image",
+    "theme": "draws: test_theme",
     "trainer": "settings and tasks: test_trainer",
 }
 """Modules that are tried in tests of their own."""
