@@ -222,6 +222,7 @@ def _for_notebooks(name: str, least: str) -> Verdict:
 NO_NOTEBOOKS: Verdict = ("note", "not installed; only the notebooks need it: rlhf-lab[lab]")
 NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
 NO_KEY: Verdict = ("note", "not installed; only `course.py key` needs it")
+NO_CANVAS: Verdict = ("note", "not installed; only `course.py materials` needs it")
 NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
 CHECKS: dict[str, Callable[[], Verdict]] = {
     "Python": _python,
@@ -238,6 +239,7 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "pillow": partial(_for_notebooks, "pillow", "10.1"),
     "jupyterlab": partial(_package, "jupyterlab", "4.2", NO_LAB),
     "mistune": partial(_package, "mistune", "3.1", NO_KEY),
+    "text2qti": partial(_package, "text2qti", "0.8", NO_CANVAS),
     "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,
 }

@@ -196,7 +196,8 @@ def test_more_runs_are_not_more_operations(world, minibatches):
         )
         for n in (2, 7)
     )
-    own = {torch.ops.aten.rand, torch.ops.aten.randperm}
+    # On the CPU the reference reads equal rows once: one more index where a row repeats.
+    own = {torch.ops.aten.rand, torch.ops.aten.randperm, torch.ops.aten.index}
     assert many[torch.ops.aten.rand] == 7
     assert {k: n for k, n in few.items() if k not in own} == {
         k: n for k, n in many.items() if k not in own
