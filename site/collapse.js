@@ -3,7 +3,7 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { liking, number, flag, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
@@ -51,7 +51,9 @@ const rlhfCollapse = (() => {
       )
       .join("");
     const flags = moves
-      .map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13))
+      .map(
+        ([k, eta]) => pole(x(k), 0, height - 22) + flag(x(k), 0, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13),
+      )
       .join("");
     const size = innerWidth >= 1500 ? 17 : 13,
       name = (text, colour, at) =>

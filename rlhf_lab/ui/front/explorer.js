@@ -16,6 +16,7 @@
 
 const rlhfExplorer = (() => {
   const {
+    REGIONS,
     slider,
     nearest,
     asNumber,
@@ -36,13 +37,6 @@ const rlhfExplorer = (() => {
     twoTone,
   } = rlhfParts;
   const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
-  const CLASSES = {
-    collapse: "is-collapse",
-    useful: "is-useful",
-    frozen: "is-frozen",
-    "word salad": "is-word",
-    "one good answer": "is-one",
-  };
   const MEANINGS = {
     collapse: "less varied than π_SFT, and readers dislike it",
     useful: "readers like it, and it has more than one thing to say",
@@ -485,7 +479,7 @@ const rlhfExplorer = (() => {
       const { reference } = world.still,
         first = s.said[0];
       find(".chip").textContent = s.kind;
-      find(".chip").className = `chip ${CLASSES[s.kind]}`;
+      find(".chip").className = `chip ${REGIONS[s.kind]}`;
       find(".meaning").textContent = s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind];
       find(".headline").textContent = `“${s.first}”`;
       find(".headline").style.setProperty("--letters", s.first.length);
@@ -555,7 +549,7 @@ const rlhfExplorer = (() => {
       found.add(kind);
       find(".goals").innerHTML = KINDS.map((name) => {
         if (found.has(name))
-          return `<li class="found ${CLASSES[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
+          return `<li class="found ${REGIONS[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
         return PLACES.includes(name)
           ? `<li><b>${name}</b>not found yet</li>`
           : "<li><b>?</b>One more, for those who let π* maximise the gold score.</li>";
