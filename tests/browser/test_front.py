@@ -347,7 +347,16 @@ def test_one_sentence_and_the_box_keeps_its_height(open_page, flight):
     fallen = [[1.8, -2.0, 10.5, 0.1]] * 9
     page.evaluate(
         "news => hear(news)",
-        {**last, "run": 9, "from": 0, "rows": fallen, "batch": fallen[0], "reviews": one},
+        {
+            **last,
+            "run": 9,
+            "from": 0,
+            "rows": fallen,
+            "parent": [],
+            "parentFrom": 0,
+            "batch": fallen[0],
+            "reviews": one,
+        },
     )
     page.wait_for_function("() => root.run.id === 9")
     settled(page)

@@ -198,20 +198,20 @@ const rlhfCockpit = (() => {
         "ink",
         width - right - 0.4 * size,
         y(best[SCORE]),
-        at && under && named("reward model", "score", beside(at), at[1], under[1] > at[1] ? up : down),
-        at &&
-          under &&
-          named(
-            "careful readers",
-            liking(run.rows.at(-1)[GOLD]),
-            beside(under),
-            under[1],
-            under[1] > at[1] ? down : up,
-          ),
-        old && under && named("parent run", "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
         [-0.9, 0.9, -2, 2],
         "end",
       ),
+      at && under && named("reward model", "score", beside(at), at[1], under[1] > at[1] ? up : down),
+      at &&
+        under &&
+        named(
+          "careful readers",
+          liking(run.rows.at(-1)[GOLD]),
+          beside(under),
+          under[1],
+          under[1] > at[1] ? down : up,
+        ),
+      old && under && named("parent run", "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
     ]
       .filter(Boolean)
       .join("");
