@@ -147,7 +147,12 @@ const rlhfCollapse = (() => {
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
       const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
-      find(".by-model").innerHTML = judge(gauge(score || 0), score, "the judge: a reward model", "score");
+      find(".by-model").innerHTML = judge(
+        gauge(score || 0),
+        score,
+        '<span class="wide">the judge: a </span>reward model',
+        "score",
+      );
       find(".by-readers").innerHTML = judge(face(gold || 0), gold, "careful readers", liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
@@ -166,7 +171,7 @@ const rlhfCollapse = (() => {
       const begun = Boolean(record || frame);
       find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
       find(".leash").hidden = !begun;
-      find(".again").textContent = begun ? "Start again, without a leash" : "Start";
+      find(".again").innerHTML = begun ? 'Start again<span class="wide">, without a leash</span>' : "Start";
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);

@@ -16,6 +16,9 @@ const rlhfCockpit = (() => {
   const {
     NEUTRAL,
     REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     flag,
     flagWidth,
     pole,
@@ -282,7 +285,7 @@ const rlhfCockpit = (() => {
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
-      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from π_SFT</text></svg>`;
+      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from ${SFT_DRAWN}</text></svg>`;
   }
 
   /** What the best of a distance is called, as the explorer's map calls it at β = 0. */
@@ -330,7 +333,7 @@ const rlhfCockpit = (() => {
       best = goal(now.optimum);
     const row = (name, m, old = false) =>
       `<tr class="${old ? "old" : ""}"><th scope="row">${name}</th>${m ? [...m, best - goal(m)].map((x) => `<td>${x === null || !Number.isFinite(x) ? "–" : number(x)}</td>`).join("") : "<td>–</td>".repeat(5)}</tr>`;
-    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${name}</th>`).join("")}</tr></thead><tbody>
+    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${printed(name)}</th>`).join("")}</tr></thead><tbody>
       ${row("last batch", run.rows.at(-1))}${run.parent.length ? row("the parent’s last batch", run.parent.at(-1)) : ""}${row(`exact, after update ${now.exactAt.toLocaleString("en-US")}`, now.exact, now.exactAt < now.iteration)}${row("exact optimum π*", now.optimum)}</tbody>`;
   }
 
@@ -463,7 +466,7 @@ const rlhfCockpit = (() => {
         find(".of-kl").innerHTML = tile(
           room(".of-kl"),
           2.6 * size,
-          "distance from π_SFT, nats",
+          `distance from ${SFT}, nats`,
           number(batch[KL]),
           "leash",
           run.rows,

@@ -17,6 +17,9 @@
 const rlhfExplorer = (() => {
   const {
     REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     slider,
     nearest,
     asNumber,
@@ -266,13 +269,15 @@ const rlhfExplorer = (() => {
     const { x, y, left, width, rope: at } = front,
       here = x(s.kl),
       top = y(s.score),
-      bottom = y(s.gold);
+      bottom = y(s.gold),
+      // The face steps aside where it would cover the dot.
+      aside = Math.abs(top - bottom) < 18 ? (here < left + 30 ? 1 : -1) * 18 : 0;
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
-    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from π_SFT</text>`;
+    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from ${SFT_DRAWN}</text>`;
     return `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>
       <path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
-      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here} ${bottom}) scale(11)">${face(s.gold)}</g>`;
+      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -285,7 +290,7 @@ const rlhfExplorer = (() => {
       cell(
         "distance",
         `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`,
-        "KL(π* ‖ π_SFT), nats",
+        `KL(π* ‖ ${SFT}), nats`,
         "eta",
       ) +
       cell(
@@ -300,10 +305,13 @@ const rlhfExplorer = (() => {
 
   /** How often π_SFT, or what else π* is compared with, says the headline. */
   function rarely(p, name) {
-    if (p >= 0.0005) return `${name} says it in ${share(p)} of its reviews`;
+    const before = name === "π_SFT" ? "before training it was" : `${name} says it in`;
+    if (p >= 0.0005) return `${before} ${share(p)}`;
     return p > 0
-      ? `${name} says it once in 10${raised(Math.round(-Math.log10(p)))} reviews`
-      : `${name} never says it`;
+      ? `${before} one in 10${raised(Math.round(-Math.log10(p)))}`
+      : name === "π_SFT"
+        ? "before training it said this never"
+        : `${name} never says it`;
   }
 
   /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most GONE of its favourites.
@@ -472,7 +480,7 @@ const rlhfExplorer = (() => {
       find(".map").innerHTML = map.svg;
       find(".front").innerHTML = `<h3>What distance buys</h3>${front.svg}`;
       find(".about").innerHTML = `what π* says of <b>${escaped(prompt)}</b>`;
-      find(".by").textContent = `how often ${comparedName} says it`;
+      find(".by").innerHTML = `how often ${printed(comparedName)} says it`;
     }
 
     function show(s, world, { prompt, score, eta, beta }) {
@@ -480,13 +488,14 @@ const rlhfExplorer = (() => {
         first = s.said[0];
       find(".chip").textContent = s.kind;
       find(".chip").className = `chip ${REGIONS[s.kind]}`;
-      find(".meaning").textContent = s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind];
+      find(".meaning").innerHTML = printed(s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind]);
       find(".headline").textContent = `“${s.first}”`;
       find(".headline").style.setProperty("--letters", s.first.length);
       find(".of").innerHTML =
-        `is <b>${share(first.p)}</b> of what it says; ${escaped(rarely(first.compared, comparedName))}`;
+        `is <b>${share(first.p)}</b> of what it says; ${printed(rarely(first.compared, comparedName))}`;
       find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
       find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
+      find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);

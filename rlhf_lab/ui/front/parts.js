@@ -27,6 +27,11 @@ const rlhfParts = (() => {
   const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
   const escaped = (text) => String(text).replace(/[&<>"]/g, (letter) => ESCAPES[letter]);
 
+  /** π_SFT as it is printed, with a small SFT below; in HTML, and in SVG. */
+  const SFT = "π<sub>SFT</sub>";
+  const SFT_DRAWN = 'π<tspan dy=".28em" style="font-size:.72em">SFT</tspan>';
+  const printed = (text) => escaped(text).replaceAll("π_SFT", SFT);
+
   /** The least of 100, 50, 25, 10, 5, 2.5, … % that is at least p: what a bar's full width means. */
   function scale(p) {
     let full = 1;
@@ -44,7 +49,7 @@ const rlhfParts = (() => {
   const NEUTRAL = 0.1;
 
   /** The colour of a gold score: grey where careful readers neither like nor dislike it. */
-  const liking = (gold) => (Math.abs(gold) < NEUTRAL ? "plain" : gold < 0 ? "bad" : "liked");
+  const liking = (gold) => (gold >= NEUTRAL ? "liked" : gold <= -NEUTRAL ? "bad" : "plain");
 
   /** The class of a region's chip. */
   const REGIONS = {
@@ -157,6 +162,9 @@ const rlhfParts = (() => {
   return {
     NEUTRAL,
     REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     liking,
     flag,
     pole,
