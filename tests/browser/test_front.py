@@ -18,7 +18,7 @@ from rlhf_lab.world import response_text
 WIDTHS = (360, 800, 1280, 1920)
 TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
   [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()
-  && !e.closest(".heard") && parseFloat(getComputedStyle(e).fontSize) < 12
+  && !e.closest(".heard") && parseFloat(getComputedStyle(e).fontSize) < (e.matches("sub, tspan") ? 9 : 12)
 ).map((e) => e.outerHTML)"""
 PLACES = """() => [".rows", ".nums", ".map", ".front"].map(
   (name) => document.querySelector(name).getBoundingClientRect().y)"""
@@ -153,6 +153,17 @@ def test_what_is_no_longer_said_stays_in_sight(open_page):
         f"was {share(p)}, now {share(shares[i].item())}"
         for i, p in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
     ]
+
+
+def test_where_nothing_holds_it_no_other_review_is_said(open_page):
+    page = open_page()
+    page.locator("[data-typed=eta]").fill("0")
+    page.keyboard.press("Enter")
+    assert settled(page)["said"][0]["p"] == 1
+    others = len(load_world().tables("food").golds) - 1
+    assert page.locator(".row.note .text").inner_text() == f"0 of the other {others:,}"
+    assert page.locator(".by-readers.is-bad").count() == 1
+    assert "it was one in 10" in page.locator(".of").inner_text()
 
 
 def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):

@@ -208,7 +208,7 @@ const rlhfExplorer = (() => {
     const names = KINDS.map((name, kind) => {
       const at = nameplate(map, etas, betas, places, kind, 0.6 * size * name.length);
       return at
-        ? `<text class="name" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
+        ? `<text class="name halo" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
     }).join("");
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
@@ -219,7 +219,7 @@ const rlhfExplorer = (() => {
     const beside = ticks(betas, [0, 0.03, 0.1, 0.3, 1]).map(
       ([k, v]) => `<text x="${left - 6}" y="${(places.y(k) + 4).toFixed(1)}" text-anchor="end">${v}</text>`,
     );
-    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${names}${below.join("")}${beside.join("")}<polyline class="trail"/>
+    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
       <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
     return { places, svg };
   }
@@ -261,7 +261,7 @@ const rlhfExplorer = (() => {
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
     const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
-      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}${names}<g class="mark"></g></svg>`;
+      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${names}<g class="mark"></g></svg>`;
     return { x, y, left, width, rope, svg };
   }
 
@@ -275,9 +275,10 @@ const rlhfExplorer = (() => {
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
     const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from ${SFT_DRAWN}</text>`;
-    return `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>
-      <path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
+    const rule = `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>`; // behind the names
+    const mark = `<path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
       <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
+    return { rule, mark };
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -496,10 +497,13 @@ const rlhfExplorer = (() => {
       find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
       find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
-      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
+      const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
+      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
-      find(".mark").innerHTML = markOnFront(front, s);
+      const { rule, mark } = markOnFront(front, s);
+      find(".rule").innerHTML = rule;
+      find(".mark").innerHTML = mark;
       ring(eta, beta);
       find(".map svg").setAttribute(
         "aria-label",
@@ -513,7 +517,8 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    function rows(said, lost) {
+    /** `others`: how many reviews are never said, where only one is. */
+    function rows(said, lost, others) {
       const full = scale(Math.max(...said.map(({ p }) => p)));
       find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
       find(".rows ol").className = lost.length ? "lost" : "";
@@ -524,6 +529,10 @@ const rlhfExplorer = (() => {
         line.className = one
           ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}`
           : "row none";
+        if (!one && others && k === shown.length) {
+          line.className = "row note";
+          line.querySelector(".text").textContent = `0 of the other ${others.toLocaleString("en-US")}`;
+        }
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);

@@ -29,7 +29,7 @@ const rlhfParts = (() => {
 
   /** π_SFT as it is printed, with a small SFT below; in HTML, and in SVG. */
   const SFT = "π<sub>SFT</sub>";
-  const SFT_DRAWN = 'π<tspan dy=".28em" style="font-size:.72em">SFT</tspan>';
+  const SFT_DRAWN = 'π<tspan dy=".28em" style="font-size:.78em">SFT</tspan>';
   const printed = (text) => escaped(text).replaceAll("π_SFT", SFT);
 
   /** The least of 100, 50, 25, 10, 5, 2.5, … % that is at least p: what a bar's full width means. */
