@@ -18,7 +18,8 @@ from rlhf_lab.world import response_text
 WIDTHS = (360, 800, 1280, 1920)
 TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
   [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()
-  && !e.closest(".heard") && parseFloat(getComputedStyle(e).fontSize) < (e.matches("sub, tspan") ? 9 : 12)
+  && !e.closest(".heard")
+  && parseFloat(getComputedStyle(e).fontSize) < (e.matches("sub, tspan") ? 9 : 12)
 ).map((e) => e.outerHTML)"""
 PLACES = """() => [".rows", ".nums", ".map", ".front"].map(
   (name) => document.querySelector(name).getBoundingClientRect().y)"""
