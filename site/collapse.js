@@ -171,7 +171,9 @@ const rlhfCollapse = (() => {
       const begun = Boolean(record || frame);
       find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
       find(".leash").hidden = !begun;
-      find(".again").innerHTML = begun ? 'Start again<span class="wide">, without a leash</span>' : "Start";
+      find(".again").innerHTML = begun
+        ? '<span>Start again<span class="wide">, without a leash</span></span>'
+        : "Start";
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);
