@@ -3,7 +3,7 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { liking, number, flag, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
@@ -33,44 +33,48 @@ const rlhfCollapse = (() => {
     <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button> <a class="onward" hidden>Now find the best leash →</a></p>
     <p class="heard" role="status"></p>`;
 
-  function chart(records, moves, width) {
+  function chart(records, moves, width, large) {
     const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
-      left = 34,
+      size = large ? Math.max(17, 0.026 * innerHeight) : innerWidth >= 1500 ? 17 : 13,
+      left = large ? 60 : 34,
       right = 20,
       x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const y = (v) => 34 + ((2.4 - v) / 4.8) * (height - 66),
+    const low = height - 1.7 * size,
+      y = (v) => 34 + ((2.4 - v) / 4.8) * (low - 44),
       last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
     const ticks = [-2, 0, 2]
-      .map((v) => `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end">${number(v, 0)}</text>`)
-      .join("");
-    const marks = (width > 480 ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
       .map(
-        (k) =>
-          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}">${k}${k === 100 ? " iterations" : ""}</text>`,
+        (v) =>
+          `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
-    const flags = moves
-      .map(([k, eta]) => flag(x(k), 0, height - 22, `η → ${eta}`, innerWidth >= 1500 ? 17 : 13))
+    const marks = (width > 37 * size ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
+      .map(
+        (k) =>
+          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k}${k === 100 ? " iterations" : ""}</text>`,
+      )
       .join("");
-    const size = innerWidth >= 1500 ? 17 : 13,
-      name = (text, colour, at) =>
-        `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    const flags = moves.map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), 0, `η → ${eta}`, size)).join("");
+    const name = (text, colour, at) =>
+      `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     // The upper curve is named above it, the lower one below, or above where no room is left.
     const over = (v) => y(v) - 14,
-      under = (v) => (y(v) + 40 > height - 22 ? y(v) - 18 : y(v) + 16 + size),
+      under = (v) => (y(v) + 27 + size > low ? y(v) - 18 : y(v) + 16 + size),
       higher = last && last.gold > last.score;
     const named = last
       ? name("reward model", "score", (higher ? under : over)(last.score)) +
         name("careful readers", liking(last.gold), (higher ? over : under)(last.gold))
       : "";
     const ends = last
-      ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="6" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
-      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(11)">${face(last.gold)}</g>`
+      ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="${0.46 * size}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
+      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(${0.85 * size})">${face(last.gold)}</g>`
       : "";
+    const thick = 0.23 * size;
     const curves =
       records.length > 1
-        ? polyline(line("score"), 'stroke="var(--score)" stroke-width="3"') + twoTone(line("gold"), y(0), 3)
+        ? polyline(line("score"), `stroke="var(--score)" stroke-width="${thick}"`) +
+          twoTone(line("gold"), y(0), thick)
         : "";
     return `<svg width="${width}" height="${height}" role="img" aria-label="Both judges over ${ITERATIONS} iterations">
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
@@ -113,7 +117,8 @@ const rlhfCollapse = (() => {
     return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
   }
 
-  function mount(root, run, { onward } = {}) {
+  /** `waits`: only a picture of what comes, as long as there is no engine. */
+  function mount(root, run, { onward, waits } = {}) {
     const id = `rlhf-${Math.random().toString(36).slice(2, 9)}`,
       find = (selector) => root.querySelector(selector);
     root.classList.add("rlhf-front", "rlhf-collapse");
@@ -142,11 +147,21 @@ const rlhfCollapse = (() => {
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
       const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
-      find(".by-model").innerHTML = judge(gauge(score || 0), score, "the judge: a reward model", "score");
+      find(".by-model").innerHTML = judge(
+        gauge(score || 0),
+        score,
+        '<span class="wide">the judge: a </span>reward model',
+        "score",
+      );
       find(".by-readers").innerHTML = judge(face(gold || 0), gold, "careful readers", liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
-      find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth);
+      find(".chart").innerHTML = chart(
+        records,
+        moves,
+        find(".chart").clientWidth,
+        document.fullscreenElement?.contains(root),
+      );
       find(".why").textContent = trouble || why(record, held, over);
       const k = ETAS.indexOf(run.config.eta);
       slider.value = k;
@@ -156,7 +171,9 @@ const rlhfCollapse = (() => {
       const begun = Boolean(record || frame);
       find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
       find(".leash").hidden = !begun;
-      find(".again").textContent = begun ? "Start again, without a leash" : "Start";
+      find(".again").innerHTML = begun
+        ? '<span>Start again<span class="wide">, without a leash</span></span>'
+        : "Start";
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);
@@ -205,13 +222,23 @@ const rlhfCollapse = (() => {
     find(".again").addEventListener("click", () => again(0));
     const resized = new ResizeObserver(draw);
     resized.observe(root);
-    if (!still) go(FREE);
+    if (!still && !waits) go(FREE);
     draw();
     return () => {
       cancelAnimationFrame(frame);
       resized.disconnect();
     };
   }
+
+  /** The card at iteration 0, drawn before anything large has been read: what comes later has the same size. */
+  function preview(element) {
+    const root = document.createElement("div"),
+      nobody = { iteration: 0, config: { eta: 0, batch_size: 128 }, engine: { data: { prompts: [] } } };
+    element.prepend(root);
+    root.inert = true;
+    element.off = mount(root, nobody, { waits: true });
+  }
+  document.querySelectorAll('.rlhf-live[data-kind="collapse"]').forEach(preview);
 
   return { mount };
 })();

@@ -93,10 +93,14 @@ const rlhfPage = (() => {
     try {
       const engine = await rlhfEngine.open(progress),
         root = document.createElement("div");
+      element.off?.();
       element.replaceChildren(root);
       element.live = make(root, engine, settingsOf(element));
       if (document.fullscreenEnabled) element.append(fullScreen(element));
     } catch (error) {
+      element.off?.();
+      element.querySelector(".rlhf-collapse")?.remove();
+      element.classList.add("failed");
       const old = error instanceof WebAssembly.CompileError || typeof DecompressionStream === "undefined";
       says.textContent = old
         ? TOO_OLD

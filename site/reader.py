@@ -151,8 +151,19 @@ def styles_of_its_own(
     """Live parts get the width of the window, and the front page has no menu at its side."""
     if 'class="rlhf-live"' in context.get("body", ""):
         app.add_css_file("live.css", priority=900)
+        context["body"] = _arrival(context["body"])
     if page == "index":
         app.add_css_file("index.css", priority=901)
+
+
+def _arrival(body: str) -> str:
+    """A link under the title to the first live part of a notebook, for those who came to play."""
+    first = re.search(r'<div class="rlhf-live" data-kind="(explorer|cockpit)"', body)
+    if not first or "</h1>" not in body:
+        return body
+    body = body.replace(first[0], f'{first[0]} id="play"', 1)
+    link = f'<p class="arrive"><a href="#play">Play first: the {first[1]} ↓</a></p>'
+    return body.replace("</h1>", f"</h1>{link}", 1)
 
 
 def level_captions(

@@ -8,7 +8,7 @@ const rlhfRun = (() => {
     ROWS = 6,
     DRAWS = 128,
     COLLAPSED_AFTER = 60;
-  const FRAMES = 5; // for an iteration, where it is slow
+  const SLOW = 240; // ms from one iteration to the next, so that each can be read: about four a second
   const METRICS = ["score", "gold", "kl", "entropy"];
   const row = (metrics) => METRICS.map((name) => metrics[name]);
   const goal = ([score, , kl, entropy], eta, beta) => score - eta * kl + beta * entropy;
@@ -76,7 +76,7 @@ const rlhfRun = (() => {
         optima: new Map(),
         moved: {},
         serial: 0,
-        waited: 0,
+        turned: 0,
         slow: true,
         number: 0,
         frame: 0,
@@ -115,19 +115,20 @@ const rlhfRun = (() => {
       this.frame = 0;
     }
 
-    /** Iterations until somebody pauses it: one in each frame, or in each fifth. */
-    play(until) {
-      if (this.slow && this.waited++ % FRAMES) {
-        this.frame = requestAnimationFrame(() => this.play(until));
+    /** Iterations until somebody pauses it: one in each frame, or about four a second. */
+    play(until, now = performance.now()) {
+      if (this.slow && now - this.turned < SLOW) {
+        this.frame = requestAnimationFrame((then) => this.play(until, then));
         return;
       }
+      this.turned = now;
       this.turn();
       if (this.error || this.branch.run.iteration >= until) {
         this.frame = 0;
         if (!this.error)
           this.note = `It stopped by itself after ${LIMIT.toLocaleString("en-US")} iterations; Start goes on.`;
         this.branch.measure();
-      } else this.frame = requestAnimationFrame(() => this.play(until));
+      } else this.frame = requestAnimationFrame((then) => this.play(until, then));
       this.tell();
     }
 
@@ -239,9 +240,7 @@ const rlhfRun = (() => {
       const k = this.branch.run.iteration.toLocaleString("en-US");
       if (this.frame) return `Running, iteration ${k}.`;
       if (this.error) return `That did not work. The run is kept as it was after iteration ${k}.`;
-      return this.branch.run.iteration
-        ? `Paused at iteration ${k}.`
-        : `Ready for at most ${LIMIT.toLocaleString("en-US")} iterations.`;
+      return this.branch.run.iteration ? `Paused at iteration ${k}.` : "Ready.";
     }
 
     /** The news that Cockpit._news sends. */

@@ -151,7 +151,7 @@ def test_a_mistake_stays_readable_while_it_runs(cockpit, tmp_path):
 
 def test_a_forgotten_run_ends_by_itself_and_says_so(world):
     cockpit = Cockpit(world, SMALL, limit=3)
-    assert "at most 3 iterations" in said(cockpit)
+    assert "Ready." in said(cockpit)
     order(cockpit, do="start")
     until(lambda: "by itself after 3" in said(cockpit))
     assert cockpit.state.iteration == 3

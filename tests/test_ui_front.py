@@ -35,7 +35,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def scripts(world):
-    scripts = front.Scripts("parts.js", "optimum.js", "explorer.js")
+    scripts = front.Scripts("parts.js", "optimum.js", "explorer.js", "cockpit.js")
     for prompt in PROMPTS:
         scripts.tables(prompt, world, prompt)
     scripts.v8.eval(f"var WORDS = {json.dumps(WORDS)}")
@@ -156,6 +156,42 @@ def test_the_line_that_changes_says_what_the_numbers_say(scripts, world, eta, be
         assert f'gains <b class="gain">{gained}</b> of score' in text
     if eta:
         assert f'pays <b class="eta">{number(eta * metrics.kl)}</b>' in text
+
+
+RISE = [(0.0, 0.0), (0.3, 0.2), (0.6, 0.8), (1.0, 1.3), (1.3, 1.5), (1.5, 1.7)]
+FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        ([], "Start or Step writes"),
+        (RISE[:1], "Iteration 1: neither judge likes or dislikes it yet."),
+        (RISE, "Iteration 6: it learns, and both judges like it more and more."),
+        ([*RISE, *RISE[-1:] * 6], "both judges like it."),
+        (FALL[:-1], "Iteration 7: readers turn away, the reward model has not noticed."),
+        (FALL, "Iteration 8: readers have turned, the reward model has not noticed."),
+        ([*FALL, *FALL[-1:] * 6], "the reward model is pleased, readers are not."),
+        ([*FALL, *FALL[-1:] * 6, (1.7, -0.5)], "on its way back, and readers still dislike it."),
+        ([*FALL, *FALL[-1:] * 6, (1.7, 1.6)], "it is back, and both judges like it."),
+        ([(-0.5, -0.6)], "both judges dislike it."),
+        ([(0.5, None)], "nobody asks careful readers here."),
+    ],
+)
+def test_the_cockpit_says_what_happens(scripts, judged, said):
+    rows = json.dumps([[score, gold, 1.0, 1.0] for score, gold in judged])
+    assert said in scripts.value(f"rlhfCockpit.sentence({rows})")
+
+
+def test_who_neither_likes_nor_dislikes_it_is_grey(scripts):
+    golds = [-2.0, -0.11, -0.09, 0.0, 0.09, 0.11, 2.0]
+    assert scripts.value(f"{golds}.map(rlhfParts.liking)") == [
+        "bad", "bad", "plain", "plain", "plain", "liked", "liked",
+    ]  # fmt: skip
+    flat = "q.48 0.00 .96 0"
+    assert [flat in scripts.value(f"rlhfParts.face({gold})") for gold in golds] == [
+        False, False, True, True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_both_sides_know_the_same_kinds(scripts):

@@ -36,11 +36,12 @@ EVERY = 0.05
 """Seconds between two news of a running loop, about as many as an eye can follow."""
 UNHEARD, SELDOM = 50, 10.0
 """After so many news that no page has heard, there is one every so many seconds."""
-PATIENCE, SLOWLY = 20.0, 0.12
-"""Seconds until a run that no page hears pauses; seconds of rest after each slow iteration."""
+PATIENCE, SLOWLY = 20.0, 0.22
+"""Seconds until a run that no page hears pauses; seconds of rest after each slow iteration,
+so that there are about four a second."""
 ALONE = f"It paused by itself: no page has heard it for {PATIENCE:.0f} seconds. Start goes on."
 _ROWS = 6
-_SCRIPTS = ("parts.js", "cockpit.js", "kernel.js")
+_SCRIPTS = ("parts.js", "optimum.js", "cockpit.js", "kernel.js")
 _START = "\nexport default { render: rlhfKernel.render(rlhfCockpit.mount, rlhfKernel.cockpit) };\n"
 
 
@@ -289,7 +290,7 @@ class Cockpit(anywidget.AnyWidget):
             "moves": [list(move) for move in branch.moves()],
             "moved": dict(self._moved), "forked": branch.forked, "slow": engine.rest > 0,
             "running": state.running, "iteration": state.iteration,
-            "status": _status(state, self.limit), "note": engine.note, "error": state.error,
+            "status": _status(state), "note": engine.note, "error": state.error,
             "eta": state.eta, "beta": state.beta, "optimum": _row(state.optimum),
             "exact": _row(state.exact), "exactAt": state.exact_iteration,
             "batch": _row(branch.seen[-1]) if branch.seen else None,
@@ -308,7 +309,7 @@ class Cockpit(anywidget.AnyWidget):
         return bundle if data is None else ({**data, "text/plain": repr(self)}, metadata)
 
 
-def _status(state: CockpitState, limit: int) -> str:
+def _status(state: CockpitState) -> str:
     """One sentence on what the cockpit is doing."""
     k = f"{state.iteration:,}"
     if state.running:
@@ -316,7 +317,7 @@ def _status(state: CockpitState, limit: int) -> str:
     if state.error:
         return f"That did not work. The run is kept as it was after iteration {k}."
     if state.iteration == 0:
-        return f"Ready for at most {limit:,} iterations."
+        return "Ready."
     return f"Paused at iteration {k}."
 
 

@@ -74,7 +74,7 @@ def write(folder: Path, *, before: str = "", **start: object) -> str:
 
 def write_cockpit(folder: Path, news: list[dict], constants: dict) -> str:
     """Write a page that shows what a cockpit sent, and keeps what the page orders in `told`."""
-    scripts = "".join(map(front_file, ("parts.js", "cockpit.js")))
+    scripts = "".join(map(front_file, ("parts.js", "optimum.js", "cockpit.js")))
     script = (
         f"const NEWS = {json.dumps(news)}, told = []; let hear; const host = {{"
         f"constants: {json.dumps(constants)}, send: (order) => told.push(order), "

@@ -18,7 +18,8 @@ from rlhf_lab.world import response_text
 WIDTHS = (360, 800, 1280, 1920)
 TOO_SMALL = """() => [...document.querySelectorAll("#root *")].filter((e) =>
   [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()
-  && !e.closest(".heard") && parseFloat(getComputedStyle(e).fontSize) < 12
+  && !e.closest(".heard")
+  && parseFloat(getComputedStyle(e).fontSize) < (e.matches("sub, tspan") ? 9 : 12)
 ).map((e) => e.outerHTML)"""
 PLACES = """() => [".rows", ".nums", ".map", ".front"].map(
   (name) => document.querySelector(name).getBoundingClientRect().y)"""
@@ -153,6 +154,17 @@ def test_what_is_no_longer_said_stays_in_sight(open_page):
         f"was {share(p)}, now {share(shares[i].item())}"
         for i, p in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
     ]
+
+
+def test_where_nothing_holds_it_no_other_review_is_said(open_page):
+    page = open_page()
+    page.locator("[data-typed=eta]").fill("0")
+    page.keyboard.press("Enter")
+    assert settled(page)["said"][0]["p"] == 1
+    others = len(load_world().tables("food").golds) - 1
+    assert page.locator(".row.note .text").inner_text() == f"0 of the other {others:,}"
+    assert page.locator(".by-readers.is-bad").count() == 1
+    assert "it was one in 10" in page.locator(".of").inner_text()
 
 
 def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):
@@ -319,19 +331,52 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     assert page.evaluate("() => root.run.rows.length") == last["iteration"] == 52
 
 
-def test_flags_wave_above_the_curves_and_do_not_hide_each_other(open_page, flight):
+def test_flags_hang_below_zero_and_do_not_hide_each_other(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     assert last["forked"] == 40
     moves = [[10, "η 0.1"], [14, "β 0.02"], [16, "η 0.02"], [40, "η 0.3"]]
     page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "moves": moves})
     page.wait_for_function("() => document.querySelectorAll('.curves rect').length === 3")
     flags = [flag.bounding_box() for flag in page.locator(".curves rect").all()]
-    curve = min(line.bounding_box()["y"] for line in page.locator(".curves polyline").all())
-    assert all(flag["y"] + flag["height"] <= curve for flag in flags)
+    plot = page.locator(".curves svg").bounding_box()
+    zero = page.locator(".curves svg > path").first.bounding_box()["y"]
+    for flag in flags:  # inside, where a run is only on its way from good to bad
+        assert zero <= flag["y"] <= flag["y"] + flag["height"] <= plot["y"] + plot["height"]
+        assert plot["x"] <= flag["x"] <= flag["x"] + flag["width"] <= plot["x"] + plot["width"]
     for one, other in itertools.combinations(flags, 2):
         apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
         assert apart or abs(one["y"] - other["y"]) >= one["height"]
     assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
+
+
+def test_one_sentence_and_the_box_keeps_its_height(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    box = page.locator(".saying")
+    before = box.bounding_box()["height"]
+    said = page.locator(".sentence")
+    assert said.inner_text().startswith("Iteration 52: ")
+    one = {prompt: [[64, "great great great great great", -2.0]] for prompt in PROMPTS}
+    fallen = [[1.8, -2.0, 10.5, 0.1]] * 9
+    page.evaluate(
+        "news => hear(news)",
+        {
+            **last,
+            "run": 9,
+            "from": 0,
+            "rows": fallen,
+            "parent": [],
+            "parentFrom": 0,
+            "batch": fallen[0],
+            "reviews": one,
+        },
+    )
+    page.wait_for_function("() => root.run.id === 9")
+    settled(page)
+    assert page.locator(".tells").inner_text().split("\n") == [
+        "collapse",
+        "Iteration 9: the reward model is pleased, readers are not.",
+    ]
+    assert box.bounding_box()["height"] == before
 
 
 def test_of_many_exact_values_few_are_drawn(open_page, flight):

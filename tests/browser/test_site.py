@@ -121,7 +121,12 @@ def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     assert root.locator(".next").count() == 0
     assert root.locator(".stages .is-on").inner_text() == "3. The leash brings it back"
     root.locator(".onward").click()
-    assert page.url.endswith(FIRST)
+    assert page.url.endswith(f"{FIRST}#play")
+    page.wait_for_function("document.querySelector('#play > .rlhf-explorer')?.state")
+    page.goto(page.url.removesuffix("#play"))
+    page.get_by_role("link", name="Play first: the explorer").click()
+    at = "Math.abs(document.querySelector('#play').getBoundingClientRect().y - 64) < 20"
+    page.wait_for_function(at)  # the page rolls there
 
 
 def test_the_faces_are_the_reviews_of_the_last_batch(visit):

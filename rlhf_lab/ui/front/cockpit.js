@@ -14,8 +14,14 @@
 
 const rlhfCockpit = (() => {
   const {
+    NEUTRAL,
+    REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     flag,
     flagWidth,
+    pole,
     star,
     nearest,
     slider,
@@ -37,7 +43,7 @@ const rlhfCockpit = (() => {
   const HEARD_EVERY = 10,
     SPOKEN_EVERY = 5000,
     ROWS = 4,
-    LANES = 2; // above the curves, for flags
+    LANES = 2; // below the line of 0, for flags
   const ICONS = {
     start: "M-5-7L7 0L-5 7Z",
     pause: "M-6-7h4v14h-4zM2-7h4v14h-4z",
@@ -62,6 +68,7 @@ const rlhfCockpit = (() => {
       <div class="levers">${slider("eta", "η", "price of a nat from π_SFT", ["", "leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", "variety"], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
+      <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
       <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
       <details class="all"><summary>In numbers</summary><div tabindex="0" role="region" aria-label="All numbers"><table class="numbers"></table></div></details>
@@ -75,13 +82,46 @@ const rlhfCockpit = (() => {
       <p class="heard" role="status"></p></div>`;
   }
 
+  /** What happens, in one sentence, from the rows of the run. */
+  function sentence(rows) {
+    if (!rows.length) return "Start or Step writes the first reviews and learns from them.";
+    return `Iteration ${rows.length.toLocaleString("en-US")}: ${happens(rows)}.`;
+  }
+
+  function happens(rows) {
+    const [score, gold] = rows.at(-1),
+      golds = rows.map((m) => m[GOLD]),
+      turned = gold < Math.max(...golds.slice(-6)) - 0.8,
+      lately = gold - (golds.at(-6) ?? golds[0]),
+      [likes, dislikes] = [gold >= NEUTRAL, gold <= -NEUTRAL],
+      pays = score >= NEUTRAL;
+    if (gold === null) return "nobody asks careful readers here";
+    if (dislikes && pays && lately > 0.5) return "it is on its way back, and readers still dislike it";
+    if (pays && !dislikes && turned) return "readers turn away, the reward model has not noticed";
+    if (dislikes && pays)
+      return golds.slice(-6).some((g) => g >= NEUTRAL)
+        ? "readers have turned, the reward model has not noticed"
+        : "the reward model is pleased, readers are not";
+    if (likes && pays) {
+      if (Math.min(...golds) < -1) return "it is back, and both judges like it";
+      return lately > 0.2 ? "it learns, and both judges like it more and more" : "both judges like it";
+    }
+    if (likes) return "readers like it, and the reward model hardly pays for it";
+    if (dislikes) return score <= -NEUTRAL ? "both judges dislike it" : "readers dislike it";
+    return pays
+      ? "the reward model likes it, readers neither like nor dislike it"
+      : score <= -NEUTRAL
+        ? "the reward model dislikes it"
+        : "neither judge likes or dislikes it yet";
+  }
+
   const finite = (values) => values.filter((x) => Number.isFinite(x));
 
   /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
     const left = 2.6 * size,
       right = 2.2 * size,
-      top = LANES * 1.9 * size + 4,
+      top = 0.5 * size,
       bottom = high - 2 * size;
     const last = Math.max(run.rows.length, run.parent.length, 1);
     const end = 50 * 2 ** Math.max(0, Math.ceil(Math.log2(last / 50)));
@@ -106,7 +146,7 @@ const rlhfCockpit = (() => {
       best = now.optimum;
     const level = (of) =>
       `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
-    const flags = raised(run, x, width - right, bottom, size);
+    const flags = raised(run, x, width - right, top, y(0) + 0.4 * size, bottom, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
     const apart = run.exact.filter(
       ([k], n) => n === run.exact.length - 1 || k % Math.max(10, end / 20) === 0,
@@ -135,50 +175,74 @@ const rlhfCockpit = (() => {
       .join("");
     const at = score.at(-1),
       under = gold.at(-1),
-      name = (text, colour, place, dy) =>
-        `<text class="name halo" x="${clip(place[0] + 10, left, width - right - 8 * size)}" y="${clip(place[1] + dy, top + size, bottom)}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
-    const old = run.parent.length && points(run.parent, GOLD).at(-1);
-    const parent =
-      old && under && [at, under].every((end) => Math.abs(old[1] - end[1]) > 2 * size)
-        ? `<text class="halo" x="${Math.max(old[0], left + 15 * size)}" y="${old[1] + (old[1] > bottom - 2 * size ? -0.7 : 1.3) * size}" text-anchor="end" style="font-size:${size}px">the run it was forked from</text>`
-        : "";
-    const names =
-      at && under
-        ? under[1] > at[1]
-          ? name("reward model", "score", at, -0.9 * size) +
-            name(
-              "careful readers",
-              liking(run.rows.at(-1)[GOLD]),
-              under,
-              under[1] > bottom - 3 * size ? -1.3 * size : 1.9 * size,
-            )
-          : name("careful readers", "liked", under, -1.2 * size) +
-            name("reward model", "score", at, 1.7 * size)
-        : "";
-    return `<figcaption>What it is paid, and what readers think <small>★ the optimum π* &nbsp;◇ exact</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${ghosts}
-      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags}${diamonds}
-      ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${parent}${names}</svg>`;
+      old = points(run.parent, GOLD).at(-1);
+    // What labels keep away from; each that finds its place becomes one of them.
+    const taken = [
+      y(0),
+      y(best[SCORE]),
+      y(best[GOLD]),
+      ...[at, under, old].filter(Boolean).map(([, v]) => v),
+    ];
+    const named = (text, colour, x0, near, ways, anchor = "start") => {
+      const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
+        room = (middle) => Math.min(size, ...taken.map((other) => Math.abs(other - middle))),
+        middle = middles.reduce((found, next) => (room(next) > room(found) ? next : found));
+      taken.push(middle);
+      return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    };
+    const beside = ([px]) => Math.min(px + 10, width - right - 8.5 * size),
+      [up, down] = [
+        [-1.3, 1.3, -2.4, 2.4, -3.5],
+        [1.3, -1.3, 2.4, -2.4, 3.5],
+      ];
+    const names = [
+      named(
+        "best possible, π*",
+        "ink",
+        width - right - 0.4 * size,
+        y(best[SCORE]),
+        [-0.9, 0.9, -2, 2],
+        "end",
+      ),
+      at && under && named("reward model", "score", beside(at), at[1], under[1] > at[1] ? up : down),
+      at &&
+        under &&
+        named(
+          "careful readers",
+          liking(run.rows.at(-1)[GOLD]),
+          beside(under),
+          under[1],
+          under[1] > at[1] ? down : up,
+        ),
+      old && under && named("parent run", "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
+    ]
+      .filter(Boolean)
+      .join("");
+    return `<figcaption>What it is paid, and what readers think <small>◇ exact</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
+      ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
 
-  /** The moves of a hand, as flags in lanes above the curves; those that find no room keep their line. */
-  function raised(run, x, end, bottom, size) {
+  /** The moves of a hand, as flags in lanes from `first` on; those that find no room keep their pole. */
+  function raised(run, x, end, top, first, bottom, size) {
     const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
       marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
     for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
-    return [...marks]
-      .sort(([a], [b]) => b - a)
-      .map(([k, texts]) => {
-        const words = texts.join(", "),
-          long = flagWidth(words, size),
-          from = Math.min(x(k), end + 1.6 * size - long);
-        const lane = free.findIndex((begins) => from + long + 4 <= begins);
-        if (lane < 0)
-          return `<path d="M${x(k)} ${LANES * 1.9 * size}V${bottom}" stroke="var(--ink)" opacity=".35"/>`;
-        free[lane] = from;
-        for (let above = 0; above < lane; above++) free[above] = Math.min(free[above], x(k) - 2); // its pole passes there
-        return flag(x(k), 2 + (LANES - 1 - lane) * 1.9 * size, bottom, words, size, from, words === "fork");
-      })
-      .join("");
+    const last = [...marks].sort(([a], [b]) => b - a),
+      open = (texts) => texts.join() === "fork";
+    const flags = last.map(([k, texts]) => {
+      const words = texts.join(", "),
+        long = flagWidth(words, size),
+        from = Math.min(x(k), end - long);
+      const lane = free.findIndex((begins) => from + long + 4 <= begins);
+      if (lane < 0) return "";
+      free[lane] = from;
+      return flag(from, first + lane * 1.8 * size, words, size, open(texts));
+    });
+    return {
+      poles: last.map(([k, texts]) => pole(x(k), top, bottom, open(texts))).join(""),
+      flags: flags.join(""),
+    };
   }
 
   /** The run as a path over what a distance can buy at most, and the rope. */
@@ -213,14 +277,15 @@ const rlhfCockpit = (() => {
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const turned = here > 0.55 * width,
+    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`, // of one px on both sides
+      turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>Its way over the exact landscape <small>pale: the best possible</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now.">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
-      ${recent.length ? polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
+      ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
-      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from π_SFT</text></svg>`;
+      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from ${SFT_DRAWN}</text></svg>`;
   }
 
   /** What the best of a distance is called, as the explorer's map calls it at β = 0. */
@@ -255,14 +320,11 @@ const rlhfCockpit = (() => {
     return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${level}</svg>`;
   }
 
-  function regretTile(width, high, now) {
-    const most = Math.max(2, now.regret, now.estimate ?? 0),
-      x = (v) => Math.sqrt(Math.max(v, 0) / most) * Math.max(width - 10, 0);
-    const bar =
-      now.estimate === null
-        ? ""
-        : `<rect y="${high / 2 - 9}" width="${x(now.estimate)}" height="18" rx="3" fill="var(--soft)"/>`;
-    return `<p><span>below the best: regret J* − J</span><b>${number(now.estimate ?? now.regret)}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high / 2}H${width}" stroke="var(--line)"/>${bar}<path transform="translate(${x(now.regret)} ${high / 2}) scale(7)" d="M0-1L1 0L0 1L-1 0Z" fill="var(--bg)" stroke="var(--ink)" stroke-width=".3"/></svg>`;
+  /** How far every batch was below the best of the present η and β, as one more column. */
+  function regrets(run, now) {
+    const goal = (m) => m[SCORE] - now.eta * m[KL] + now.beta * m[ENTROPY],
+      best = goal(now.optimum);
+    return run.rows.map((m) => [best - goal(m)]);
   }
 
   /** All numbers, one row per policy; what is older than the last batch is grey and says so. */
@@ -271,7 +333,7 @@ const rlhfCockpit = (() => {
       best = goal(now.optimum);
     const row = (name, m, old = false) =>
       `<tr class="${old ? "old" : ""}"><th scope="row">${name}</th>${m ? [...m, best - goal(m)].map((x) => `<td>${x === null || !Number.isFinite(x) ? "–" : number(x)}</td>`).join("") : "<td>–</td>".repeat(5)}</tr>`;
-    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${name}</th>`).join("")}</tr></thead><tbody>
+    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${printed(name)}</th>`).join("")}</tr></thead><tbody>
       ${row("last batch", run.rows.at(-1))}${run.parent.length ? row("the parent’s last batch", run.parent.at(-1)) : ""}${row(`exact, after update ${now.exactAt.toLocaleString("en-US")}`, now.exact, now.exactAt < now.iteration)}${row("exact optimum π*", now.optimum)}</tbody>`;
   }
 
@@ -286,10 +348,11 @@ const rlhfCockpit = (() => {
       ([often, review, gold]) =>
         `<li class="${gold < 0 ? "bad" : ""}"><b>${begun ? often : share(often)}</b><span class="voice">${escaped(review)}</span><span class="bar"><i style="width:${((100 * often) / most).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`,
     );
+    const empty = `<li class="none" aria-hidden="true"><b>0</b><span class="voice">.</span><span class="bar"></span><span class="gold">${icon("", 20)}</span></li>`;
     const lead = begun
       ? `of <b>${prompt}</b>, <b>${most}</b> of ${total} reviews now say`
       : `of <b>${prompt}</b>, before training, mostly`;
-    return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}</ol>`;
+    return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(ROWS - shown.length)}</ol>`;
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -386,6 +449,16 @@ const rlhfCockpit = (() => {
           liking(batch[GOLD]),
         );
       }
+      const kind =
+        now.batch && batch[GOLD] !== null
+          ? rlhfOptimum.kind(
+              { gold: batch[GOLD], kl: batch[KL], entropy: batch[ENTROPY] },
+              { entropy: frontier[0][ENTROPY] },
+            )
+          : "";
+      find(".tells .chip").textContent = kind;
+      find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
+      find(".sentence").textContent = sentence(run.rows);
       const room = (selector) => rooms[selector],
         high = Math.round((size > 18 ? 17.5 : 20) * size);
       if (panels.includes("curves")) {
@@ -393,7 +466,7 @@ const rlhfCockpit = (() => {
         find(".of-kl").innerHTML = tile(
           room(".of-kl"),
           2.6 * size,
-          "distance from π_SFT, nats",
+          `distance from ${SFT}, nats`,
           number(batch[KL]),
           "leash",
           run.rows,
@@ -414,7 +487,16 @@ const rlhfCockpit = (() => {
       if (panels.includes("landscape"))
         find(".way").innerHTML = way(room(".way"), high, size, run, now, frontier);
       if (panels.includes("regret"))
-        find(".of-regret").innerHTML = regretTile(room(".of-regret"), 2.6 * size, now);
+        find(".of-regret").innerHTML = tile(
+          room(".of-regret"),
+          2.6 * size,
+          "regret J* − J, at this η and β",
+          number(now.estimate ?? now.regret),
+          "plain",
+          regrets(run, now),
+          0,
+          0,
+        );
       find(".numbers").innerHTML = table(now, run);
       fields();
       if (!now.running || began > spokenAt + SPOKEN_EVERY) {
@@ -521,5 +603,5 @@ const rlhfCockpit = (() => {
     };
   }
 
-  return { mount };
+  return { mount, sentence };
 })();

@@ -16,6 +16,10 @@
 
 const rlhfExplorer = (() => {
   const {
+    REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     slider,
     nearest,
     asNumber,
@@ -36,13 +40,6 @@ const rlhfExplorer = (() => {
     twoTone,
   } = rlhfParts;
   const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
-  const CLASSES = {
-    collapse: "is-collapse",
-    useful: "is-useful",
-    frozen: "is-frozen",
-    "word salad": "is-word",
-    "one good answer": "is-one",
-  };
   const MEANINGS = {
     collapse: "less varied than π_SFT, and readers dislike it",
     useful: "readers like it, and it has more than one thing to say",
@@ -211,7 +208,7 @@ const rlhfExplorer = (() => {
     const names = KINDS.map((name, kind) => {
       const at = nameplate(map, etas, betas, places, kind, 0.6 * size * name.length);
       return at
-        ? `<text class="name" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
+        ? `<text class="name halo" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
     }).join("");
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
@@ -222,7 +219,7 @@ const rlhfExplorer = (() => {
     const beside = ticks(betas, [0, 0.03, 0.1, 0.3, 1]).map(
       ([k, v]) => `<text x="${left - 6}" y="${(places.y(k) + 4).toFixed(1)}" text-anchor="end">${v}</text>`,
     );
-    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${names}${below.join("")}${beside.join("")}<polyline class="trail"/>
+    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
       <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
     return { places, svg };
   }
@@ -264,7 +261,7 @@ const rlhfExplorer = (() => {
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
     const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
-      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}${names}<g class="mark"></g></svg>`;
+      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${names}<g class="mark"></g></svg>`;
     return { x, y, left, width, rope, svg };
   }
 
@@ -272,13 +269,16 @@ const rlhfExplorer = (() => {
     const { x, y, left, width, rope: at } = front,
       here = x(s.kl),
       top = y(s.score),
-      bottom = y(s.gold);
+      bottom = y(s.gold),
+      // The face steps aside where it would cover the dot.
+      aside = Math.abs(top - bottom) < 18 ? (here < left + 30 ? 1 : -1) * 18 : 0;
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
-    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from π_SFT</text>`;
-    return `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>
-      <path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
-      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here} ${bottom}) scale(11)">${face(s.gold)}</g>`;
+    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from ${SFT_DRAWN}</text>`;
+    const rule = `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>`; // behind the names
+    const mark = `<path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
+      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
+    return { rule, mark };
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -291,7 +291,7 @@ const rlhfExplorer = (() => {
       cell(
         "distance",
         `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`,
-        "KL(π* ‖ π_SFT), nats",
+        `KL(π* ‖ ${SFT}), nats`,
         "eta",
       ) +
       cell(
@@ -306,10 +306,13 @@ const rlhfExplorer = (() => {
 
   /** How often π_SFT, or what else π* is compared with, says the headline. */
   function rarely(p, name) {
-    if (p >= 0.0005) return `${name} says it in ${share(p)} of its reviews`;
+    const before = name === "π_SFT" ? "before training it was" : `${name} says it in`;
+    if (p >= 0.0005) return `${before} ${share(p)}`;
     return p > 0
-      ? `${name} says it once in 10${raised(Math.round(-Math.log10(p)))} reviews`
-      : `${name} never says it`;
+      ? `${before} one in 10${raised(Math.round(-Math.log10(p)))}`
+      : name === "π_SFT"
+        ? "before training it said this never"
+        : `${name} never says it`;
   }
 
   /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most GONE of its favourites.
@@ -478,25 +481,29 @@ const rlhfExplorer = (() => {
       find(".map").innerHTML = map.svg;
       find(".front").innerHTML = `<h3>What distance buys</h3>${front.svg}`;
       find(".about").innerHTML = `what π* says of <b>${escaped(prompt)}</b>`;
-      find(".by").textContent = `how often ${comparedName} says it`;
+      find(".by").innerHTML = `how often ${printed(comparedName)} says it`;
     }
 
     function show(s, world, { prompt, score, eta, beta }) {
       const { reference } = world.still,
         first = s.said[0];
       find(".chip").textContent = s.kind;
-      find(".chip").className = `chip ${CLASSES[s.kind]}`;
-      find(".meaning").textContent = s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind];
+      find(".chip").className = `chip ${REGIONS[s.kind]}`;
+      find(".meaning").innerHTML = printed(s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind]);
       find(".headline").textContent = `“${s.first}”`;
       find(".headline").style.setProperty("--letters", s.first.length);
       find(".of").innerHTML =
-        `is <b>${share(first.p)}</b> of what it says; ${escaped(rarely(first.compared, comparedName))}`;
+        `is <b>${share(first.p)}</b> of what it says; ${printed(rarely(first.compared, comparedName))}`;
       find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
       find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
-      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : []);
+      find(".by-readers").classList.toggle("is-bad", s.gold < -1);
+      const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
+      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
-      find(".mark").innerHTML = markOnFront(front, s);
+      const { rule, mark } = markOnFront(front, s);
+      find(".rule").innerHTML = rule;
+      find(".mark").innerHTML = mark;
       ring(eta, beta);
       find(".map svg").setAttribute(
         "aria-label",
@@ -510,7 +517,8 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    function rows(said, lost) {
+    /** `others`: how many reviews are never said, where only one is. */
+    function rows(said, lost, others) {
       const full = scale(Math.max(...said.map(({ p }) => p)));
       find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
       find(".rows ol").className = lost.length ? "lost" : "";
@@ -521,6 +529,10 @@ const rlhfExplorer = (() => {
         line.className = one
           ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}`
           : "row none";
+        if (!one && others && k === shown.length) {
+          line.className = "row note";
+          line.querySelector(".text").textContent = `0 of the other ${others.toLocaleString("en-US")}`;
+        }
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
@@ -555,7 +567,7 @@ const rlhfExplorer = (() => {
       found.add(kind);
       find(".goals").innerHTML = KINDS.map((name) => {
         if (found.has(name))
-          return `<li class="found ${CLASSES[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
+          return `<li class="found ${REGIONS[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
         return PLACES.includes(name)
           ? `<li><b>${name}</b>not found yet</li>`
           : "<li><b>?</b>One more, for those who let π* maximise the gold score.</li>";

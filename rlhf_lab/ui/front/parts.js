@@ -27,6 +27,11 @@ const rlhfParts = (() => {
   const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
   const escaped = (text) => String(text).replace(/[&<>"]/g, (letter) => ESCAPES[letter]);
 
+  /** π_SFT as it is printed, with a small SFT below; in HTML, and in SVG. */
+  const SFT = "π<sub>SFT</sub>";
+  const SFT_DRAWN = 'π<tspan dy=".28em" style="font-size:.78em">SFT</tspan>';
+  const printed = (text) => escaped(text).replaceAll("π_SFT", SFT);
+
   /** The least of 100, 50, 25, 10, 5, 2.5, … % that is at least p: what a bar's full width means. */
   function scale(p) {
     let full = 1;
@@ -40,12 +45,24 @@ const rlhfParts = (() => {
 
   const clip = (x, low, high) => Math.min(high, Math.max(low, x));
 
-  /** The colour of a gold score; one that is written +0.00 is not disliked. */
-  const liking = (gold) => (gold <= -0.005 ? "bad" : "liked");
+  /** Nearer to 0 than this, nobody likes or dislikes it. */
+  const NEUTRAL = 0.1;
+
+  /** The colour of a gold score: grey where careful readers neither like nor dislike it. */
+  const liking = (gold) => (gold >= NEUTRAL ? "liked" : gold <= -NEUTRAL ? "bad" : "plain");
+
+  /** The class of a region's chip. */
+  const REGIONS = {
+    collapse: "is-collapse",
+    useful: "is-useful",
+    frozen: "is-frozen",
+    "word salad": "is-word",
+    "one good answer": "is-one",
+  };
 
   /** Careful readers: a face whose mouth is the gold score. Shapes within ±1. */
   function face(gold) {
-    const mood = clip(gold / 2.4, -1, 1),
+    const mood = Math.abs(gold) < NEUTRAL ? 0 : clip(gold / 2.4, -1, 1),
       colour = liking(gold);
     const mouth = `M-.48 ${(0.36 - 0.12 * mood).toFixed(2)}q.48 ${(0.56 * mood).toFixed(2)} .96 0`;
     const brows = gold < -1 ? `<path d="M-.56-.46l.34.14M.56-.46l-.34.14" stroke-width=".1"/>` : "";
@@ -108,14 +125,17 @@ const rlhfParts = (() => {
 
   const flagWidth = (text, size) => 0.6 * size * text.length + 12;
 
-  /** A flag on top of a vertical line through a chart: what was moved there, and to where. It begins at `from`, so
-   *  that it can stay inside; `open` draws what is no move as an outline. */
-  function flag(x, top, bottom, text, size = 13, from = x, open = false) {
+  /** A flag: what was moved, and to where. It begins at `from`; `open` draws what is no move as an outline. */
+  function flag(from, top, text, size = 13, open = false) {
     const width = flagWidth(text, size),
       [fill, ink] = open ? ["var(--bg)", "var(--ink)"] : ["var(--ink)", "var(--bg)"];
-    return `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5" ${open ? 'stroke-dasharray="3 3"' : ""}/><rect x="${from}" y="${top}" width="${width}" height="${1.6 * size}" rx="2" fill="${fill}" stroke="var(--ink)" stroke-width="1.5"/>
+    return `<rect x="${from}" y="${top}" width="${width}" height="${1.6 * size}" rx="2" fill="${fill}" stroke="var(--ink)" stroke-width="1.5"/>
       <text x="${from + width / 2}" y="${top + 1.17 * size}" text-anchor="middle" style="fill:${ink};font-weight:650;font-size:${size}px">${text}</text>`;
   }
+
+  /** The vertical line through a chart that a flag hangs on. */
+  const pole = (x, top, bottom, open = false) =>
+    `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5" ${open ? 'stroke-dasharray="3 3"' : ""}/>`;
 
   /** π*, and nothing else. */
   function star(x, y, r) {
@@ -140,8 +160,14 @@ const rlhfParts = (() => {
   const asNumber = (text) => Number(text.trim().replace(",", ".") || NaN);
 
   return {
+    NEUTRAL,
+    REGIONS,
+    SFT,
+    SFT_DRAWN,
+    printed,
     liking,
     flag,
+    pole,
     flagWidth,
     star,
     nearest,
