@@ -32,7 +32,9 @@ DOCS = (
     "worlds",
     "performance",
 )
-OUTSIDE = re.compile(r"\[([^\]]+)\]\((\.\./)*[A-Za-z_./-]*?(README|CONTRIBUTING|benchmarks|deploy)[^)]*\)")
+OUTSIDE = re.compile(
+    r"\[([^\]]+)\]\((\.\./)*[A-Za-z_./-]*?(README|CONTRIBUTING|benchmarks|deploy)[^)]*\)"
+)
 """Links to files that are not in the site; their words stay."""
 NOTEBOOK = re.compile(
     r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| (.+?) \|.*\| (\d+).*\|$", re.MULTILINE
