@@ -153,6 +153,14 @@ def test_a_forgotten_return_is_named():
         assert "write double in the cell above" in check(stub, "double").text
 
 
+def test_a_blank_beside_a_mistake_hides_nothing():
+    def filled_in_part(logprobs, ref_logprobs, mask, place):
+        d = (logprobs - ref_logprobs) * mask
+        return {"reward": d.cumsum(1) * mask, "k3_ratio": d, "k3": ...}[place]
+
+    assert "You add up the d of the tokens *before* t." in check(filled_in_part, "kl_pull").text
+
+
 @pytest.mark.usefixtures("double")
 def test_the_table_shows_position_yours_and_expected():
     text = check(lambda x: torch.stack([2 * x[0], 3 * x[1]]), "double").text

@@ -2,7 +2,10 @@
 
 import dataclasses
 import inspect
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,3 +184,10 @@ def test_the_matrix_shows_every_broken_invariant():
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     bad = sum(s.kl_is_wrong + (s.regret > symptoms.EXCESS) for s in table.values())
     assert len(crosses) == bad
+
+
+def test_the_notebook_says_what_each_invariant_asks():
+    path = Path(__file__).parent.parent / "notebooks" / "10_bug_museum.ipynb"
+    cells = {c["id"]: "".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"]}
+    names = re.findall(r"^\| (.+?) \| .+\. \|$", cells["c52"], re.MULTILINE)
+    assert names == [invariant.name for invariant in inv.INVARIANTS]

@@ -32,6 +32,7 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
         silent = all(t.got.silent for t in trials if not t.right)
         if not (silent and any(t.right for t in trials)):
             return _unfinished(exercise, attempt, trials)
+    trials = [t for t in trials if t.got.silent or not t.got.unfinished]  # a blank is no mistake
     ordinary = [t for t in trials if not t.case.edge]
     trials = trials if all(t.right for t in ordinary) else ordinary
     wrong = [t for t in trials if not t.right]

@@ -443,6 +443,19 @@ _PULL = Exercise(
             "Which rewards does the return of token t hold?",
         ),
         Mistake(
+            "summed from the front, mask forgotten", 11,
+            _pulls(reward=lambda d, m: d.cumsum(1)),
+            "Your sum runs over the tokens before t; it must run over those after. (And it goes on "
+            "into the padding.)",
+            "Which rewards does the return of token t hold?",
+        ),
+        Mistake(
+            "summed from the front, own d left out", 11,
+            _pulls(reward=lambda d, m: (d.cumsum(1) - d) * m),
+            "Your sum runs over the tokens before t; it must run over t itself and those after.",
+            "Which rewards does the return of token t hold?",
+        ),
+        Mistake(
             "not flipped back", 11,
             _pulls(reward=lambda d, m: d.flip(1).cumsum(1) * m),
             "Your sums from the end stand in reverse: the last token has the sum of all.",

@@ -284,10 +284,12 @@ class DialectKnobs:
 
     def draw(self, setting: str, coefficient: float) -> tuple[Figure, str]:
         """Gold score at rest against η, the chosen setting marked, and the card in words."""
-        margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.9}
-        figure, (ax,) = plots.new_figure(7, 3.4, margins=margins)
+        margins = {"left": 0.1, "right": 0.98, "bottom": 0.25, "top": 0.9}
+        figure, (ax,) = plots.new_figure(7, 3.7, margins=margins)
         chosen = self.settings[setting]
         self.panel(ax, chosen, coefficient)
+        labels = ax.get_legend_handles_labels()
+        figure.legend(*labels, loc="lower center", ncols=3, frameon=False, fontsize=9.5)
         return figure, chosen.card(coefficient)
 
     def panel(self, ax: Axes, chosen: Setting, eta: float) -> None:
@@ -304,7 +306,6 @@ class DialectKnobs:
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
         plots.dislike(ax)
-        ax.legend(frameon=False, loc="lower right", fontsize=9.5)
 
 
 _KINDS = (
