@@ -3,32 +3,39 @@
 import base64
 import html
 
-_HEAD = """<!doctype html>
+_STYLE = """\
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
+  color: #111; background: #fff; }
+img { max-width: 100%; }
+figure { margin: 1.5em 0; }
+section, figure, li { break-inside: avoid; }
+.answer { border-left: 4px solid #009E73; padding-left: .8em; margin: .4em 0 1.2em; }
+.note { color: #555; }
+@counter-style letters { system: extends lower-alpha; prefix: "("; suffix: ") "; }
+.letters { list-style: letters; }
+"""
+_FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
-  color: #111; background: #fff; }}
-img {{ max-width: 100%; }}
-figure {{ margin: 1.5em 0; }}
-section, figure, li {{ break-inside: avoid; }}
-.answer {{ border-left: 4px solid #009E73; padding-left: .8em; margin: .4em 0 1.2em; }}
-.note {{ color: #555; }}
-@counter-style letters {{ system: extends lower-alpha; prefix: "("; suffix: ") "; }}
-.letters {{ list-style: letters; }}
-</style></head>
+{style}</style></head>
 <body>
-<h1>{title}</h1>
+{body}
+</body></html>
 """
 
 
+def document(title: str, style: str, body: str) -> bytes:
+    """The file of a page with a style sheet of its own; `body` is HTML, the title is text."""
+    return _FRAME.format(title=html.escape(title), style=style, body=body).encode()
+
+
 def page(title: str, parts: list[str]) -> bytes:
-    """The file of a page; `parts` are HTML, the title is text."""
-    head = _HEAD.format(title=html.escape(title))
-    return (head + "\n".join(parts) + "\n</body></html>\n").encode()
+    """The file of a page to be read; `parts` are HTML, the title is text."""
+    return document(title, _STYLE, "\n".join([element("h1", title), *parts]))
 
 
 def element(name: str, text: str, kind: str = "") -> str:

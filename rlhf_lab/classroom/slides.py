@@ -10,6 +10,7 @@ import mistune
 
 from rlhf_lab.classroom import questions
 from rlhf_lab.classroom.copies import Notebook
+from rlhf_lab.classroom.page import document
 from rlhf_lab.classroom.questions import Question
 
 CLASSES = (
@@ -23,38 +24,30 @@ _LONG = 300  # letters of Markdown; a longer paragraph would not be read from th
 _ASKS = re.compile(r"\*\*(?:Predict|Commit a guess)[.:]?\*\*(?:(?: first| about [^:]*):)?\s*(\w?)")
 """The words that ask for a guess, and the letter behind them: the slide says so itself."""
 _markdown = mistune.create_markdown(escape=True)
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ --u: min(100vw / 1920, 100vh / 1080); }}
-html {{ scroll-snap-type: y mandatory; background: #fff; color: #1a1a1c; }}
-body {{ margin: 0; font: calc(40 * var(--u))/1.4 system-ui, "Noto Sans", sans-serif; }}
-section {{ position: relative; box-sizing: border-box; height: 100vh; overflow: hidden;
+_STYLE = """\
+:root { --u: min(100vw / 1920, 100vh / 1080); }
+html { scroll-snap-type: y mandatory; background: #fff; color: #1a1a1c; }
+body { margin: 0; font: calc(40 * var(--u))/1.4 system-ui, "Noto Sans", sans-serif; }
+section { position: relative; box-sizing: border-box; height: 100vh; overflow: hidden;
   padding: calc(72 * var(--u)) calc(112 * var(--u)); display: flex; flex-direction: column;
   justify-content: center; gap: calc(36 * var(--u)); scroll-snap-align: start;
-  break-after: page; }}
-h1, h2 {{ font-family: Georgia, "Noto Serif", serif; font-weight: 650; margin: 0; }}
-h1 {{ font-size: calc(104 * var(--u)); line-height: 1.15; }}
-h2 {{ font-size: calc(68 * var(--u)); line-height: 1.25; }}
-p, ul, ol {{ margin: 0; }}
-ol {{ list-style: upper-alpha; font-size: calc(56 * var(--u)); padding-left: 1.5em; }}
-li {{ padding: .1em 0; }}
-.kind {{ color: #835a00; font-weight: 650; }}
-.context {{ color: #5a5a60; }}
-.line {{ display: flex; align-items: center; gap: 1em; font-size: calc(60 * var(--u)); }}
-.line i {{ flex: 1; height: calc(8 * var(--u)); background: #84848a; }}
-.place {{ position: absolute; right: calc(112 * var(--u)); bottom: calc(28 * var(--u));
-  color: #5a5a60; font-size: calc(28 * var(--u)); }}
-img {{ width: 100%; height: 100%; object-fit: contain; }}
-figure {{ margin: 0; flex: 1 1 0; min-height: 0; text-align: center; }}
-@page {{ size: 1920px 1080px; margin: 0; }}
-@media print {{ :root {{ --u: 1px; }} section {{ height: 1080px; width: 1920px; }} }}
-</style></head>
-<body>
+  break-after: page; }
+h1, h2 { font-family: Georgia, "Noto Serif", serif; font-weight: 650; margin: 0; }
+h1 { font-size: calc(104 * var(--u)); line-height: 1.15; }
+h2 { font-size: calc(68 * var(--u)); line-height: 1.25; }
+p, ul, ol { margin: 0; }
+ol { list-style: upper-alpha; font-size: calc(56 * var(--u)); padding-left: 1.5em; }
+li { padding: .1em 0; }
+.kind { color: #835a00; font-weight: 650; }
+.context { color: #5a5a60; }
+.line { display: flex; align-items: center; gap: 1em; font-size: calc(60 * var(--u)); }
+.line i { flex: 1; height: calc(8 * var(--u)); background: #84848a; }
+.place { position: absolute; right: calc(112 * var(--u)); bottom: calc(28 * var(--u));
+  color: #5a5a60; font-size: calc(28 * var(--u)); }
+img { width: 100%; height: 100%; object-fit: contain; }
+figure { margin: 0; flex: 1 1 0; min-height: 0; text-align: center; }
+@page { size: 1920px 1080px; margin: 0; }
+@media print { :root { --u: 1px; } section { height: 1080px; width: 1920px; } }
 """
 
 
@@ -76,7 +69,7 @@ def _page(numbers: Sequence[str], notebooks: dict[str, Notebook]) -> bytes:
         for i, slide in enumerate(_lesson(name, notebook), 1)
     ]
     title = f"Slides for {' and '.join(numbers)}"
-    return (_HEAD.format(title=title) + "\n".join(slides) + "\n</body></html>\n").encode()
+    return document(title, _STYLE, "\n".join(slides))
 
 
 def _lesson(name: str, notebook: Notebook) -> list[str]:

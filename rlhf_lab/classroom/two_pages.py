@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_lab.classroom import questions
+from rlhf_lab.classroom.page import document
 from rlhf_lab.classroom.slides import REMEMBER, picture
 
 TITLE = "The reward in PPO for language models"
@@ -51,30 +52,22 @@ INVARIANTS = {
 """By the names of notebook 10."""
 MAP = "07"
 """The notebook whose figure to remember is the map of η and β."""
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 11pt/1.4 system-ui, "Noto Sans", sans-serif; margin: 0; color: #1a1a1c;
-  background: #fff; }}
-section {{ box-sizing: border-box; width: 210mm; height: 296mm; padding: 14mm 16mm; margin: auto;
+_STYLE = """\
+body { font: 11pt/1.4 system-ui, "Noto Sans", sans-serif; margin: 0; color: #1a1a1c;
+  background: #fff; }
+section { box-sizing: border-box; width: 210mm; height: 296mm; padding: 14mm 16mm; margin: auto;
   overflow: hidden; break-after: page; display: flex; flex-direction: column; gap: 4mm;
-  justify-content: space-between; }}
-h1, h2 {{ font-family: Georgia, "Noto Serif", serif; margin: 0; }}
-h1 {{ font-size: 20pt; }} h2 {{ font-size: 13pt; margin-top: 2mm; }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 1.6mm 5mm; margin: 0; }}
-dt {{ font-weight: 650; }} dd {{ margin: 0; }}
-sub, sup {{ font-size: .75em; line-height: 0; }}
-.formulas {{ grid-template-columns: 1fr; gap: 1mm; }}
-.formulas dd {{ font: 13pt/1.5 Georgia, "Noto Serif", serif; padding: 0 0 2mm 5mm; }}
-figure {{ margin: 0; flex: 1 1 0; min-height: 0; text-align: center; }}
-img {{ width: 100%; height: 100%; object-fit: contain; }}
-@page {{ size: A4; margin: 0; }}
-</style></head>
-<body>
+  justify-content: space-between; }
+h1, h2 { font-family: Georgia, "Noto Serif", serif; margin: 0; }
+h1 { font-size: 20pt; } h2 { font-size: 13pt; margin-top: 2mm; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 1.6mm 5mm; margin: 0; }
+dt { font-weight: 650; } dd { margin: 0; }
+sub, sup { font-size: .75em; line-height: 0; }
+.formulas { grid-template-columns: 1fr; gap: 1mm; }
+.formulas dd { font: 13pt/1.5 Georgia, "Noto Serif", serif; padding: 0 0 2mm 5mm; }
+figure { margin: 0; flex: 1 1 0; min-height: 0; text-align: center; }
+img { width: 100%; height: 100%; object-fit: contain; }
+@page { size: A4; margin: 0; }
 """
 
 
@@ -101,7 +94,7 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
         _table("Thirteen statements that hold in every correct trainer", INVARIANTS.items()),
     ]
     pages = "\n".join(f"<section>{''.join(parts)}</section>" for parts in (front, back))
-    return {"two-pages.html": f"{_HEAD.format(title=TITLE)}{pages}\n</body></html>\n".encode()}
+    return {"two-pages.html": document(TITLE, _STYLE, pages)}
 
 
 def _table(heading: str, rows: Iterable[tuple[str, str]], kind: str = "") -> str:
