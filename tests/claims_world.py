@@ -3,7 +3,18 @@
 import math
 
 import numpy as np
-from claims import best_of, claim, entropy, kl, lists, near, tilt
+from claims import (
+    best_of,
+    claim,
+    collapsed_races,
+    entropy,
+    kl,
+    lists,
+    near,
+    steps_back,
+    tied_answers,
+    tilt,
+)
 
 
 @claim
@@ -350,34 +361,16 @@ def two_crossings():
 
 @claim
 def ties_part():
-    """r = (1, 1, 0): dp from the softmax gradient itself, in steps that grow with time."""
-    theta, r, t = np.log([0.36, 0.24, 0.40]), np.array([1.0, 1.0, 0.0]), 0.0
-    while t < 10_000:
-        p = np.exp(theta) / np.exp(theta).sum()
-        dt = min(0.005 * (1 + t), 10_000 - t)
-        half = theta + dt / 2 * p * (r - p @ r)
-        q = np.exp(half) / np.exp(half).sum()
-        theta, t = theta + dt * q * (r - q @ r), t + dt
+    (theta,) = tied_answers(10_000)
     near(math.exp(theta[0] - theta[1]), 43.2, 1)
 
 
 @claim
 def half_the_noise_half_the_beta():
     """The race, with another generator: collapsed at β = 0, at lr/(2·batch), and far above."""
-    rng = np.random.default_rng(7)
-
-    def collapsed(beta):
-        x = np.zeros(2000)  # log-odds of A
-        for _ in range(400):
-            p = 1 / (1 + np.exp(-x))
-            share = rng.binomial(8, p) / 8
-            x += 2 * (share - p) - 2 * beta * p * (1 - p) * x
-        p = 1 / (1 + np.exp(-x))
-        return ((p > 0.9) | (p < 0.1)).mean()
-
-    assert abs(collapsed(0.0) - 0.87) < 0.05
-    assert abs(collapsed(0.0625) - 0.33) < 0.06
-    assert collapsed(0.125) < 0.12
+    assert abs(collapsed_races(0.0, 1, seed=7) - 0.87) < 0.05
+    assert abs(collapsed_races(0.0625, 1, seed=7) - 0.33) < 0.06
+    assert collapsed_races(0.125, 1, seed=7) < 0.12
 
 
 @claim
@@ -390,11 +383,7 @@ def drift_has_a_law():
 
 @claim
 def late_bonus_plain_never():
-    """The time back from 1e−9 to 0.1, by the trapezium rule in p: 3e8 steps of size 1 at β 0.1."""
-    p = np.exp(np.linspace(math.log(1e-9), math.log(0.1), 400_001))
-    speed = -2 * 0.1 * (p * (1 - p)) ** 2 * np.log(p / (1 - p))
-    time = (np.diff(p) * (1 / speed[1:] + 1 / speed[:-1]) / 2).sum()
-    near(time / 1e8, 3, 0)
+    near(steps_back(1e-9) / 1e8, 3, 0)
 
 
 @claim
