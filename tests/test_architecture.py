@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "files": "",
     "interrupts": "",
     "memory": "",
+    "translation": "",
     # mathematics
     "masking": "_checks _require",
     "kl": "_checks",

@@ -73,6 +73,7 @@ ELSEWHERE = {
     "interrupts": "takes no data: test_interrupts",
     "loop_drawing": "draws: test_loop_drawing",
     "memory": "takes no data: test_memory",
+    "translation": "takes sentences of the code: test_translation",
     "plots": "draws what the lessons compute",
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
