@@ -3,7 +3,6 @@
 import html
 import re
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from rlhf_lab.exercises.exercise import Choice, Exercise
 from rlhf_lab.exercises.observe import TOLERANCE, Observation, Trial, close, spoken
 from rlhf_lab.language import WORDS
-from rlhf_lab.translation import tr
+from rlhf_lab.translation import columns, tr
 
 WIDTH = 88
 _SHOWN = 6  # rows of the table of differences
@@ -55,13 +54,8 @@ class Verdict(NamedTuple):
 
 def _wrapped(line: str) -> str:
     # Lines that begin with spaces are rows of a table, or code.
-    width = WIDTH * len(line) // max(_columns(line), 1)
+    width = WIDTH * len(line) // max(columns(line), 1)
     return line if line.startswith("  ") else textwrap.fill(line, width) or line
-
-
-def _columns(text: str) -> int:
-    """The width of a text on the screen, where a Chinese character is as wide as two letters."""
-    return len(text) + sum(unicodedata.east_asian_width(c) in "WF" for c in text)
 
 
 def _blocks(text: str) -> list[str]:
@@ -132,11 +126,11 @@ def _table(t: Trial, what: str, got: Sequence[Tensor], expected: Sequence[Tensor
     if total == 1:
         return tr(_ONE[what], got=rows[0][2], expected=rows[0][3])
     names = [name_of(t, what, part, index) for part, index, _, _ in rows[:_SHOWN]]
-    width = max(7, *map(_columns, names))
+    width = max(7, *map(columns, names))
     lines = [tr(_SOME[what], n=len(rows), total=total)]
     lines.append(" ".join([f"  {'':{width}}", _padded(tr("yours")), _padded(tr("expected"))]))
     lines += [
-        f"  {name}{' ' * (width - _columns(name))} {a:10.4g} {b:10.4g}"
+        f"  {name}{' ' * (width - columns(name))} {a:10.4g} {b:10.4g}"
         for name, (_, _, a, b) in zip(names, rows, strict=False)
     ]
     more = ["  …"] if len(rows) > _SHOWN else []
@@ -144,7 +138,7 @@ def _table(t: Trial, what: str, got: Sequence[Tensor], expected: Sequence[Tensor
 
 
 def _padded(head: str) -> str:
-    return " " * (10 - _columns(head)) + head
+    return " " * (10 - columns(head)) + head
 
 
 def _apart(a: Tensor, b: Tensor) -> list[tuple[int, ...]]:
