@@ -125,3 +125,15 @@ class Style:
         for bad, why in self.never:
             if found := bad.search(re.sub(r"`[^`]*`|\$[^$]*\$", "`", text)):
                 yield f"has {found[0]!r}: {why}"
+        for bold in _not_bold(text):
+            yield f"is not bold at **{bold}**: put the punctuation outside (CommonMark)"
+
+
+def _not_bold(text: str) -> Iterator[str]:
+    """What stands between ** and **, and stays so: at a letter, no punctuation may be inside."""
+    parts = text.split("**")
+    for before, bold, after in zip(parts[::2], parts[1::2], parts[2::2], strict=False):
+        opens = before[-1:].isalnum() and not bold[:1].isalnum()
+        closes = after[:1].isalnum() and not bold[-1:].isalnum()
+        if bold and (opens or closes) and not bold.startswith(("$", "`")):
+            yield bold
