@@ -23,7 +23,15 @@ from babel.messages.catalog import Catalog
 from rlhf_lab.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README", "teaching", "glossary", "mistakes", "exercises", "own_task")
+PAGES = {
+    name: f"{folder}{name}.md"
+    for folder, names in {
+        "": ("README",),
+        "docs/": ("teaching", "glossary", "mistakes", "exercises", "own_task"),
+        "site/": ("index",),
+    }.items()
+    for name in names
+}
 """What students and teachers read; the other pages are for developers and stay English."""
 _LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]*)(#[^)"\s]*)?([)"])')
 _CODE = re.compile(r"(```.*?```|`[^`]*`)", re.DOTALL)
@@ -41,14 +49,12 @@ class Source:
     def __init__(self, name: str, language: str, root: Path = ROOT) -> None:
         self.name, self.language, self.root = name, language, root
         self.is_page = name in PAGES
-        folder = root / ("docs" if self.is_page else "notebooks")
-        suffix = ".md" if self.is_page else ".ipynb"
-        self.catalogue = folder / language / f"{name}.po"
-        if name == "README":
-            self.english, self.target = root / "README.md", root / f"README.{language}.md"
-        else:
-            self.english = folder / f"{name}{suffix}"
-            self.target = folder / language / f"{name}{suffix}"
+        self.english = root / PAGES.get(name, f"notebooks/{name}.ipynb")
+        folder = self.english.parent / language
+        self.target = folder / self.english.name
+        if name == "README":  # beside the English one, where readers find it
+            folder, self.target = root / "docs" / language, root / f"README.{language}.md"
+        self.catalogue = folder / f"{name}.po"
 
     def template(self) -> Catalog:
         """All messages, in order, each with the cell where it stands first."""
@@ -129,7 +135,8 @@ class Source:
 
 
 def _page(text: str, translate: words.Translate) -> str:
-    return words.markdown(text, translate, wrapped=True)
+    settings = re.match(r"(?:---\n.*?\n---\n)?", text, re.DOTALL)[0]  # type: ignore[index]
+    return settings + words.markdown(text.removeprefix(settings), translate, wrapped=True)
 
 
 def _slugs(text: str) -> list[str]:

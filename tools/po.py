@@ -135,5 +135,5 @@ def _not_bold(text: str) -> Iterator[str]:
     for before, bold, after in zip(parts[::2], parts[1::2], parts[2::2], strict=False):
         opens = before[-1:].isalnum() and not bold[:1].isalnum()
         closes = after[:1].isalnum() and not bold[-1:].isalnum()
-        if bold and (opens or closes) and not bold.startswith(("$", "`")):
+        if bold and (opens or closes):
             yield bold

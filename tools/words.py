@@ -21,7 +21,9 @@ _WORD = re.compile(r"[A-Za-z]{2}")
 _MARKER = re.compile(r"\s*(?:#+ |- |\d+\. |> ?|[a-d]\) )*")
 _ALONE = re.compile(r"\s*(?:#|- |\d+\. |>|[a-d]\) |\||<|```|:::|!\[|\$\$|$)")
 """Begins a line that does not go on with the paragraph above it."""
-_SILENT = re.compile(r"\$\$?[^$]*\$\$?|`[^`]*`|<!--.*?-->|<[^>]*>|\]\([^)]*\)|https?:\S*")
+_SILENT = re.compile(
+    r"\{\{\w+\}\}|\$\$?[^$]*\$\$?|`[^`]*`|<!--.*?-->|<[^>]*>|\]\([^)]*\)|https?:\S*"
+)
 _ALT = re.compile(r'alt="[^"]*[A-Za-z]{2}|\\text\{[^}]*[a-z]{3}')
 """Words within what else is silent."""
 _PLACEHOLDER = r"\{(?:[^{}]|\{[^{}]*\})*\}"
@@ -53,25 +55,30 @@ def markdown(source: str, translate: Translate, *, wrapped: bool = False) -> str
 
 
 def _outside_fences(lines: list[str], translate: Translate) -> Iterator[str]:
-    verbatim = False
+    fence = ""
     for line in lines:
-        verbatim ^= line.lstrip().startswith("```")
-        marker = _MARKER.match(line)[0]  # type: ignore[index]
-        text = line[len(marker) :]
-        end = re.search(r"(?: {2}|<br>)?$", text)[0]  # type: ignore[index]
-        spoken = _WORD.search(_SILENT.sub("", text)) or _ALT.search(text)
-        if verbatim:
-            yield _with_comment(line, translate)
-        elif not spoken:
+        if line.lstrip().startswith("```"):
+            fence = "" if fence else line.strip()
             yield line
+        elif fence and fence != "```{raw} html":
+            yield _listing(line, translate)
         else:
-            yield marker + translate(text.removesuffix(end)) + end
+            yield _line(line, translate)
 
 
-def _with_comment(line: str, translate: Translate) -> str:
-    """A line of a listing, with its comment in the other language."""
-    before, sign, comment = line.rpartition("# ")
-    return before + sign + translate(comment) if sign and _WORD.search(comment) else line
+def _line(line: str, translate: Translate) -> str:
+    marker = _MARKER.match(line)[0]  # type: ignore[index]
+    text = line[len(marker) :]
+    end = re.search(r"(?: {2}|<br>)?$", text)[0]  # type: ignore[index]
+    if not (_WORD.search(_SILENT.sub("", text)) or _ALT.search(text)):
+        return line
+    return marker + translate(text.removesuffix(end)) + end
+
+
+def _listing(line: str, translate: Translate) -> str:
+    """A line of a listing, with its comment or its caption in the other language."""
+    start, said = re.fullmatch(r"(.*# |:caption: )?(.*)", line).groups("")  # type: ignore[union-attr]
+    return start + translate(said) if start and _WORD.search(said) else line
 
 
 def code(source: str, translate: Translate) -> str:
