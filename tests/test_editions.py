@@ -96,7 +96,8 @@ def course(tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("zh"))
     shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "site").mkdir()
-    shutil.copy(ROOT / "site" / "index.md", tmp_path / "site")
+    for name in ("index.md", "single.html"):
+        shutil.copy(ROOT / "site" / name, tmp_path / "site")
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
         nbformat.v4.new_markdown_cell(

@@ -24,13 +24,16 @@ from rlhf_lab.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
-    name: f"{folder}{name}.md"
-    for folder, names in {
-        "": ("README",),
-        "docs/": ("teaching", "glossary", "mistakes", "exercises", "own_task"),
-        "site/": ("index",),
-    }.items()
-    for name in names
+    Path(name).stem: name
+    for name in (
+        "README.md",
+        *(
+            f"docs/{name}.md"
+            for name in ("teaching", "glossary", "mistakes", "exercises", "own_task")
+        ),
+        "site/index.md",
+        "site/single.html",
+    )
 }
 """What students and teachers read; the other pages are for developers and stay English."""
 _LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]*)(#[^)"\s]*)?([)"])')
@@ -146,9 +149,10 @@ def _slugs(text: str) -> list[str]:
 
 
 def _edition_of(goal: Path, language: str, root: Path) -> Path:
-    """Where the same notebook or page is in the other language; the file itself if nowhere."""
+    """Where the same file is in the other language; the file itself if nowhere."""
     names = {source.english: source.target for source in sources(language, root)}
-    return names.get(goal, goal)
+    there = goal.parent / language / goal.name
+    return names.get(goal, there if there.exists() else goal)
 
 
 def _with_outputs(text: str, target: Path) -> tuple[str, bool]:

@@ -57,7 +57,7 @@ def markdown(source: str, translate: Translate, *, wrapped: bool = False) -> str
 def _outside_fences(lines: list[str], translate: Translate) -> Iterator[str]:
     fence = ""
     for line in lines:
-        if line.lstrip().startswith("```"):
+        if line.lstrip().startswith(("```", "<style", "</style")):
             fence = "" if fence else line.strip()
             yield line
         elif fence and fence != "```{raw} html":
