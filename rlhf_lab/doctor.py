@@ -287,3 +287,5 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,
 }
+PACKAGES = {name for name, check in CHECKS.items() if isinstance(check, partial)} | {"torch"}
+"""Those whose name is that of a package."""
