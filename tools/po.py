@@ -23,7 +23,7 @@ msgstr ""
 KEPT = re.compile(
     r"\{[^{}]*\}"  # a placeholder
     r"|`[^`]*`"
-    r"|\$[^$]*\$"
+    r"|\$\$?[^$]*\$\$?"
     r"|\]\([^)]*\)"
     r"|</?\w+"
     r"|(?<![\d.,])\d+(?:[.,]\d+)*"
@@ -118,12 +118,12 @@ class Style:
                 yield from (f"{where} {what}" for what in self._wrong(message.id, message.string))
 
     def _wrong(self, english: str, text: str) -> Iterator[str]:
-        spoken = re.sub(r"`[^`]*`|\$[^$]*\$|\{[^{}]*\}|<[^>]*>|\]\([^)]*\)", "", english)
+        spoken = re.sub(r"`[^`]*`|\$\$?[^$]*\$\$?|\{[^{}]*\}|<[^>]*>|\]\([^)]*\)", "", english)
         for word, forms in self.terms:
             if word.search(spoken) and not any(form in text for form in forms):
                 yield f"translates {word.pattern!r} with none of {forms}"
         for bad, why in self.never:
-            if found := bad.search(re.sub(r"`[^`]*`|\$[^$]*\$", "`", text)):
+            if found := bad.search(re.sub(r"`[^`]*`|\$\$?[^$]*\$\$?", "`", text)):
                 yield f"has {found[0]!r}: {why}"
         for bold in _not_bold(text):
             yield f"is not bold at **{bold}**: put the punctuation outside (CommonMark)"

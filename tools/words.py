@@ -105,7 +105,10 @@ def _strings(source: str, lines: list[str], translate: Translate) -> Iterator[Ed
             if new != text:
                 start = _place(lines, node.lineno, node.col_offset)
                 end = _place(lines, node.end_lineno, node.end_col_offset)
-                yield start, end, _literal(node, new, start[1], lines[start[0]])
+                literal = _literal(node, new, start[1], lines[start[0]])
+                # Two literals on two lines are one only within brackets.
+                bare = "\n" in literal and start not in _within_brackets(source)
+                yield start, end, f"({literal})" if bare else literal
 
 
 def _place(lines: list[str], row: int | None, column: int | None) -> tuple[int, int]:
@@ -161,9 +164,18 @@ def _literal(node: ast.expr, text: str, column: int, line: str) -> str:
             pieces.append("")
         pieces[-1] += bit
     parts = [_one_literal(piece, joined) for piece in pieces]
-    literal = ("\n" + " " * column).join(parts)
-    # Perhaps the old one stood in no brackets, and two literals on two lines need them.
-    return f"({literal})" if len(parts) > 1 and node.lineno == node.end_lineno else literal
+    return ("\n" + " " * column).join(parts)
+
+
+def _within_brackets(source: str) -> set[tuple[int, int]]:
+    """The places of all tokens that stand within brackets."""
+    depth, places = 0, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        depth += token.string in ("(", "[", "{")
+        depth -= token.string in (")", "]", "}")
+        if depth:
+            places.add((token.start[0] - 1, token.start[1]))
+    return places
 
 
 def _one_literal(piece: str, joined: bool) -> str:
