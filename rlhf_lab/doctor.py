@@ -52,7 +52,7 @@ def diagnose() -> list[Finding]:
         except Exception as error:
             says = "the check itself failed: {kind}: {error}; {remedy}"
             status, text = _problem(says, kind=type(error).__name__, error=error)
-        findings.append(Finding(tr(name), status, tr(text)))  # what holds a value is translated
+        findings.append(Finding(tr(name), status, text))
     return findings
 
 
@@ -79,8 +79,16 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
+def _ok(message: str, **values: object) -> Verdict:
+    return "ok", tr(message, **values)
+
+
+def _note(message: str, **values: object) -> Verdict:
+    return "note", tr(message, **values)
+
+
 def _problem(message: str, **values: object) -> Verdict:
-    """A verdict whose {remedy} is to install the course again."""
+    """A verdict whose {remedy}, if it has one, is to install the course again."""
     return "problem", tr(message, remedy=tr(REINSTALL), **values)
 
 
@@ -100,16 +108,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _python() -> Verdict:
     version = sys.version.split()[0]
     if _numbers(version) < (3, 11):
-        says = "{version} is too old; install Python 3.11 or newer"
-        return "problem", tr(says, version=version)
-    return "ok", tr("{version} in {folder}", version=version, folder=sys.prefix)
+        return _problem("{version} is too old; install Python 3.11 or newer", version=version)
+    return _ok("{version} in {folder}", version=version, folder=sys.prefix)
 
 
-def _package(name: str, least: str, absent: Verdict | None = None) -> Verdict:
-    """Is a package there, and new enough? `absent` is the verdict where it need not be there."""
+def _package(name: str, least: str, absent: str = "") -> Verdict:
+    """Is a package there, and new enough? `absent` is what to note where it need not be there."""
     version = _version(name)
     if version is None:
-        return absent or _problem("not installed; {remedy}")
+        return _note(absent) if absent else _problem("not installed; {remedy}")
     if _numbers(version) < _numbers(least):
         says = "{version} is too old, {least} is needed; {remedy}"
         return _problem(says, version=version, least=least)
@@ -123,7 +130,7 @@ def _torch() -> Verdict:
             "{version} works, but the numbers in the notebooks were made with {reference}: "
             "yours may differ in the last digits, and visibly after many training steps"
         )
-        return "note", tr(says, version=text, reference=REFERENCE_TORCH)
+        return _note(says, version=text, reference=REFERENCE_TORCH)
     return status, text
 
 
@@ -132,12 +139,12 @@ def _threads() -> Verdict:
 
     threads = torch.get_num_threads()
     if threads == 1:
-        return "ok", "1, the fastest for models this small"
+        return _ok("1, the fastest for models this small")
     says = (
         "{threads}: such small models run slower with more than one, on a busy computer 50 "
         "to 90 times slower; `torch.set_num_threads(1)` puts it right"
     )
-    return "note", tr(says, threads=threads)
+    return _note(says, threads=threads)
 
 
 def _device() -> Verdict:
@@ -156,11 +163,11 @@ def _device() -> Verdict:
             "the GPU ({gpu}) fails: {error}; the course needs none. To use it, update its driver "
             "or install the build of torch that pytorch.org names for it"
         )
-        return "note", tr(says, gpu=gpu, error=str(error).splitlines()[0])
+        return _note(says, gpu=gpu, error=str(error).splitlines()[0])
     if not works:
         says = "a matrix product on {device} came out wrong; {remedy}"
         return _problem(says, device=gpu or "cpu")
-    return "ok", tr("{gpu} works", gpu=gpu) if gpu else "cpu works; the course needs no GPU"
+    return _ok("{gpu} works", gpu=gpu) if gpu else _ok("cpu works; the course needs no GPU")
 
 
 def _weights() -> Verdict:
@@ -173,8 +180,8 @@ def _weights() -> Verdict:
             "the models that come with the course cannot be read ({kind}: {error}); fetch the "
             "folder rlhf_lab/weights again, e.g. `git checkout rlhf_lab`"
         )
-        return "problem", tr(says, kind=type(error).__name__, error=error)
-    return "ok", "the models that come with the course can be read"
+        return _problem(says, kind=type(error).__name__, error=error)
+    return _ok("the models that come with the course can be read")
 
 
 def _tables() -> Verdict:
@@ -184,17 +191,17 @@ def _tables() -> Verdict:
 
     folder, kept = table_cache.folder(), keep_tables()
     if kept:
-        return "ok", tr("every notebook finds them in {folder}", folder=folder)
+        return _ok("every notebook finds them in {folder}", folder=folder)
     variable = table_cache.VARIABLE
     if os.environ.get(variable) == "":
         says = "every notebook computes them, since {variable} is empty"
-        return "ok", tr(says, variable=variable)
+        return _ok(says, variable=variable)
     says = (
         "they cannot be kept in {folder}: every notebook computes them, which takes 3 seconds "
         "and 130 MB; {variable} can name a folder that you may write to"
     )
     nowhere = tr("a home folder, for there is none")
-    return "note", tr(says, folder=folder or nowhere, variable=variable)
+    return _note(says, folder=folder or nowhere, variable=variable)
 
 
 def _kernel() -> Verdict:
@@ -202,22 +209,22 @@ def _kernel() -> Verdict:
     ipython = sys.modules.get("IPython")
     kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
     if kernel is None:
-        return "ok", "not in a notebook: this is a plain Python process"
+        return _ok("not in a notebook: this is a plain Python process")
     says, version = "in a notebook: {kernel}, ipykernel {version}", _version("ipykernel")
-    return "ok", tr(says, kernel=type(kernel).__name__, version=version)
+    return _ok(says, kernel=type(kernel).__name__, version=version)
 
 
 def _subshells() -> Verdict:
     """Do slider messages stay on the kernel's main thread?"""
     lab, kernel = _version("jupyterlab"), _version("ipykernel")
     if not lab or not kernel or _numbers(lab) < (4, 4) or _numbers(kernel) < (7,):
-        return "ok", "on the main thread, as always before JupyterLab 4.4 and ipykernel 7"
+        return _ok("on the main thread, as always before JupyterLab 4.4 and ipykernel 7")
     for path in _lab_settings():
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         # A pattern rather than a parser: JupyterLab allows comments in these files.
         found = re.search(r'^(?!\s*//).*"commsOverSubshells"\s*:\s*"(\w+)"', text, re.MULTILINE)
         if found and found[1] == "disabled":
-            return "ok", tr("on the main thread, says {path}", path=path)
+            return _ok("on the main thread, says {path}", path=path)
         if found:
             break
     says = (
@@ -225,7 +232,7 @@ def _subshells() -> Verdict:
         "can get mixed up and a slider can stop answering. Start with `python3 course.py lab`, or "
         'set Settings > Settings Editor > Kernels > "Kernel Comms over subshells" to Disabled'
     )
-    return "note", tr(says, lab=lab, kernel=kernel)
+    return _note(says, lab=lab, kernel=kernel)
 
 
 def _lab_settings() -> list[Path]:
@@ -245,7 +252,7 @@ def _lab_settings() -> list[Path]:
 def _for_notebooks(name: str, least: str) -> Verdict:
     """A package that every notebook needs; where none of them is, nobody wants notebooks."""
     some = any(_version(package) for package in ("ipykernel", "ipywidgets", "matplotlib"))
-    return _package(name, least, None if some else NO_NOTEBOOKS)
+    return _package(name, least, "" if some else NO_NOTEBOOKS)
 
 
 def _fonts() -> Verdict:
@@ -254,20 +261,20 @@ def _fonts() -> Verdict:
         command = ["fc-list", f":lang={language()}"]
         found = subprocess.run(command, capture_output=True, text=True).stdout
     except OSError:  # Windows and macOS, whose fonts show every language
-        return "ok", "not asked: this system has no fc-list"
+        return _ok("not asked: this system has no fc-list")
     if found.strip():
-        return "ok", "the system has fonts for this language"
-    return "note", (
+        return _ok("the system has fonts for this language")
+    return _note(
         "the system has no font for this language, so that browsers here show boxes; install one, "
         "on Debian and Ubuntu for Chinese: `sudo apt install fonts-noto-cjk`"
     )
 
 
-NO_NOTEBOOKS: Verdict = ("note", "not installed; only the notebooks need it: rlhf-lab[lab]")
-NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
-NO_KEY: Verdict = ("note", "not installed; only `course.py key` needs it")
-NO_CANVAS: Verdict = ("note", "not installed; only `course.py materials` needs it")
-NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
+NO_NOTEBOOKS = "not installed; only the notebooks need it: rlhf-lab[lab]"
+NO_LAB = "not installed; VS Code and Colab, for instance, need none"
+NO_KEY = "not installed; only `course.py key` needs it"
+NO_CANVAS = "not installed; only `course.py materials` needs it"
+NO_VOILA = "not installed; only `course.py cockpit` needs it"
 CHECKS: dict[str, Callable[[], Verdict]] = {
     "Python": _python,
     "torch": _torch,

@@ -36,8 +36,10 @@ PACKAGE = ROOT / "rlhf_lab"
 SCRIPTS = (PACKAGE / "ui" / "front", ROOT / "site")
 """Where the page's parts are."""
 SPEAKERS = {
-    "tr": (0,), "_range": (0,), "_problem": (0,), "_table": (0,), "_block": (0,),
-    "Fact": (1, 2), "Slip": (1, 2),
+    "tr": (0,), "_range": (0,), "_ok": (0,), "_note": (0,), "_problem": (0,), "answer": (1,),
+    "Fact": (1, 2), "Slip": (1, 2), "_table": (0,), "_block": (0,), "page": (0,),
+    "document": (0,), "element": (1,), "Question": (1,),
+    "_slide": (1,), "_package": (2,), "partial": (3,),
     "set_title": (0,), "set_xlabel": (0,), "set_ylabel": (0,), "suptitle": (0,), "annotate": (0,),
     "text": (2,),
 }  # fmt: skip
@@ -107,9 +109,6 @@ class Module:
             for word in call.keywords:
                 if word.arg in LABELS and _name(call) != "tr":
                     yield scope, word.value
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Tuple) and _is_verdict(node):
-                yield self.tree, node.elts[1]
 
     def _constants(
         self, scope: ast.AST, node: ast.expr | None, above: frozenset[str] = frozenset()
@@ -152,15 +151,6 @@ def _name(call: ast.Call) -> str:
     return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
 
 
-def _is_verdict(node: ast.Tuple) -> bool:
-    """Is it a finding of the doctor: a status and a sentence?"""
-    first = node.elts[0] if len(node.elts) == 2 else None
-    return isinstance(first, ast.Constant) and first.value in _STATUSES
-
-
-_STATUSES = ("ok", "note", "problem")
-
-
 def _exercises() -> Iterator[str]:
     for exercise in EXERCISES.values():
         for mistake in exercise.mistakes:
@@ -195,8 +185,7 @@ def _two_pages() -> Iterator[str]:
 
 
 def _findings() -> Iterator[str]:
-    yield from _STATUSES
-    yield "fonts"
+    yield from ("ok", "note", "problem", "fonts")
     yield from (name for name in doctor.CHECKS if name not in doctor.PACKAGES)
 
 

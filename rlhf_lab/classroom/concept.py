@@ -86,13 +86,12 @@ def sheet(test: list[Question]) -> bytes:
     for question in test:
         answers = "".join(f"<li>{_html(answer)}</li>" for answer in question.answers)
         parts.append(f'<li>{_html(question.text)}<ol class="letters">{answers}</ol></li>')
-    return page(tr(TITLE), [*parts, "</ol>"])
+    return page(TITLE, [*parts, "</ol>"])
 
 
 def key(test: list[Question]) -> bytes:
     """The page for the teacher: what is right, and why."""
-    note = tr("For teachers. Give it out after the second test only.")
-    parts = [element("p", note, "note"), "<ol>"]
+    parts = [element("p", "For teachers. Give it out after the second test only.", "note"), "<ol>"]
     for question in test:
         right = question.answers[LETTERS.index(question.right)]
         parts.append(

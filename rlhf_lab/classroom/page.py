@@ -3,7 +3,7 @@
 import base64
 import html
 
-from rlhf_lab.translation import language
+from rlhf_lab.translation import language, tr
 
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
@@ -31,20 +31,20 @@ _FRAME = """<!doctype html>
 
 
 def document(title: str, style: str, body: str) -> bytes:
-    """The file of a page with a style sheet of its own; `body` is HTML, the title is text."""
-    values = {"language": language(), "title": html.escape(title), "style": style, "body": body}
-    return _FRAME.format(**values).encode()
+    """The file of a page with a style sheet of its own; `body` is HTML, the title is a message."""
+    words = {"language": language(), "title": html.escape(tr(title))}
+    return _FRAME.format(style=style, body=body, **words).encode()
 
 
 def page(title: str, parts: list[str]) -> bytes:
-    """The file of a page to be read; `parts` are HTML, the title is text."""
+    """The file of a page to be read; `parts` are HTML, the title is a message."""
     return document(title, _STYLE, "\n".join([element("h1", title), *parts]))
 
 
 def element(name: str, text: str, kind: str = "") -> str:
-    """An element around a text, which is escaped."""
+    """An element around a message, which is escaped."""
     mark = f' class="{kind}"' if kind else ""
-    return f"<{name}{mark}>{html.escape(text)}</{name}>"
+    return f"<{name}{mark}>{html.escape(tr(text))}</{name}>"
 
 
 def picture(png: bytes, alt: str) -> str:

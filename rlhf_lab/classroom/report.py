@@ -85,7 +85,7 @@ def _own(kept: dict[str, Entry]) -> list[Question]:
         if "question" in entry:
             limits = {key: entry[key] for key in ("low", "high") if key in entry}
             text = plain(entry["question"], 300)
-            found.append(Question(name, tr("Other questions"), text, choices, **limits))
+            found.append(Question(name, "Other questions", text, choices, **limits))
     return found
 
 

@@ -36,9 +36,9 @@ CODE = "<your notebook>"
 Answer = dict[str, str]
 
 
-def answer(status: str, message: object = "", mistake: str = "") -> Answer:
+def answer(status: str, message: object = "", mistake: str = "", **values: object) -> Answer:
     """What goes back to the one who grades; a student's `__str__` may be anything."""
-    return {"status": status, "mistake": mistake, "message": str(message)[:MOST_TEXT]}
+    return {"status": status, "mistake": mistake, "message": tr(str(message), **values)[:MOST_TEXT]}
 
 
 def examine(cells: list[str], name: str) -> Answer:
@@ -49,11 +49,11 @@ def examine(cells: list[str], name: str) -> Answer:
     other = excerpt.other_name(found, name)
     if other is not None:
         tries += [(i, other) for i in excerpt.attempts(found, other, function)]
-    said = answer("missing", tr("neither defined nor assigned in the notebook"))
+    said = answer("missing", "neither defined nor assigned in the notebook")
     for cell in cells if not tries else ():
         if (error := excerpt.broken(cell, name)) is not None:
-            text = tr("SyntaxError in line {n}: {error}", n=error.lineno, error=error.msg)
-            said = answer("error", text)
+            text = "SyntaxError in line {n}: {error}"
+            said = answer("error", text, n=error.lineno, error=error.msg)
     for position, given in tries:
         said = _judge(excerpt.excerpt(found, position), given, name)
         if given != name:
@@ -73,9 +73,9 @@ def _judge(source: str, given: str, name: str) -> Answer:
         exec(compile(source, CODE, "exec"), names)
         attempt = names[given]
         if str(getattr(attempt, "__module__", "")).split(".")[0] == "rlhf_lab":
-            return answer("copied", tr("this is the function of the package itself"))
+            return answer("copied", "this is the function of the package itself")
         if given != name and given in EXERCISES:
-            return answer("not done yet", tr("that is another exercise"))
+            return answer("not done yet", "that is another exercise")
         verdict = verdict_on(attempt, EXERCISES[name])
         return answer(verdict.status, verdict.text, verdict.mistake)
     except BaseException as error:  # exit() is one, too
@@ -158,11 +158,11 @@ def _forked(job: dict[str, Any]) -> Answer:
     if said.startswith(word) and said.endswith(b"\n"):
         return dict(json.loads(said.removeprefix(word)))
     if late:
-        return answer("stopped", tr("it did not end within {n} seconds", n=WALL_SECONDS))
+        return answer("stopped", "it did not end within {n} seconds", n=WALL_SECONDS)
     if status in (signal.SIGXCPU, signal.SIGKILL):
         text = "it was ended: an endless loop ({n} seconds of CPU), or too much memory"
-        return answer("stopped", tr(text, n=CPU_SECONDS))
-    return answer("stopped", tr("it ended its process before the check was done"))
+        return answer("stopped", text, n=CPU_SECONDS)
+    return answer("stopped", "it ended its process before the check was done")
 
 
 def _end(child: int) -> int | None:

@@ -85,15 +85,15 @@ def _lesson(name: str, notebook: Notebook) -> list[str]:
         opening += f"<ul>{''.join(f'<li>{_inline(point)}</li>' for point in points)}</ul>"
     slides = [_slide(opening + picture(notebook, "keep-output"))]
     for question in questions.predictions(name, notebook):
-        slides.append(_slide(_guess(question, _before(notebook, question.name)), tr("Guess first")))
-    slides.append(_slide(picture(notebook, REMEMBER), tr("The figure to remember")))
+        slides.append(_slide(_guess(question, _before(notebook, question.name)), "Guess first"))
+    slides.append(_slide(picture(notebook, REMEMBER), "The figure to remember"))
     last = questions.parts(notebook, "Exit question")
-    slides += [_slide(f"<h2>{_inline(part.question)}</h2>", tr("Before you go")) for part in last]
+    slides += [_slide(f"<h2>{_inline(part.question)}</h2>", "Before you go") for part in last]
     return slides
 
 
 def _slide(inside: str, kind: str = "") -> str:
-    head = f'<p class="kind">{kind}</p>' if kind else ""
+    head = f'<p class="kind">{tr(kind)}</p>' if kind else ""
     return f"<section>{head}{inside}</section>"
 
 

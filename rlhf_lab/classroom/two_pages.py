@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_lab.classroom import questions
-from rlhf_lab.classroom.page import document
+from rlhf_lab.classroom.page import document, element
 from rlhf_lab.classroom.slides import REMEMBER, picture
 from rlhf_lab.translation import tr
 
@@ -85,7 +85,7 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
     if not (figure := picture(notebook, REMEMBER)):
         raise ValueError(f"{name} has no results: run python3 course.py run notebooks/{name}.ipynb")
     front = [
-        f"<h1>{tr(TITLE)}</h1>",
+        element("h1", TITLE),
         _table("Notation", NOTATION),
         _table("Five formulas", FORMULAS, "formulas"),
         _table("Three questions to every dashboard", DASHBOARD),
@@ -96,12 +96,12 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
         _table("Thirteen statements that hold in every correct trainer", INVARIANTS.items()),
     ]
     pages = "\n".join(f"<section>{''.join(parts)}</section>" for parts in (front, back))
-    return {"two-pages.html": document(tr(TITLE), _STYLE, pages)}
+    return {"two-pages.html": document(TITLE, _STYLE, pages)}
 
 
 def _table(heading: str, rows: Iterable[tuple[str, str]], kind: str = "") -> str:
     pairs = "".join(f"<dt>{_set(tr(term))}</dt><dd>{_set(tr(text))}</dd>" for term, text in rows)
-    return f'<h2>{tr(heading)}</h2><dl class="{kind}">{pairs}</dl>'
+    return f'{element("h2", heading)}<dl class="{kind}">{pairs}</dl>'
 
 
 def _set(text: str) -> str:

@@ -161,13 +161,14 @@ def _verdict(seen: str, exercise: Exercise, found: Sequence[Finding]) -> Verdict
     if len(lines) > 1:
         first, *others = lines
         lines = [tr("First: {line}", line=first), *(tr("And: {line}", line=x) for x in others)]
-    hints = [tr("Hint: {hint}", hint=_hint(step)) for step in steps.values()]
+    hints = [_hint(step) for step in steps.values()]
     text = "\n".join([seen, *lines, *hints, _read_again(exercise)])
     return Verdict("mistake", text, " and ".join(steps))
 
 
 def _hint(step: Step | facts.Fact) -> str:
-    return tr(step.hint) if isinstance(step, Mistake) else tr(step.hint, **step.values)
+    values = {} if isinstance(step, Mistake) else step.values
+    return tr("Hint: {hint}", hint=tr(step.hint, **values))
 
 
 def _sentence(step: Step | facts.Fact, outputs: Sequence[str]) -> str:
@@ -201,7 +202,7 @@ def judge(question: Choice, answer: object) -> Verdict:
         if letter == mistake.wrong:
             seen = seen or tr("You chose {letter}.", letter=letter)
             lines = [tr("Not yet. {seen}", seen=seen), tr(mistake.diagnosis)]
-            lines += [tr("Hint: {hint}", hint=_hint(mistake)), _read_again(question)]
+            lines += [_hint(mistake), _read_again(question)]
             return Verdict("mistake", "\n".join(lines), mistake.name)
     text = tr(
         "{answer!r} is not one of the answers: {letters}. Write one of these letters in quotes.",

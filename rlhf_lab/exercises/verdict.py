@@ -81,18 +81,9 @@ def section(exercise: Exercise | Choice) -> str:
 def difference(t: Trial) -> str:
     """The difference between an attempt and the reference, as a sentence or a small table."""
     got, expected = t.got, t.expected
-    if got.error:
-        error = got.error.splitlines()[0]
-        if got.line:
-            return tr("your function stopped with {error}, in your line", error=error) + (
-                f"\n    {got.line}"
-            )
-        return tr("your function stopped with {error}.", error=error)
-    if got.silent:
-        return tr("your function returned nothing.")
-    if expected.error:
-        error = expected.error.split(":")[0]
-        return tr("your function should refuse this input with a {error}.", error=error)
+    if kind := _without_numbers(t):
+        error = (got.error or expected.error.split(":")[0]).partition("\n")[0]
+        return tr(_WITHOUT_NUMBERS[kind], error=error, line=got.line)
     shapes = [tuple(x.shape) for x in got.numbers], [tuple(x.shape) for x in expected.numbers]
     if shapes[0] != shapes[1]:
         one = len(got.numbers) == len(expected.numbers) == 1
@@ -104,6 +95,21 @@ def difference(t: Trial) -> str:
     if not close(got.gradients, expected.gradients):
         return _table(t, "gradient", got.gradients, expected.gradients)
     return tr("the numbers are right.")
+
+
+_WITHOUT_NUMBERS = {
+    "line": "your function stopped with {error}, in your line\n    {line}",
+    "error": "your function stopped with {error}.",
+    "silent": "your function returned nothing.",
+    "refusal": "your function should refuse this input with a {error}.",
+}
+
+
+def _without_numbers(t: Trial) -> str:
+    """Why one of the two has no numbers; "" where both have."""
+    if t.got.error:
+        return "line" if t.got.line else "error"
+    return "silent" if t.got.silent else "refusal" if t.expected.error else ""
 
 
 _ONE = {

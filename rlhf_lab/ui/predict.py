@@ -233,7 +233,7 @@ class Revealed(_Readable, widgets.HTML):  # type: ignore[misc]
     """The strip that `Prediction.reveal` shows: the choices or a number line, with both marks."""
 
     def __init__(self, box: Prediction, answer: Guess, guess: Guess | None) -> None:
-        self._question, self._answer = box.question, _text(answer)
+        self._question, self._answer, self._lead = box.question, _text(answer), tr("Answer.")
         note = "" if guess is not None else tr(" (you did not commit a guess)")
         if isinstance(guess, str) and guess not in box.choices:
             note = tr(" (you guessed “{x}”; the question has changed since)", x=guess)
@@ -246,11 +246,11 @@ class Revealed(_Readable, widgets.HTML):  # type: ignore[misc]
         self.add_class("rlhf-reveal")
 
     def __repr__(self) -> str:
-        return f"{tr('Answer.')} {self._question} → {self._answer}"
+        return f"{self._lead} {self._question} → {self._answer}"
 
     def _static(self) -> tuple[str, str]:
         question, answer = html.escape(self._question), html.escape(self._answer)
-        return repr(self), f"<p><b>{tr('Answer.')}</b> {question} → <b>{answer}</b></p>"
+        return repr(self), f"<p><b>{self._lead}</b> {question} → <b>{answer}</b></p>"
 
 
 _MARKS = {
