@@ -21,9 +21,9 @@ MOST_CALLS = 250
 SAYS_DATA = {
     "__main__.py", "classroom/concept.py", "classroom/key.py", "classroom/page.py",
     "classroom/questions.py", "classroom/sandbox.py", "classroom/slides.py",
-    "classroom/two_pages.py", "command_line.py", "doctor.py", "exercises/__init__.py", "exercises/checker.py",
-    "exercises/facts.py", "exercises/observe.py", "exercises/slips.py", "exercises/verdict.py",
-    "ui/predict.py",
+    "classroom/two_pages.py", "command_line.py", "doctor.py", "exercises/__init__.py",
+    "exercises/checker.py", "exercises/facts.py", "exercises/observe.py", "exercises/slips.py",
+    "exercises/verdict.py", "ui/predict.py",
 }  # fmt: skip
 """Modules in which `tr` is called with data: `SPEAKERS`, `LABELS` and `DATA` must find it."""
 
