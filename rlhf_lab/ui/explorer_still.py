@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rlhf_lab import plots
+from rlhf_lab.labels import LabelledFigure
 from rlhf_lab.plots import number
 from rlhf_lab.ui.charts import Chart, chart
 from rlhf_lab.ui.optima import (
@@ -60,8 +60,7 @@ def optimum_figure(
     found = chart(world, prompt, score)
     chosen = [name for name in PANELS if name in panels]
     width = sum(_WIDTHS[name] for name in chosen)
-    figure = Figure(figsize=(width, _HIGH))
-    FigureCanvasAgg(figure)
+    figure = LabelledFigure(figsize=(width, _HIGH))
     x = 0.0
     for name in chosen:
         left = 2.1 if name == "responses" else 0.55
