@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from rlhf_lab.labels import LabelledFigure
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs
+from rlhf_lab.translation import tr
 from rlhf_lab.ui.cockpit_panels import (
     QUANTITIES,
     CockpitPanel,
@@ -57,7 +58,7 @@ def flight_figure(panels: Collection[str], frontier: Sequence[Metrics], view: Vi
         cells = place.subgridspec(2, 2, hspace=gap, wspace=0.17)
         for n, quantity in enumerate(QUANTITIES):
             ax = figure.add_subplot(cells[n])
-            ax.set_xlabel("updates of the policy" if n > 1 else "")
+            ax.set_xlabel(tr("updates of the policy") if n > 1 else "")
             drawn.append(Curve(ax, quantity, frontier, labels=n == 0))
     if "landscape" in columns:
         drawn.append(Landscape(figure.add_subplot(last), frontier))
