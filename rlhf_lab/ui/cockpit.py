@@ -90,7 +90,7 @@ class Cockpit(anywidget.AnyWidget):
                 "etas": list(ETA_POSITIONS), "betas": list(BETA_POSITIONS),
                 "prompts": list(PROMPTS), "panels": list(panels),
                 "klModes": list(get_args(KLMode)), "rates": list(RATES), "frontier": best,
-                "first": _first(world, policy), "folder": "runs/cockpit", "sayings": page_words(),
+                "first": _first(world, policy), "folder": "runs/cockpit", "messages": page_words(),
             }
         )  # fmt: skip
         self._engine = Engine(world, self.config, policy, self._tell)

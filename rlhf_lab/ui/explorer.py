@@ -101,7 +101,7 @@ class Explorer(anywidget.AnyWidget):
         constants = {
             "prompts": PROMPTS, "scores": SCORES, "etas": ETA_POSITIONS, "betas": BETA_POSITIONS,
             "words": WORDS, "panels": self.panels, "comparedName": policy_name, "draws": DRAWS,
-            "sayings": page_words(),
+            "messages": page_words(),
         }  # fmt: skip
         super().__init__(**wanted, constants=json.loads(json.dumps(constants)))
         self.on_msg(self._answer)
