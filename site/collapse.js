@@ -99,12 +99,12 @@ const rlhfCollapse = (() => {
   function why(record, held, over) {
     if (!record || record.iteration < 4)
       return tr("PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.");
-    if (!held && record.gold < 0) {
-      const found = tr(
-        "Nothing held it: it found a sentence that the reward model has never seen, and loves.",
-      );
-      return over ? `${found} ${tr("A penalty for going far, the leash η, can bring it back.")}` : found;
-    }
+    if (!held && record.gold < 0)
+      return over
+        ? tr(
+            "Nothing held it: it found a sentence that the reward model has never seen, and loves. A penalty for going far, the leash η, can bring it back.",
+          )
+        : tr("Nothing held it: it found a sentence that the reward model has never seen, and loves.");
     if (held && record.gold < 0)
       return tr(
         "The penalty η·KL grows with the distance from where training began. It pulls the policy back.",

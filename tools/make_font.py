@@ -20,6 +20,7 @@ FONT = ROOT / "rlhf_lab" / "locale" / "zh" / "font.otf"
 FAMILY = "RLHF Lab CJK"  # a name of its own: called Noto, it would hide a complete Noto
 SIMPLIFIED = 2  # in the collection, behind Japanese and Korean
 PUNCTUATION = "　、。〈〉《》「」『』【】〔〕〖〗〜・！（），．／：；＜＝＞？［］～￥％＋－—…‘’“”·"
+TERMS = "缰熵"  # of this course, and not frequent elsewhere
 LEVEL_1 = [bytes([a, b]) for a in range(0xB0, 0xD8) for b in range(0xA1, 0xFF)]
 KEPT_NAMES = (0, 1, 2, 3, 4, 5, 6, 8, 13, 14)  # copyright and licence among them, no trademark
 
@@ -27,7 +28,7 @@ KEPT_NAMES = (0, 1, 2, 3, 4, 5, 6, 8, 13, 14)  # copyright and licence among the
 def wanted() -> set[str]:
     """All characters that the font must have."""
     frequent = b"".join(LEVEL_1[:-5]).decode("gb2312")  # its last five places are empty
-    return {*frequent, *PUNCTUATION, *catalogued()}
+    return {*frequent, *PUNCTUATION, *TERMS, *catalogued()}
 
 
 def catalogued() -> set[str]:
