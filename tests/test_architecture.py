@@ -78,18 +78,20 @@ MAY_IMPORT = {
     "sampling trainer unembed world",
     # what stands on top
     "doctor": "table_cache translation world",
-    "theme": "",
-    "loop_drawing": "theme",
-    "plots": "",
-    "svg": "theme",
+    "theme": "translation",
+    "labels": "translation",
+    "loop_drawing": "theme translation",
+    "plots": "labels translation",
+    "svg": "theme translation",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking memory ppo rewards rollout sampling trainer world",
-    "ui": "_require collapse config entropies exact files gpt2 gradients kl language lessons "
-    "masking plots ppo report rewards rollout runs sampling svg theme trainer translation "
-    "tree world",
+    "ui": "_require collapse config entropies exact files gpt2 gradients kl labels language "
+    "lessons masking plots ppo report rewards rollout runs sampling svg theme trainer "
+    "translation tree world",
     "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "
     "flow gpt2 gradients grids group_loss group_trainer group_updates groups kl language masking "
-    "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer tree world",
+    "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer translation "
+    "tree world",
     "exercises": "aggregation best_of_n collapse config dpo entropies exact gpt2 gradients groups "
     "kl language lessons masking ppo pretrain report rewards rollout sampling trainer "
     "translation tree world",
@@ -98,6 +100,7 @@ MAY_IMPORT = {
 }
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
+    "labels": {"matplotlib"},
     "plots": {"matplotlib", "numpy"},
     "svg": {"matplotlib"},
     "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "PIL", "traitlets"},
