@@ -29,7 +29,12 @@ from rlhf_lab.exercises import EXERCISES, slips, verdict
 from rlhf_lab.exercises.exercise import Choice, Exercise
 from rlhf_lab.exercises.observe import Trial, argument_names, observe
 from rlhf_lab.files import write_whole
+from rlhf_lab.language import WORDS
+from rlhf_lab.lessons import dialects
 from rlhf_lab.lessons.answers import ANSWERS
+from rlhf_lab.lessons.museum.exhibits import EXHIBITS
+from rlhf_lab.lessons.museum.invariants import INVARIANTS
+from rlhf_lab.loop_drawing import PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rlhf_lab"
@@ -62,7 +67,7 @@ def template() -> Catalog:
 
 
 def _in_python() -> Found:
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in (*sorted(PACKAGE.rglob("*.py")), ROOT / "tools" / "site.py"):
         where = path.relative_to(ROOT).as_posix()
         yield from ((message, where) for message in Module(path.read_text("utf-8")).messages())
 
@@ -90,8 +95,19 @@ class Module:
 
     def unknown(self) -> list[str]:
         """What `tr` is called with and no constant is: data, which `DATA` must list."""
-        calls = [(scope, call.args[0]) for scope, call in self._calls() if _name(call) == "tr"]
+        calls = [
+            (scope, call.args[-1 if _maps(call) else 0])
+            for scope, call in self._calls()
+            if _name(call) == "tr" or _maps(call)
+        ]
         return [ast.unparse(node) for scope, node in calls if not [*self._constants(scope, node)]]
+
+    def keywords(self, function: str) -> Iterator[tuple[str, list[str]]]:
+        """The names with which a function is called, each with the constants that it gets."""
+        for scope, call in self._calls():
+            for word in call.keywords if _name(call) == function else ():
+                if word.arg and word.arg != "start":
+                    yield word.arg, [*self._constants(scope, word.value)]
 
     def _calls(self) -> Iterator[tuple[ast.AST, ast.Call]]:
         waiting: list[tuple[ast.AST, ast.AST]] = [(self.tree, self.tree)]
@@ -104,7 +120,7 @@ class Module:
 
     def _spoken(self) -> Iterator[tuple[ast.AST, ast.expr]]:
         for scope, call in self._calls():
-            places = SPEAKERS.get(_name(call), ())
+            places = (1,) if _maps(call) else SPEAKERS.get(_name(call), ())
             yield from ((scope, call.args[i]) for i in places if i < len(call.args))
             for word in call.keywords:
                 if word.arg in LABELS and _name(call) != "tr":
@@ -139,12 +155,17 @@ class Module:
 
 def _values(block: ast.AST, name: str) -> Iterator[ast.expr]:
     for node in ast.walk(block):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else (node.target,):
                 pairs = [(target, node.value)]
                 if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                     pairs = list(zip(target.elts, node.value.elts, strict=False))
                 yield from (v for t, v in pairs if isinstance(t, ast.Name) and t.id == name)
+
+
+def _maps(call: ast.Call) -> bool:
+    """Is it `map(tr, …)`?"""
+    return _name(call) == "map" and ast.unparse(call.args[0]) == "tr"
 
 
 def _name(call: ast.Call) -> str:
@@ -189,10 +210,36 @@ def _findings() -> Iterator[str]:
     yield from (name for name in doctor.CHECKS if name not in doctor.PACKAGES)
 
 
+def _dialects() -> Iterator[str]:
+    cells = [*dialects.ROWS.values(), *(cell for dialect in dialects.DIALECTS for cell in dialect)]
+    cells += [
+        text for setting in dialects.SETTINGS for text in (setting.estimator, setting.divided_by)
+    ]
+    yield from (cell for cell in cells if re.search("[a-z]{3}", re.sub("`[^`]*`", "", cell)))
+
+
+def _knobs() -> Iterator[str]:
+    """The names of knobs, and the words at which they can stand; reviews are no words of ours."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code" and "Knobs(" in source:
+                module = Module(source)
+                for name, words in module.keywords("Knobs"):
+                    yield name.replace("_", " ")
+                    yield from (text for text in words if set(text.split()) - {*WORDS, "."})
+
+
 DATA: dict[str, Callable[[], Iterable[str]]] = {
     "exercises": _exercises,
     "exercises/slips.py": _slips,
     "exercises/verdict.py": lambda: (*verdict._BATCH, *verdict._PLACES, "element"),
+    "lessons/museum/exhibits.py": lambda: (exhibit.name for exhibit in EXHIBITS.values()),
+    "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
+    "lessons/dialects.py": _dialects,
+    "lessons/first_minute.py": lambda: ("reward model", "careful readers"),
+    "loop_drawing.py": lambda: PARTS,
+    "ui/knobs.py": _knobs,
     "lessons/answers.py": lambda: (answer.reason for answer in ANSWERS.values()),
     "config.py": lambda: (f.metadata["help"] for f in dataclasses.fields(PPOConfig)),
     "doctor.py": _findings,
