@@ -211,6 +211,12 @@ def test_lines_of_a_paragraph_are_one_message_and_comments_in_listings_are_messa
     assert seen == ["A line and another.", "An item of two lines", "the comment"]
 
 
+def test_a_link_to_another_edition_is_a_message_since_each_edition_leads_elsewhere():
+    link = '<p><a href="zh/index.html" lang="zh">中文版</a></p>'
+    assert words.markdown(link, lambda message: message.upper()) == link.upper()
+    assert words.markdown("<p>\n42\n</p>", str.upper) == "<p>\n42\n</p>"
+
+
 def test_keys_and_words_of_the_toy_language_are_no_messages():
     code = 'encode("very great . <eos>"); paths["natural_gradient"]; open("a"); x = "two words"'
     seen = []
