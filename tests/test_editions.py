@@ -255,3 +255,14 @@ def test_good_chinese_passes():
         "the reward model: **3 nats**", "奖励模型：**3 nat**，**η = 0.3** 时（见笔记本 03）"
     )
     assert list(po.Style("zh").problems("x.po", catalogue)) == []
+
+
+def test_a_cell_of_a_table_that_stays_english_needs_no_terms():
+    row, stays = "| 1 | the leash | the reward model |", "| 1 | 缰绳 | the reward model |"
+    catalogue = po.empty("zh")
+    catalogue.add(row, stays)
+    assert list(po.Style("zh").problems("x.po", catalogue)) == []
+    catalogue = po.empty("zh")
+    catalogue.add(row, "| 1 | 缰绳 | a reward model |")
+    (problem,) = po.Style("zh").problems("x.po", catalogue)
+    assert "reward models?" in problem
