@@ -171,6 +171,12 @@ def test_a_translation_that_loses_a_number_or_a_link_is_named(course, old, new):
     assert "must keep" in named[0]
 
 
+def test_words_within_a_formula_may_change_and_the_rest_may_not():
+    english = r"$$r = 0 \text{ for } t < T$$"
+    assert po.kept(english) == po.kept(r"$$r = 0 \text{，当 } t < T$$")
+    assert po.kept(english) != po.kept(r"$$r = 1 \text{，当 } t < T$$")
+
+
 def test_outputs_stay_until_the_code_changes(course):
     source = the_notebook(course)
     assert source.write()  # it never ran

@@ -23,7 +23,7 @@ msgstr ""
 KEPT = re.compile(
     r"\{[^{}]*\}"  # a placeholder
     r"|`[^`]*`"
-    r"|\$[^$]*\$"
+    r"|\$\$?[^$]*\$\$?"
     r"|\]\([^)]*\)"
     r"|</?\w+"
     r"|(?<![\d.,])\d+(?:[.,]\d+)*"
@@ -120,12 +120,12 @@ class Style:
     def _wrong(self, english: str, text: str) -> Iterator[str]:
         names = set(text.split(" | "))  # cells of a table that stay as they are
         english = " | ".join(cell for cell in english.split(" | ") if cell not in names)
-        spoken = re.sub(r"`[^`]*`|\$[^$]*\$|\{[^{}]*\}|<[^>]*>|\]\([^)]*\)", "", english)
+        spoken = re.sub(r"`[^`]*`|\$\$?[^$]*\$\$?|\{[^{}]*\}|<[^>]*>|\]\([^)]*\)", "", english)
         for word, forms in self.terms:
             if word.search(spoken) and not any(form in text for form in forms):
                 yield f"translates {word.pattern!r} with none of {forms}"
         for bad, why in self.never:
-            if found := bad.search(re.sub(r"`[^`]*`|\$[^$]*\$", "`", text)):
+            if found := bad.search(re.sub(r"`[^`]*`|\$\$?[^$]*\$\$?", "`", text)):
                 yield f"has {found[0]!r}: {why}"
         for bold in _not_bold(text):
             yield f"is not bold at **{bold}**: put the punctuation outside (CommonMark)"

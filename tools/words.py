@@ -29,7 +29,8 @@ _ALT = re.compile(r'alt="[^"]*[A-Za-z]{2}|\\text\{[^}]*[a-z]{3}')
 """Words within what else is silent."""
 _PLACEHOLDER = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 _ALWAYS = {"Prediction", "reveal", "show", "set_title", "set_xlabel", "set_ylabel", "set_language"}
-"""Calls whose strings are messages, even single words."""
+_LABELS = {"title", "xlabel", "ylabel", "label"}
+"""Calls and arguments whose strings are messages, even single words."""
 _ORDER = re.compile(r"fmt: .*|noqa.*")
 """A comment for a program."""
 _WIDTH = 100
@@ -127,7 +128,9 @@ def _texts(node: ast.AST, always: bool) -> Iterator[tuple[ast.expr, bool]]:
         if _WORD.search(text) and not re.fullmatch(r"\w+_\w+", text):
             yield node, always
         return
-    if isinstance(node, ast.Call):
+    if isinstance(node, ast.keyword):
+        always = always or node.arg in _LABELS
+    elif isinstance(node, ast.Call):
         always = getattr(node.func, "attr", getattr(node.func, "id", "")) in _ALWAYS
     for child in ast.iter_child_nodes(node):
         docstring = isinstance(node, ast.FunctionDef) and isinstance(child, ast.Expr)
@@ -149,9 +152,10 @@ def _quoted(node: ast.expr) -> str:
 
 
 def _reads_as_language(text: str) -> bool:
-    spoken = re.sub(_PLACEHOLDER, "", text)
-    words = re.findall(r"[^\W\d_]+|<eos>", spoken)
-    return " " in spoken.strip() and any(len(w) > 1 and w not in WORDS for w in words)
+    words = re.findall(r"[^\W\d_]+|<eos>", re.sub(_PLACEHOLDER, "", text))
+    return " " in re.sub(_PLACEHOLDER, "x", text).strip() and any(
+        len(w) > 1 and w not in WORDS for w in words
+    )
 
 
 def _literal(node: ast.expr, text: str, column: int, line: str) -> str:
