@@ -5,12 +5,12 @@
 
 import html
 import sys
-import textwrap
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from rlhf_lab import theme
+from rlhf_lab.translation import tr
 
 PARTS = ("rope", "writes", "judge", "paid", "moves", "readers")
 SAYS, SCORE, GOLD = "very great .", 1.8, 2.8
@@ -42,8 +42,10 @@ class Loop:
     @property
     def alt(self) -> str:
         """The drawing in words."""
-        names = "everything" if set(self.lit) == set(PARTS) else ", ".join(self.lit)
-        return f"{ALT} In colour here: {names}. {self.about}."
+        everything = set(self.lit) == set(PARTS)
+        names = tr("everything") if everything else ", ".join(map(tr, self.lit))
+        about = tr("In colour here: {names}. {about}.", names=names, about=self.about)
+        return f"{tr(ALT)} {about}"
 
     def svg(self, narrow: bool = False) -> str:
         """The drawing: 850 px wide, or 340."""
@@ -67,17 +69,18 @@ def draw(lit: Collection[str] = PARTS, about: str = "", narrow: bool = False) ->
     shapes = "".join(
         shape if part in on else f'<g class="off">{shape}</g>' for part, shape in parts.items()
     )
-    for line in textwrap.wrap(about, 36 if narrow else 70):
+    for line in theme.wrapped(about, 36 if narrow else 70):
         shapes += _text(8 if narrow else 290, height + 12, line, 15, "class='name'")
         height += 22
     style = (
         theme.variables()
-        + f"text{{font:14px {theme.UI};fill:var(--ink)}}.name{{font-weight:650}}"
-        + f".voice{{font-family:{theme.VOICE}}}.off{{opacity:.42;filter:grayscale(1)}}"
+        + f"text{{font:14px {theme.ui()};fill:var(--ink)}}.name{{font-weight:650}}"
+        + f".voice{{font-family:{theme.voice()}}}.off{{opacity:.42;filter:grayscale(1)}}"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img"><title>{ALT}</title><style>{style}</style>'
+        f'height="{height}" role="img"{theme.lang()}><title>{tr(ALT)}</title>'
+        f"<style>{style}</style>"
         f'<rect width="{width}" height="{height}" rx="8" fill="var(--bg)"/>{shapes}</svg>\n'
     )
 
@@ -85,7 +88,7 @@ def draw(lit: Collection[str] = PARTS, about: str = "", narrow: bool = False) ->
 def _wide(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
     """Width, height, and the shapes of each part."""
     return 850, 206, {
-        "rope": _rope(48, 122, 58, 171, 74, 15) + _text(54, 36, "the leash: η · KL", 14, _LEASH),
+        "rope": _rope(48, 122, 58, 171, 74, 15) + _leash(54, 36),
         "π": _pi(206, 74, 32),
         "writes": _arrow("M244 74", 281, 74) + _sheets(288, 44, 166, 60, 20)
         + _step(1, 290, 132, "writes", lit),
@@ -103,7 +106,7 @@ def _narrow(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
     """The same, folded."""
     back = "M84 180H74a16 16 0 0 1 -16 -16V148a16 16 0 0 1 16 -16H102a16 16 0 0 0 16 -16"
     return 340, 318, {
-        "rope": _rope(26, 92, 42, 88, 56, 11) + _text(8, 20, "the leash: η · KL", 14, _LEASH),
+        "rope": _rope(26, 92, 42, 88, 56, 11) + _leash(8, 20),
         "π": _pi(118, 56, 27),
         "writes": _arrow("M150 56", 174, 56) + _sheets(180, 30, 140, 52, 18)
         + _step(1, 172, 106, "writes", lit),
@@ -111,19 +114,22 @@ def _narrow(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
         + _step(2, 142, 254, "judge", lit),
         "paid": _arrow("M266 180", 242, 180, "left") + _chips(92, 164, 15)
         + _step(3, 30, 230, "paid", lit),
-        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 126, "moves", lit, "π moves"),
+        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 126, "moves", lit, tr("π moves")),
         "readers": _readers(26, 288),
     }  # fmt: skip
 
 
-_LEASH = 'class="name" style="fill:var(--leash)"'
 _SOFT = 'style="fill:var(--soft)"'
-_STEPS = {
-    "writes": ("π writes reviews", "ink"),
-    "judge": ("reward model scores", "score"),
-    "paid": ("tokens are paid", "leash"),
-    "moves": ("π moves towards what was paid", "liked"),
-}
+
+
+def _steps() -> dict[str, tuple[str, str]]:
+    """The words of each step, and its colour."""
+    return {
+        "writes": (tr("π writes reviews"), "ink"),
+        "judge": (tr("reward model scores"), "score"),
+        "paid": (tr("tokens are paid"), "leash"),
+        "moves": (tr("π moves towards what was paid"), "liked"),
+    }
 
 
 def _text(x: float, y: float, words: str, size: int, more: str = "") -> str:
@@ -157,7 +163,7 @@ def _at(x: float, y: float, size: float, shapes: str) -> str:
 
 def _step(number: int, x: float, y: float, part: str, lit: Collection[str], words: str = "") -> str:
     """A number in a ring, filled if this part is one of a few in colour, with its words."""
-    usual, colour = _STEPS[part]
+    usual, colour = _steps()[part]
     chosen = part in lit and set(lit) != set(PARTS)
     fill, ink = (f"var(--{colour})", "var(--bg)") if chosen else ("none", f"var(--{colour})")
     return (
@@ -166,6 +172,11 @@ def _step(number: int, x: float, y: float, part: str, lit: Collection[str], word
         f'style="fill:{ink};font-weight:700">{number}</text>'
         + _text(x + 26, y, words or usual, 14, "class='name'" if chosen else "")
     )
+
+
+def _leash(x: float, y: float) -> str:
+    """The rope's name."""
+    return _text(x, y, tr("the leash: η · KL"), 14, 'class="name" style="fill:var(--leash)"')
 
 
 def _rope(x: float, foot: float, top: float, to: float, y: float, sag: float) -> str:
@@ -228,8 +239,8 @@ def _chips(x: float, y: float, size: int) -> str:
 
 
 def _readers(x: float, y: float) -> str:
-    words = _text(x + 27, y - 4, "careful readers", 14, 'class="name"')
-    words += _text(x + 27, y + 14, "nobody asks them", 13, _SOFT)
+    words = _text(x + 27, y - 4, tr("careful readers"), 14, 'class="name"')
+    words += _text(x + 27, y + 14, tr("nobody asks them"), 13, _SOFT)
     return _at(x, y, 19, theme.face(GOLD)) + words
 
 

@@ -15,11 +15,13 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as MarkerPath
 from matplotlib.ticker import NullFormatter
+
+from rlhf_lab.labels import LabelledFigure
+from rlhf_lab.translation import tr
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#1a1a1c", "#a87200", "#3d95cc", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
@@ -48,8 +50,7 @@ def new_figure(
         margins: as in `Figure.subplots_adjust`; then the axes never move, as a live figure needs.
             None fits the axes to their labels.
     """
-    figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
-    FigureCanvasAgg(figure)
+    figure = LabelledFigure(figsize=(width, height), layout=None if margins else "constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     if margins:
         figure.subplots_adjust(**margins)
@@ -110,9 +111,8 @@ def gold_curve(ax: Axes, x: Sequence[float], gold: Sequence[float]) -> list[Line
     share = y[cross] / (y[cross] - y[cross + 1])
     at = np.insert(xs, cross + 1, xs[cross] + share * (xs[cross + 1] - xs[cross]))
     y = np.insert(y, cross + 1, 0.0)
-    style: dict[str, Any] = {"linewidth": 2.2}
-    lines = ax.plot(at, np.where(y >= 0, y, np.nan), color=GREEN, **style)
-    lines += ax.plot(at, np.where(y <= 0, y, np.nan), color=RED, linestyle="--", **style)
+    lines = ax.plot(at, np.where(y >= 0, y, np.nan), color=GREEN, linewidth=2.2)
+    lines += ax.plot(at, np.where(y <= 0, y, np.nan), color=RED, linestyle="--", linewidth=2.2)
     lines[int(y[-1] < 0)].set(label="careful readers", gid="face")
     face(ax, xs[-1], y[-1], y[-1])
     return list(lines)
@@ -179,7 +179,8 @@ def _apart(heights: list[float], least: float) -> list[float]:
 def distinct(ax: Axes, x: Sequence[float], counts: Sequence[int], batch: int) -> list[Artist]:
     """The number of different responses in a batch."""
     lines = ax.plot(x, counts, color=PINK, linestyle="-", linewidth=2.2)
-    ax.set(xlabel="iteration", ylabel=f"different responses of {batch}", ylim=(0, None))
+    ax.set(xlabel="iteration", ylabel=tr("different responses of {batch}", batch=batch))
+    ax.set_ylim(0, None)
     return list(lines)
 
 

@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from rlhf_lab import theme
+from rlhf_lab.translation import tr
 
 DPI = 110
 """Pixels of a page for an inch of a figure."""
@@ -37,23 +38,24 @@ def themed_svg(figure: Figure) -> str:
     text = _SIZE.sub(f'width="{wide}" height="{high}"', text, count=1)
     text = _PAINT.sub(lambda found: f"{found[1]}: {_themed(found[2])}", text)
     text = _IDLE.sub("", text)
-    text = _FONTS.sub(lambda found: _FAMILIES[found[1]], text)
+    text = _FONTS.sub(lambda found: _family(found[1]), text)
     text = _DRAWN.sub(lambda found: _LONG.sub(lambda part: part[1] or "", found[0]), text)
     style = f"<style>{theme.variables()}svg{{fill:var(--ink)}}text{{white-space:pre}}</style>"
-    return text.replace(">", f">{style}", 1)
+    return text.replace(">", f"{theme.lang()}>{style}", 1)
 
 
 _SIZE = re.compile(r'width="[\d.]+pt" height="[\d.]+pt"')
 _IDLE = re.compile(r'(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"|(?<=>)\s+(?=<)')
 """Names that nothing refers to, turns by nothing, and indentation."""
 _FONTS = re.compile(r"'DejaVu (Sans|Serif)'(?:, (?:'[^']*'|[\w-]+))*")
-_FAMILIES = {
-    "Sans": "'DejaVu Sans', Verdana, sans-serif",  # Verdana is as wide
-    "Serif": theme.VOICE,
-}
 _PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
 _DRAWN = re.compile(r'\b(?:d|x|y|points)="[^"]*"')
 _LONG = re.compile(r"(\d\.\d)\d+|\n")  # a tenth of a point is enough
+
+
+def _family(kind: str) -> str:
+    """What a browser has in place of DejaVu; Verdana is as wide."""
+    return theme.voice() if kind == "Serif" else f"'DejaVu Sans', Verdana, {tr('sans-serif')}"
 
 
 def _themed(colour: str) -> str:

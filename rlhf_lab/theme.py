@@ -7,6 +7,10 @@ color-scheme of that <img>, and so carries both colours of everything.
 import base64
 import html
 import math
+import textwrap
+import unicodedata
+
+from rlhf_lab.translation import language, tr
 
 COLOURS = {
     "bg": ("#ffffff", "#121317"),
@@ -34,10 +38,6 @@ COLOURS = {
     "cool-tint": ("#e4e5e8", "#2b2e36"),
 }
 """By the names of front.css, and two more: on a light page, on a dark one."""
-UI = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
-VOICE = "Georgia, Gelasio, 'Iowan Old Style', 'Noto Serif', serif"
-"""The two families of type: for labels, and for what a model says."""
-
 _PAGES = (
     "<style>img.rlhf-drawing{{max-width:100%;height:auto}}{}</style>",
     ':is([data-jp-theme-light="{}"],[data-theme="{}"],[theme="{}"],.vscode-{}) img.rlhf-drawing'
@@ -51,6 +51,27 @@ THEMES = _PAGES[0].format(
     + "{color-scheme:dark}}"
 )
 """How JupyterLab, the site, Colab and VS Code say which theme they have; others leave it out."""
+
+
+def ui() -> str:
+    """The family of type for labels. A catalogue names fonts of its language for "sans-serif"."""
+    return f"system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', {tr('sans-serif')}"
+
+
+def voice() -> str:
+    """The family for what a model says."""
+    return f"Georgia, Gelasio, 'Iowan Old Style', 'Noto Serif', {tr('serif')}"
+
+
+def lang() -> str:
+    """An attribute for an SVG's first element: the shape of a Chinese letter hangs on it."""
+    return "" if language() == "en" else f' xml:lang="{tr("en")}"'  # "zh-CN" in the catalogue
+
+
+def wrapped(text: str, letters: int) -> list[str]:
+    """The lines of a text, for room for so many Latin letters; a Chinese one takes that of two."""
+    wide = any(unicodedata.east_asian_width(letter) == "W" for letter in text)
+    return textwrap.wrap(text, letters // 2 if wide else letters)
 
 
 def variables() -> str:

@@ -3,7 +3,7 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { tr, liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
@@ -12,25 +12,25 @@ const rlhfCollapse = (() => {
   const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
 
   const STAGES = [
-    ["is-learning", "It learns"],
-    ["is-fallen", "It collapses"],
-    ["is-held", "The leash brings it back"],
+    ["is-learning", tr("It learns")],
+    ["is-fallen", tr("It collapses")],
+    ["is-held", tr("The leash brings it back")],
   ];
 
   /** Faces are drawn once for each of these gold scores, and used 128 times. */
   const MOODS = [-2, -1, 0, 1, 2];
 
   const skeleton = (id) => `
-    <ol class="stages" aria-label="What happens">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
+    <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
     <svg width="0" height="0" aria-hidden="true"><defs>${MOODS.map((gold, k) => `<symbol id="${id}-${k}" viewBox="-1.08 -1.08 2.16 2.16">${face(gold)}</symbol>`).join("")}</defs></svg>
-    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>all 128 reviews, as readers see them</figcaption></figure></div>
+    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>${tr("all 128 reviews, as readers see them")}</figcaption></figure></div>
     <p class="why"></p>
-    <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> the leash</label>
+    <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> ${tr("the leash")}</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
-    <p class="buttons"><button class="leash"></button> <button class="again">Start again, without a leash</button> <a class="onward" hidden>Now find the best leash →</a></p>
+    <p class="buttons"><button class="leash"></button> <button class="again">${tr("Start again, without a leash")}</button> <a class="onward" hidden>${tr("Now find the best leash →")}</a></p>
     <p class="heard" role="status"></p>`;
 
   function chart(records, moves, width, large) {
@@ -52,7 +52,7 @@ const rlhfCollapse = (() => {
     const marks = (width > 37 * size ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
       .map(
         (k) =>
-          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k}${k === 100 ? " iterations" : ""}</text>`,
+          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k === 100 ? tr("{k} iterations", { k }) : k}</text>`,
       )
       .join("");
     const flags = moves.map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), 0, `η → ${eta}`, size)).join("");
@@ -63,8 +63,8 @@ const rlhfCollapse = (() => {
       under = (v) => (y(v) + 27 + size > low ? y(v) - 18 : y(v) + 16 + size),
       higher = last && last.gold > last.score;
     const named = last
-      ? name("reward model", "score", (higher ? under : over)(last.score)) +
-        name("careful readers", liking(last.gold), (higher ? over : under)(last.gold))
+      ? name(tr("reward model"), "score", (higher ? under : over)(last.score)) +
+        name(tr("careful readers"), liking(last.gold), (higher ? over : under)(last.gold))
       : "";
     const ends = last
       ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="${0.46 * size}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
@@ -76,7 +76,7 @@ const rlhfCollapse = (() => {
         ? polyline(line("score"), `stroke="var(--score)" stroke-width="${thick}"`) +
           twoTone(line("gold"), y(0), thick)
         : "";
-    return `<svg width="${width}" height="${height}" role="img" aria-label="Both judges over ${ITERATIONS} iterations">
+    return `<svg width="${width}" height="${height}" role="img" aria-label="${tr("Both judges over {n} iterations", { n: ITERATIONS })}">
       <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
   }
 
@@ -93,19 +93,27 @@ const rlhfCollapse = (() => {
     const rows = run.config.batch_size / columns,
       mood = (gold) =>
         MOODS.reduce((best, x, k) => (Math.abs(x - gold) < Math.abs(MOODS[best] - gold) ? k : best), 0);
-    return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${groups.size} different reviews">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
+    return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${tr("{n} different reviews", { n: groups.size })}">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
   }
 
   function why(record, held, over) {
     if (!record || record.iteration < 4)
-      return "PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.";
+      return tr("PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.");
     if (!held && record.gold < 0)
-      return `Nothing held it: it found a sentence that the reward model has never seen, and loves.${over ? " A penalty for going far, the leash η, can bring it back." : ""}`;
+      return over
+        ? tr(
+            "Nothing held it: it found a sentence that the reward model has never seen, and loves. A penalty for going far, the leash η, can bring it back.",
+          )
+        : tr("Nothing held it: it found a sentence that the reward model has never seen, and loves.");
     if (held && record.gold < 0)
-      return "The penalty η·KL grows with the distance from where training began. It pulls the policy back.";
+      return tr(
+        "The penalty η·KL grows with the distance from where training began. It pulls the policy back.",
+      );
     return held
-      ? "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash."
-      : "It learns: the judge and the readers like it more and more.";
+      ? tr(
+          "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash.",
+        )
+      : tr("It learns: the judge and the readers like it more and more.");
   }
 
   const judge = (shapes, value, name, colour) =>
@@ -142,18 +150,20 @@ const rlhfCollapse = (() => {
       root.querySelectorAll(".stages li").forEach((li, k) => {
         li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
       });
-      find(".share").innerHTML = said ? `<b>${said.count}</b> of ${run.config.batch_size} reviews say` : "";
-      find(".step").textContent = `iteration ${run.iteration}`;
+      find(".share").innerHTML = said
+        ? tr("<b>{n}</b> of {all} reviews say", { n: said.count, all: run.config.batch_size })
+        : "";
+      find(".step").textContent = tr("iteration {k}", { k: run.iteration });
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
       const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
       find(".by-model").innerHTML = judge(
         gauge(score || 0),
         score,
-        '<span class="wide">the judge: a </span>reward model',
+        tr('<span class="wide">the judge: a </span>reward model'),
         "score",
       );
-      find(".by-readers").innerHTML = judge(face(gold || 0), gold, "careful readers", liking(gold));
+      find(".by-readers").innerHTML = judge(face(gold || 0), gold, tr("careful readers"), liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
       find(".chart").innerHTML = chart(
@@ -169,11 +179,11 @@ const rlhfCollapse = (() => {
       slider.setAttribute("aria-valuetext", String(run.config.eta));
       find(".hold b").textContent = run.config.eta;
       const begun = Boolean(record || frame);
-      find(".leash").textContent = held ? "Let it go" : "Put it on a leash";
+      find(".leash").textContent = held ? tr("Let it go") : tr("Put it on a leash");
       find(".leash").hidden = !begun;
       find(".again").innerHTML = begun
-        ? '<span>Start again<span class="wide">, without a leash</span></span>'
-        : "Start";
+        ? `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`
+        : tr("Start");
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);
@@ -187,14 +197,20 @@ const rlhfCollapse = (() => {
         const record = run.step();
         if (record) records.push(record);
         else
-          trouble = "A number became too large in this iteration, so the run stopped before it. Start again.";
+          trouble = tr(
+            "A number became too large in this iteration, so the run stopped before it. Start again.",
+          );
       }
       const goes = !trouble && run.iteration < until && root.isConnected;
       frame = goes ? requestAnimationFrame(play) : 0;
       if (due || !goes) draw();
       if (!goes)
-        find(".heard").textContent =
-          `After ${run.iteration} iterations: ${find(".share").textContent} ${find(".big").textContent}. ${find(".why").textContent}`;
+        find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
+          k: run.iteration,
+          share: find(".share").textContent,
+          said: find(".big").textContent,
+          why: find(".why").textContent,
+        });
     }
     const go = (iterations) => {
       until = Math.min(iterations, ITERATIONS);

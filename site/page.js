@@ -3,9 +3,10 @@
 // the engine instead of a kernel. What a reader guesses stays in the reader's browser.
 
 const rlhfPage = (() => {
-  const { escaped } = rlhfParts;
-  const TOO_OLD =
-    "To move this, open the page in a browser of 2023 or later (it needs WebAssembly with SIMD). The picture below shows one place.";
+  const { escaped, tr } = rlhfParts;
+  const TOO_OLD = tr(
+    "To move this, open the page in a browser of 2023 or later (it needs WebAssembly with SIMD). The picture below shows one place.",
+  );
 
   /** A host as the front end wants it: settings in the element, numbers from the engine. See explorer.js. */
   function explorerHost(engine, start) {
@@ -68,7 +69,8 @@ const rlhfPage = (() => {
     button.className = "full";
     button.type = "button";
     const name = () => {
-      button.textContent = document.fullscreenElement === element ? "⤡ Leave full screen" : "⤢ Full screen";
+      button.textContent =
+        document.fullscreenElement === element ? tr("⤡ Leave full screen") : tr("⤢ Full screen");
     };
     button.addEventListener("click", () =>
       document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
@@ -86,8 +88,9 @@ const rlhfPage = (() => {
     says.className = "says";
     says.setAttribute("role", "status");
     element.prepend(says);
-    const progress = (text) => {
-      says.textContent = `${text} …`;
+    const progress = (prompt, reviews) => {
+      const n = reviews.toLocaleString("en");
+      says.textContent = tr("Reading all {n} reviews of the {prompt}, once …", { n, prompt });
       return new Promise((next) => setTimeout(next));
     };
     try {
@@ -104,7 +107,9 @@ const rlhfPage = (() => {
       const old = error instanceof WebAssembly.CompileError || typeof DecompressionStream === "undefined";
       says.textContent = old
         ? TOO_OLD
-        : `This cannot be moved here: ${error.message}. The picture below shows one place.`;
+        : tr("This cannot be moved here: {error}. The picture below shows one place.", {
+            error: error.message,
+          });
     }
   }
 
@@ -148,7 +153,10 @@ const rlhfPage = (() => {
   function reveal(question, guess) {
     for (const answer of answersTo(question)) {
       if (guess === null || answer.querySelector(".yours")) continue;
-      answer.insertAdjacentHTML("beforeend", `<p class="yours">You guessed <b>${escaped(guess)}</b>.</p>`);
+      answer.insertAdjacentHTML(
+        "beforeend",
+        `<p class="yours">${tr("You guessed <b>{guess}</b>.", { guess: escaped(guess) })}</p>`,
+      );
     }
   }
 
@@ -161,9 +169,9 @@ const rlhfPage = (() => {
     const field =
       low === undefined
         ? `<ul>${[...box.querySelectorAll("li")].map((li) => `<li><label><input type="radio" name="${name}" value="${escaped(li.textContent)}"> ${li.innerHTML}</label></li>`).join("")}</ul>`
-        : `<label>a number from ${escaped(low)} to ${escaped(high)} <input type="text" inputmode="decimal" size="8" name="${name}"></label> `;
+        : `<label>${tr("a number from {low} to {high}", { low: escaped(low), high: escaped(high) })} <input type="text" inputmode="decimal" size="8" name="${name}"></label> `;
     box.querySelector("ul").outerHTML =
-      `<form>${field}<button>Commit</button> <button type="button" class="skip">Show the answer without a guess</button><p class="says" role="status"></p></form>`;
+      `<form>${field}<button>${tr("Commit")}</button> <button type="button" class="skip">${tr("Show the answer without a guess")}</button><p class="says" role="status"></p></form>`;
     const form = box.querySelector("form"),
       says = form.querySelector(".says");
     const waiting = [...between(box, answers), ...answers];
@@ -172,7 +180,9 @@ const rlhfPage = (() => {
       for (const element of waiting) wait(element, -1);
       for (const control of form.elements) control.disabled = true;
       says.textContent =
-        said === null ? "The answer stands below." : `You guessed ${said}. The answer stands below.`;
+        said === null
+          ? tr("The answer stands below.")
+          : tr("You guessed {said}. The answer stands below.", { said });
       reveal(question, said);
     };
     if (guess !== null) return done(guess);
@@ -181,9 +191,9 @@ const rlhfPage = (() => {
       event.preventDefault();
       const given = new FormData(form).get(name)?.trim() ?? "",
         number = Number(given.replace(",", ".") || NaN);
-      if (low === undefined && !given) says.textContent = "Choose one of the answers first.";
+      if (low === undefined && !given) says.textContent = tr("Choose one of the answers first.");
       else if (low !== undefined && !(number >= Number(low) && number <= Number(high)))
-        says.textContent = `Give a number from ${low} to ${high}.`;
+        says.textContent = tr("Give a number from {low} to {high}.", { low, high });
       else {
         keep(question, given);
         done(given);

@@ -3,6 +3,7 @@
 // It does what rlhf_lab/ui/engine.py and branch.py do there, and sends what Cockpit._news sends.
 
 const rlhfRun = (() => {
+  const { tr } = rlhfParts;
   const EXACT_EVERY = 75,
     LIMIT = 2000,
     ROWS = 6,
@@ -33,7 +34,10 @@ const rlhfRun = (() => {
       const stats = this.run.step();
       if (!stats)
         throw new Error(
-          `iteration ${this.run.iteration + 1}: a number is not finite; the last good iteration is kept. Lower the learning rate.`,
+          tr(
+            "iteration {k}: a number is not finite; the last good iteration is kept. Lower the learning rate.",
+            { k: this.run.iteration + 1 },
+          ),
         );
       this.history.push(stats);
       this.seen.push(row(stats));
@@ -126,7 +130,9 @@ const rlhfRun = (() => {
       if (this.error || this.branch.run.iteration >= until) {
         this.frame = 0;
         if (!this.error)
-          this.note = `It stopped by itself after ${LIMIT.toLocaleString("en-US")} iterations; Start goes on.`;
+          this.note = tr("It stopped by itself after {n} iterations; Start goes on.", {
+            n: LIMIT.toLocaleString("en-US"),
+          });
         this.branch.measure();
       } else this.frame = requestAnimationFrame((then) => this.play(until, then));
       this.tell();
@@ -172,7 +178,7 @@ const rlhfRun = (() => {
       if (order.all) this.sent = this.sentParent = 0;
       if (order.move) {
         if (run.config.kl_target && order.move.eta === 0)
-          throw new Error("eta must be > 0 while kl_target adapts it: no factor moves it from 0");
+          throw new Error(tr("eta must be > 0 while kl_target adapts it: no factor moves it from 0"));
         Object.assign(run.config, order.move);
         if (order.page) this.moved[order.page] = order.asked;
       }
@@ -184,21 +190,24 @@ const rlhfRun = (() => {
       if (order.do === "fork")
         this.adopt(
           this.branch,
-          `Forked at iteration ${run.iteration}: the parent goes on in grey.`,
+          tr("Forked at iteration {k}: the parent goes on in grey.", { k: run.iteration }),
           this.branch.fork(),
         );
       if (order.do === "reset") this.restart(this.settings(order));
       if (order.do === "save") {
         this.saved.set(order.folder, this.branch.fork());
         Object.assign(this, {
-          note: `Saved ${run.iteration} iterations as ${order.folder}, until this page is closed.`,
+          note: tr("Saved {k} iterations as {folder}, until this page is closed.", {
+            k: run.iteration,
+            folder: order.folder,
+          }),
           error: null,
         });
       }
       if (order.do === "load") {
         if (!this.saved.has(order.folder))
-          throw new Error(`Nothing has been saved as ${order.folder} since this page was opened.`);
-        this.adopt(this.saved.get(order.folder).fork(), `Loaded ${order.folder}.`);
+          throw new Error(tr("Nothing has been saved as {folder} since this page was opened.", order));
+        this.adopt(this.saved.get(order.folder).fork(), tr("Loaded {folder}.", order));
       }
       if (!this.frame) this.branch.measure();
     }
@@ -213,16 +222,16 @@ const rlhfRun = (() => {
         beta,
       };
       if (!Number.isInteger(wanted.seed) || wanted.seed < 0)
-        throw new Error(`seed must be a whole number, got “${seed}”`);
+        throw new Error(tr("seed must be a whole number, got “{seed}”", { seed }));
       if (wanted.kl_target !== null && !(wanted.kl_target > 0))
-        throw new Error(`kl_target must be a number above 0, got “${target}”`);
+        throw new Error(tr("kl_target must be a number above 0, got “{target}”", { target }));
       if (wanted.kl_target !== null && !(eta > 0))
-        throw new Error("eta must be > 0 where kl_target is set: η moves by factors, from eta on");
+        throw new Error(tr("eta must be > 0 where kl_target is set: η moves by factors, from eta on"));
       for (const [name, value] of [
         ["eta", eta],
         ["beta", beta],
       ])
-        if (!(value >= 0)) throw new Error(`${name} must be a number that is at least 0`);
+        if (!(value >= 0)) throw new Error(tr("{name} must be a number that is at least 0", { name }));
       return wanted;
     }
 
@@ -238,9 +247,9 @@ const rlhfRun = (() => {
 
     status() {
       const k = this.branch.run.iteration.toLocaleString("en-US");
-      if (this.frame) return `Running, iteration ${k}.`;
-      if (this.error) return `That did not work. The run is kept as it was after iteration ${k}.`;
-      return this.branch.run.iteration ? `Paused at iteration ${k}.` : "Ready.";
+      if (this.frame) return tr("Running, iteration {k}.", { k });
+      if (this.error) return tr("That did not work. The run is kept as it was after iteration {k}.", { k });
+      return this.branch.run.iteration ? tr("Paused at iteration {k}.", { k }) : tr("Ready.");
     }
 
     /** The news that Cockpit._news sends. */

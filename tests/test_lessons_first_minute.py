@@ -10,7 +10,7 @@ import pytest
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.collapse import count_responses
 from rlhf_lab.language import decode
-from rlhf_lab.lessons.first_minute import AFTER, ALT, BEFORE, ITERATIONS, SEED, FirstMinute, draw
+from rlhf_lab.lessons.first_minute import AFTER, BEFORE, ITERATIONS, SEED, FirstMinute, alt, draw
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
 
@@ -52,4 +52,4 @@ def test_the_sentence_is_the_largest_text(narrow):
 
 def test_its_words_say_the_same():
     for part in ("“great .”", "“great great great great great”", "−0.1", "+1.7", "−2.0"):
-        assert part in ALT
+        assert part in alt()

@@ -21,6 +21,7 @@ import matplotlib
 from rlhf_lab.classroom import excerpt, sandbox
 from rlhf_lab.classroom.handed_in import Student, code_cells, find, plain
 from rlhf_lab.exercises import EXERCISES
+from rlhf_lab.translation import language, tr
 
 STATUSES = (
     "right", "mistake", "wrong", "error", "stopped", "copied", "not done yet", "missing",
@@ -74,7 +75,7 @@ class Examiner:
         except (OSError, ValueError, KeyError):  # it has gone, or what it says is no answer
             process.kill()
             process.wait()  # else the next cell would be written to the dead
-            return sandbox.answer("stopped", "it ended the process that checks it")
+            return sandbox.answer("stopped", tr("it ended the process that checks it"))
         finally:
             end.cancel()
 
@@ -90,6 +91,7 @@ class Examiner:
                 "MPLCONFIGDIR": matplotlib.get_cachedir(),  # else it looks for all fonts again
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONUTF8": "1",
+                "RLHF_LAB_LANGUAGE": language(),
             }
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "rlhf_lab.classroom.sandbox"],
@@ -181,7 +183,7 @@ def _examiners() -> Iterator[Callable[..., Iterator[tuple[str, list[Grade]]]]]:
             tried = [examiner.examine(cells, name) for cells in found]
         finally:
             free.put(examiner)
-        tried.append(sandbox.answer("missing", "found in none of the notebooks"))
+        tried.append(sandbox.answer("missing", tr("found in none of the notebooks")))
         best = min(tried, key=lambda said: _rank(said["status"]))
         return Grade(student, name, best["status"], best["mistake"], best["message"])
 

@@ -3,6 +3,8 @@
 import base64
 import html
 
+from rlhf_lab.translation import language
+
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
   color: #111; background: #fff; }
@@ -15,7 +17,7 @@ section, figure, li { break-inside: avoid; }
 .letters { list-style: letters; }
 """
 _FRAME = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
+<html lang="{language}"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
@@ -30,7 +32,8 @@ _FRAME = """<!doctype html>
 
 def document(title: str, style: str, body: str) -> bytes:
     """The file of a page with a style sheet of its own; `body` is HTML, the title is text."""
-    return _FRAME.format(title=html.escape(title), style=style, body=body).encode()
+    values = {"language": language(), "title": html.escape(title), "style": style, "body": body}
+    return _FRAME.format(**values).encode()
 
 
 def page(title: str, parts: list[str]) -> bytes:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from rlhf_lab.classroom import excerpt
 from rlhf_lab.exercises import EXERCISES, verdict_on
 from rlhf_lab.exercises.exercise import Exercise
+from rlhf_lab.translation import tr
 
 if sys.platform != "win32":
     import resource
@@ -48,14 +49,16 @@ def examine(cells: list[str], name: str) -> Answer:
     other = excerpt.other_name(found, name)
     if other is not None:
         tries += [(i, other) for i in excerpt.attempts(found, other, function)]
-    said = answer("missing", "neither defined nor assigned in the notebook")
+    said = answer("missing", tr("neither defined nor assigned in the notebook"))
     for cell in cells if not tries else ():
         if (error := excerpt.broken(cell, name)) is not None:
-            said = answer("error", f"SyntaxError in line {error.lineno}: {error.msg}")
+            text = tr("SyntaxError in line {n}: {error}", n=error.lineno, error=error.msg)
+            said = answer("error", text)
     for position, given in tries:
         said = _judge(excerpt.excerpt(found, position), given, name)
         if given != name:
-            said["message"] = f"check was called with {given}. {said['message']}"
+            text = "check was called with {name}. {said}"
+            said["message"] = tr(text, name=given, said=said["message"])
         if said["status"] != "not done yet":
             break
     return said
@@ -70,15 +73,15 @@ def _judge(source: str, given: str, name: str) -> Answer:
         exec(compile(source, CODE, "exec"), names)
         attempt = names[given]
         if str(getattr(attempt, "__module__", "")).split(".")[0] == "rlhf_lab":
-            return answer("copied", "this is the function of the package itself")
+            return answer("copied", tr("this is the function of the package itself"))
         if given != name and given in EXERCISES:
-            return answer("not done yet", "that is another exercise")
+            return answer("not done yet", tr("that is another exercise"))
         verdict = verdict_on(attempt, EXERCISES[name])
         return answer(verdict.status, verdict.text, verdict.mistake)
     except BaseException as error:  # exit() is one, too
         where = [frame.line for frame in traceback.extract_tb(error.__traceback__)
                  if frame.filename == CODE]  # fmt: skip
-        line = f", in: {where[-1]}" if where else ""
+        line = tr(", in: {line}", line=where[-1]) if where else ""
         return answer("error", f"{type(error).__name__}: {str(error)[:500]}{line}")
 
 
@@ -155,11 +158,11 @@ def _forked(job: dict[str, Any]) -> Answer:
     if said.startswith(word) and said.endswith(b"\n"):
         return dict(json.loads(said.removeprefix(word)))
     if late:
-        return answer("stopped", f"it did not end within {WALL_SECONDS} seconds")
+        return answer("stopped", tr("it did not end within {n} seconds", n=WALL_SECONDS))
     if status in (signal.SIGXCPU, signal.SIGKILL):
-        text = f"it was ended: an endless loop ({CPU_SECONDS} seconds of CPU), or too much memory"
-        return answer("stopped", text)
-    return answer("stopped", "it ended its process before the check was done")
+        text = "it was ended: an endless loop ({n} seconds of CPU), or too much memory"
+        return answer("stopped", tr(text, n=CPU_SECONDS))
+    return answer("stopped", tr("it ended its process before the check was done"))
 
 
 def _end(child: int) -> int | None:

@@ -7,6 +7,8 @@ see docs/bridge.md; verl, OpenRLHF and NeMo-RL were read at the commits named he
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from rlhf_lab.translation import tr
+
 
 class Dialect(NamedTuple):
     """One trainer, in its own words; defaults in brackets. "–": it has no such thing."""
@@ -195,15 +197,17 @@ class Setting(NamedTuple):
         """The setting with a number, translated."""
         x = f"{coefficient:g}"
         eta = f"η = {x}/s" if self.place == "labels" else f"η = {x}"
+        estimator = tr(self.estimator)
         where = {
-            "labels": "in the log-ratio of each pair; the labels' sharpness s sets the leash",
-            "reward": f"in the reward, {self.estimator}",
-            "loss": f"in the loss, {self.estimator}",
+            "labels": tr("in the log-ratio of each pair; the labels' sharpness s sets the leash"),
+            "reward": tr("in the reward, {estimator}", estimator=estimator),
+            "loss": tr("in the loss, {estimator}", estimator=estimator),
         }[self.place]
-        return (
-            f"{self.code.format(x)}.\nHere: {eta}, {where}; the loss is divided by "
-            f"{self.divided_by}.\n{UNITS[self.unit]}"
-        )
+        return tr(
+            "{code}.\nHere: {eta}, {where}; the loss is divided by {divided_by}.\n{unit}",
+            code=self.code.format(x), eta=eta, where=where, divided_by=tr(self.divided_by),
+            unit=tr(UNITS[self.unit]),
+        )  # fmt: skip
 
 
 UNITS = {
@@ -254,4 +258,4 @@ def table(fields: Iterable[str] = ROWS) -> str:
     lines = [["", *(dialect.name for dialect in DIALECTS)], ["---"] * (len(DIALECTS) + 1)]
     for field in fields:
         lines.append([ROWS[field], *(getattr(dialect, field) for dialect in DIALECTS)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(map(tr, cells))} |" for cells in lines)

@@ -19,6 +19,7 @@ from rlhf_lab.lessons.paths import Point, point
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.preferences import Comparisons
 from rlhf_lab.rollout import response_states
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
 
@@ -239,14 +240,20 @@ class EarlyKnobs:
         margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.9}
         figure, (ax,) = plots.new_figure(7, 3.6, margins=margins)
         path = self.paths[int(pairs)]
-        gold_roads(ax, self.optima, {f"{pairs:,.0f} pairs": path})
-        ax.set_title(f"DPO on {pairs:,.0f} noisy pairs, stopped after {steps:g} steps")
+        gold_roads(ax, self.optima, {tr("{pairs:,.0f} pairs", pairs=pairs): path})
+        ax.set_title(
+            tr(
+                "DPO on {pairs:,.0f} noisy pairs, stopped after {steps:g} steps",
+                pairs=pairs, steps=steps,
+            )
+        )  # fmt: skip
         at = next(at for at in path if at.pressure == steps)
         plots.face(ax, at.kl, at.gold, at.gold)
-        return figure, (
-            f"{pairs:,.0f} pairs, {steps:g} steps: E[gold] {at.gold:.2f}, KL {at.kl:.2f} nats, "
-            f"mostly “{at.says}”"
-        )
+        return figure, tr(
+            "{pairs:,.0f} pairs, {steps:g} steps: E[gold] {gold:.2f}, KL {kl:.2f} nats, "
+            "mostly “{says}”",
+            pairs=pairs, steps=steps, gold=at.gold, kl=at.kl, says=at.says,
+        )  # fmt: skip
 
 
 def rest_points(tables: WorldTables, etas: Sequence[float]) -> dict[str, list[Point]]:
@@ -294,7 +301,7 @@ class DialectKnobs:
 
     def panel(self, ax: Axes, chosen: Setting, eta: float) -> None:
         """The three curves, thin but for the one on which the setting rests."""
-        for (kind, points), (colour, style, name) in zip(self.rests.items(), _KINDS, strict=True):
+        for (kind, points), (colour, style, name) in zip(self.rests.items(), _kinds(), strict=True):
             width = 2.5 if kind == chosen.rests_on else 0.9
             x, y = [at.pressure for at in points], [at.gold for at in points]
             ax.plot(x, y, color=colour, linestyle=style, linewidth=width, label=name)
@@ -308,8 +315,10 @@ class DialectKnobs:
         plots.dislike(ax)
 
 
-_KINDS = (
-    (plots.BLACK, "-", "k1 in the reward: π*"),
-    (plots.ORANGE, "--", "k3 · ratio in the loss"),
-    (plots.PINK, ":", "k3 in the loss"),
-)
+def _kinds() -> tuple[tuple[str, str, str], ...]:
+    """Colour, line style and name of each kind of leash."""
+    return (
+        (plots.BLACK, "-", tr("k1 in the reward: π*")),
+        (plots.ORANGE, "--", tr("k3 · ratio in the loss")),
+        (plots.PINK, ":", tr("k3 in the loss")),
+    )

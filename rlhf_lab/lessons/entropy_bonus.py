@@ -14,6 +14,7 @@ from rlhf_lab.config import PPOConfig
 from rlhf_lab.report import Metrics, metrics, policy_logprobs
 from rlhf_lab.rollout import Rollout
 from rlhf_lab.trainer import Trainer
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World
 
 STYLES = (
@@ -174,15 +175,18 @@ def force_figure(beta: float, gap: float, advantages: str, p0: float = 0.5) -> t
         for p, face in zip(rests, (plots.BLACK, "white"), strict=True):
             odds = math.log(p / (1 - p))
             left.plot(odds, beta * odds, "o", color=plots.BLACK, markerfacecolor=face, zorder=3)
-    title = "● holds, ○ lets go" if whitened else "where they cross, training rests"
+    title = tr("● holds, ○ lets go") if whitened else tr("where they cross, training rests")
     left.set(title=title, xlim=(0, 8), xlabel="x, log-odds of the better answer",
              ylabel="change of x per unit of time", ylim=(0, 16))  # fmt: skip
     left.legend(frameon=False)
     right.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
-    right.set(title=f"β = {beta:g}, gap {gap:g}, {advantages}, from {p0:g}", xlabel="time",
-              ylabel="π(better answer)", ylim=(0.45, 1.02))  # fmt: skip
-    words = f"β = {beta:g}, gap {gap:g}, from {p0:g}: the better answer ends at {path[-1]:.3f}."
-    return figure, words
+    title = tr("β = {beta:g}, gap {gap:g}, {advantages}, from {p0:g}", beta=beta, gap=gap,
+               advantages=tr(advantages), p0=p0)  # fmt: skip
+    right.set(title=title, xlabel="time", ylabel="π(better answer)", ylim=(0.45, 1.02))
+    return figure, tr(
+        "β = {beta:g}, gap {gap:g}, from {p0:g}: the better answer ends at {end:.3f}.",
+        beta=beta, gap=gap, p0=p0, end=path[-1],
+    )  # fmt: skip
 
 
 def critical_figure(betas: Sequence[float]) -> Figure:
@@ -191,6 +195,7 @@ def critical_figure(betas: Sequence[float]) -> Figure:
     for ax, beta in zip(axes, betas, strict=True):
         path = two_answers(beta, 1.0, whitened=True, steps=800)
         ax.plot(STEP * np.arange(len(path)), path, color=plots.BLACK)
-        ax.set(title=f"β = {beta:g}: ends at {path[-1]:.3f}", xlabel="time", ylim=(0.45, 1.02))
+        title = tr("β = {beta:g}: ends at {end:.3f}", beta=beta, end=path[-1])
+        ax.set(title=title, xlabel="time", ylim=(0.45, 1.02))
     axes[0].set_ylabel("π(better answer)")
     return figure

@@ -1,10 +1,10 @@
 """Notebook 00: what PPO makes of a policy that only the reward model pays, as one picture."""
 
-import textwrap
 from typing import Any, NamedTuple
 
 from rlhf_lab import theme
 from rlhf_lab.plots import number
+from rlhf_lab.translation import tr
 
 
 class Moment(NamedTuple):
@@ -22,21 +22,26 @@ SEED, ITERATIONS = 3, 30
 BEFORE = Moment("great .", -0.054, -0.063)
 AFTER = Moment("great great great great great", 1.666, -2.0)
 """The first and the last batch of that run; a test trains it again."""
-ALT = (
-    f"Before training the policy says most often “{BEFORE.says}”; over its reviews the reward "
-    f"model gives {number(BEFORE.score, 1)} on average, and careful "
-    f"readers {number(BEFORE.gold, 1)}. "
-    f"After {ITERATIONS} rounds of PPO it says “{AFTER.says}”: the reward model gives "
-    f"{number(AFTER.score, 1, sign=True)}, careful readers {number(AFTER.gold, 1)}."
-)
 
 
 class FirstMinute:
     """Both moments, one above the other, as a cell's output."""
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        shown = theme.picture(draw(), ALT, 850, narrow=draw(narrow=True))
-        return {"text/html": shown, "text/plain": ALT}
+        shown = theme.picture(draw(), alt(), 850, narrow=draw(narrow=True))
+        return {"text/html": shown, "text/plain": alt()}
+
+
+def alt() -> str:
+    """The picture in words."""
+    return tr(
+        "Before training the policy says most often “{before}”; over its reviews the reward model "
+        "gives {score} on average, and careful readers {gold}. After {n} rounds of PPO it says "
+        "“{after}”: the reward model gives {then}, careful readers {then_gold}.",
+        before=BEFORE.says, score=number(BEFORE.score, 1), gold=number(BEFORE.gold, 1),
+        n=ITERATIONS, after=AFTER.says, then=number(AFTER.score, 1, sign=True),
+        then_gold=number(AFTER.gold, 1),
+    )  # fmt: skip
 
 
 def draw(narrow: bool = False) -> str:
@@ -44,27 +49,28 @@ def draw(narrow: bool = False) -> str:
     width, size = (340, 34) if narrow else (850, 56)
     shapes, y = "", 26.0
     for when, moment in (
-        ("before training it says most often", BEFORE),
-        (f"after {ITERATIONS} rounds of PPO", AFTER),
+        (tr("before training it says most often"), BEFORE),
+        (tr("after {n} rounds of PPO", n=ITERATIONS), AFTER),
     ):
         shapes += f'<text x="16" y="{y}" font-size="15" class="soft">{when}</text>'
-        lines = textwrap.wrap(f"“{moment.says}”", 18 if narrow else 40)
+        lines = theme.wrapped(f"“{moment.says}”", 18 if narrow else 40)
         for line in lines:
             y += 1.15 * size
             shapes += f'<text x="16" y="{y:g}" class="voice" font-size="{size}">{line}</text>'
-        means = "its 128 reviews, on average"
+        means = tr("its 128 reviews, on average")
         shapes += f'<text x="16" y="{y + 30:g}" font-size="15" class="soft">{means}</text>'
         shapes += _judges(moment, y + 72, narrow)
         y += 176 if narrow else 142
     height = y - 34
     style = (
         theme.variables()
-        + f"text{{font-family:{theme.UI};fill:var(--ink)}}.voice{{font-family:{theme.VOICE}}}"
+        + f"text{{font-family:{theme.ui()};fill:var(--ink)}}.voice{{font-family:{theme.voice()}}}"
         + ".soft{fill:var(--soft)}.number{font-weight:650}"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" '
-        f'width="{width}" height="{height:g}" role="img"><title>{ALT}</title><style>{style}</style>'
+        f'width="{width}" height="{height:g}" role="img"{theme.lang()}><title>{alt()}</title>'
+        f"<style>{style}</style>"
         f'<rect width="{width}" height="{height:g}" rx="14" fill="var(--sunk)"/>{shapes}</svg>\n'
     )
 
@@ -82,6 +88,6 @@ def _judges(moment: Moment, y: float, narrow: bool) -> str:
             f'<g transform="translate({x} {below - 8}) scale(20)">{icon}</g>'
             f'<text x="{x + 32}" y="{below}" font-size="27" class="number" '
             f'style="fill:var(--{colour})">{written}</text>'
-            f'<text x="{x + 112}" y="{below - 2}" font-size="15" class="soft">{who}</text>'
+            f'<text x="{x + 112}" y="{below - 2}" font-size="15" class="soft">{tr(who)}</text>'
         )
     return shapes

@@ -20,6 +20,7 @@ from rlhf_lab.groups import leave_one_out, shaped_scores
 from rlhf_lab.lessons.leash_runs import Record, of
 from rlhf_lab.lessons.paths import Point, point
 from rlhf_lab.report import optimum_at
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
 NAMES: dict[Place, str] = {
@@ -129,11 +130,11 @@ def groups_figure(group_size: int, eta: float, gap: float) -> tuple[Figure, str]
     _slopes(right, G)
     p = torch.tensor([0.99, 0.01], dtype=torch.float64).log()
     dead = dead_share(p, torch.tensor([0.0, 1.0]), G).item()
-    words = (
-        f"G = {G}, η = {eta:g}, gap {gap:g}: GRPO rests at log-odds {grpo:.2f}, RLOO at "
-        f"{rloo:.2f}. A prompt that is solved once in a hundred: {dead:.0%} of its groups are dead."
-    )
-    return figure, words
+    return figure, tr(
+        "G = {G}, η = {eta:g}, gap {gap:g}: GRPO rests at log-odds {grpo:.2f}, RLOO at {rloo:.2f}. "
+        "A prompt that is solved once in a hundred: {dead:.0%} of its groups are dead.",
+        G=G, eta=eta, gap=gap, grpo=grpo, rloo=rloo, dead=dead,
+    )  # fmt: skip
 
 
 def _slopes(ax: Axes, group_size: int) -> None:
@@ -213,12 +214,13 @@ def says_at_rest(
             logprobs = rest_logprobs(tables, eta, place)
             _likeliest(ax, world, tables, logprobs)
             here = point(tables, eta, logprobs)
-            ax.set_title(f"KL {NAMES[place]}", fontsize=11)
+            name = tr("KL {place}", place=tr(NAMES[place]))
+            ax.set_title(name, fontsize=11)
+            gold = plots.number(here.gold, 2, sign=True)
             words.append(
-                f"KL {NAMES[place]}: gold {plots.number(here.gold, 2, sign=True)}, "
-                f"KL {here.kl:.1f} nats"
+                tr("{name}: gold {gold}, KL {kl:.1f} nats", name=name, gold=gold, kl=here.kl)
             )
-        return figure, f"At rest, η = {eta:g}. " + "; ".join(words) + "."
+        return figure, tr("At rest, η = {eta:g}. {each}.", eta=eta, each="; ".join(words))
 
     return draw
 
@@ -233,7 +235,8 @@ def _likeliest(ax: Axes, world: World, tables: WorldTables, logprobs: Tensor) ->
         colour, hatch = (plots.RED, "///") if gold < 0 else (plots.GREEN, "")
         ax.barh(row, p, edgecolor="white", height=0.7, color=colour, hatch=hatch)
         ax.plot(ref, row, "|", color=plots.BLACK, markersize=14, markeredgewidth=2)
-        share = f"{p:.0%}   gold {plots.number(gold, 1, sign=True)}"
+        liked = plots.number(gold, 1, sign=True)
+        share = tr("{p}   gold {gold}", p=f"{p:.0%}", gold=liked)
         ax.text(max(p, ref) + 0.02, row, share, va="center")
     ax.set_yticks(range(len(top)), [text for text, _, _ in top])
     ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xticks=[0, 0.5, 1])
@@ -302,7 +305,7 @@ def arrival_figure(
         ax.set(ylim=(-2.2, 3.2), ylabel="gold score")
         plots.dislike(ax)
     for place in flows:
-        ax, name = (left, "π*") if place == "reward" else (right, "rest point, KL in the loss")
+        ax, name = (left, "π*") if place == "reward" else (right, tr("rest point, KL in the loss"))
         ax.text(1, rests[place].gold + 0.06, name, color="0.4", va="bottom")
     left.set(title="exact flow: everything moves", xlabel="steps of the natural gradient")
     right.set(title="sampled runs of the GPT-2, three seeds each", xlabel="updates of 256 reviews")

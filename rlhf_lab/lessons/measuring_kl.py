@@ -12,6 +12,7 @@ from torch import Tensor
 from rlhf_lab import exact, plots
 from rlhf_lab.exact import Tables
 from rlhf_lab.kl import k1, k2, k3
+from rlhf_lab.translation import tr
 from rlhf_lab.world import WorldTables
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -96,13 +97,13 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
             "color": colour,
             "linestyle": style,
             "linewidth": 2.2,
-            "label": f"{name}, exact",
+            "label": tr("{name}, exact", name=name),
         }
         left.plot(x, [exactly.mean / true_kl for true_kl, exactly, _ in points], **line)
         right.plot(x, [exactly.std for _, exactly, _ in points], **line)
         left.plot(x, [mean / true_kl for true_kl, _, mean in points], linestyle="none",
                   marker=marker, color=colour, markersize=7, markeredgecolor="white",
-                  label=f"{name}, sampled")  # fmt: skip
+                  label=tr("{name}, sampled", name=name))  # fmt: skip
     for ax in (left, right):
         ax.set(xscale="log", xlabel="true KL(π ‖ π_SFT), nats")
         ax.set_xticks([0.03, 0.1, 0.3, 1, 3], ["0.03", "0.1", "0.3", "1", "3"])
@@ -137,7 +138,7 @@ def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
         )  # fmt: skip
     ax.set(xlim=(_LEFT - 0.3, _RIGHT + 0.3), ylim=(len(values) - 0.5, -0.5))
     ax.set(
-        xlabel=f"nats per review ({_RIGHT:g}: or more)",
+        xlabel=tr("nats per review ({most:g}: or more)", most=_RIGHT),
         yticks=range(len(values)),
         yticklabels=list(values),
     )
@@ -167,11 +168,11 @@ def said(drawn: Draw) -> str:
     """The numbers of `sampled` in one sentence."""
     means = ", ".join(f"{name} {x.mean().item():.2f}" for name, x in drawn.values.items())
     below = (drawn.values["k1"] < 0).double().mean().item()
-    return (
-        f"True KL(π ‖ π_SFT) {drawn.true_kl:.2f} nats; sampled means {means}; "
-        f"{below:.0%} of k1 below 0; mean of exp(−k1) {drawn.inverse_ratio:.2f} "
-        "(near π_SFT it should be 1)."
-    )
+    return tr(
+        "True KL(π ‖ π_SFT) {kl:.2f} nats; sampled means {means}; {below:.0%} of k1 below 0; "
+        "mean of exp(−k1) {ratio:.2f} (near π_SFT it should be 1).",
+        kl=drawn.true_kl, means=means, below=below, ratio=drawn.inverse_ratio,
+    )  # fmt: skip
 
 
 def sample_knob(tables: WorldTables) -> Callable[..., tuple[Figure, str]]:

@@ -17,6 +17,7 @@ from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.grids.ensemble import Ensemble
 from rlhf_lab.trainer import NonFiniteError, Trainer
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World, response_text
 
 SUBSTEPS = 200
@@ -61,12 +62,12 @@ def fate_figure(paths: Tensor) -> Figure:
         rows, cmap=LinearSegmentedColormap.from_list("fates", ends, N=15), vmin=0, vmax=1,
         aspect="auto", origin="lower", interpolation="none", extent=(0, len(paths), 0, len(rows)),
     )  # fmt: skip
-    for height, answer in ((0.93, "A alone"), (0.07, "B alone")):
+    for height, answer in ((0.93, tr("A alone")), (0.07, tr("B alone"))):
         left.text(0.97, height, answer, transform=left.transAxes, ha="right", va="center",
                   weight="bold", bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
     left.set(title="π(A): grey is ½", xlabel="update", ylabel="run, sorted by its end")
     right.hist(paths[-1].numpy(), bins=20, range=(0, 1), color=plots.SKY, edgecolor="white")
-    right.set(title=f"where all {paths.shape[1]} end", xlabel="π(A)", ylabel="runs")
+    right.set(title=tr("where all {n} end", n=paths.shape[1]), xlabel="π(A)", ylabel="runs")
     return figure
 
 

@@ -18,6 +18,7 @@ from rlhf_lab.ppo import Advantages, gae, policy_loss, returns_to_go
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
 from rlhf_lab.rewards import compute_rewards
 from rlhf_lab.trainer import StepStats, Trainer
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World
 
 FRONTIER = tuple(300 / 1.25**k for k in range(40))  # from η = 300, which is π_SFT, to 0.05
@@ -163,7 +164,8 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
         last = run.path[-1][1]
         ax.set(xlim=(-0.2, max(1.0, 1.6 * last.kl)), ylim=(-0.15, max(1.0, 1.25 * last.score)))
         ax.set_xlabel("KL(π ‖ π_SFT), nats")
-        ax.set_title(f"η = {run.eta:g}: regret {run.regret(last):.2f}", fontsize=11)
+        title = tr("η = {eta:g}: regret {regret:.2f}", eta=run.eta, regret=run.regret(last))
+        ax.set_title(title, fontsize=11)
     axes[0].set_ylabel("E[score]")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
@@ -184,8 +186,9 @@ def _path(ax: Axes, run: Run) -> None:
     ax.plot([last.kl] * 2, [last.score, top], color=plots.BLACK, linewidth=3,
             zorder=5, label="regret")  # fmt: skip
     ax.annotate(
-        f"regret {run.regret(last):.2f}", (last.kl, (last.score + top) / 2), (8, -14),
-        textcoords="offset points", fontsize=9, fontweight="bold",
+        tr("regret {regret:.2f}", regret=run.regret(last)),
+        (last.kl, (last.score + top) / 2), (8, -14), textcoords="offset points", fontsize=9,
+        fontweight="bold",
     )  # fmt: skip
 
 
@@ -220,9 +223,8 @@ def clip_figure(clip: float = 0.2) -> Figure:
         ax.axvspan(1 - clip, 1 + clip, color="0.96", zorder=0)
         ax.plot(ratios, -sign * ratios, color="0.6", linestyle=":", label="−A·ratio, not clipped")
         ax.plot(ratios, losses, color=plots.BLACK, linewidth=2, label="PPO's loss")
-        word = "good: more of it" if sign > 0 else "bad: less of it"
         ax.set(
-            title=f"A = {'+1' if sign > 0 else '−1'}, {word}",
+            title=tr("A = +1, good: more of it") if sign > 0 else tr("A = −1, bad: less of it"),
             xlabel="ratio π / π_old",
             ylabel="loss",
         )

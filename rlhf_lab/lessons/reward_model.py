@@ -13,6 +13,7 @@ from rlhf_lab import exact, plots
 from rlhf_lab.language import WORDS
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.pretrain import standardise
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
 V = len(WORDS)
@@ -217,11 +218,13 @@ def quality_knob(trials: Trials) -> Callable[..., tuple[Figure, str]]:
         margins = {"left": 0.1, "right": 0.98, "bottom": 0.18, "top": 0.95}
         figure, (ax,) = plots.new_figure(7, 3.2, margins=margins)
         draw_quality(ax, trials, quality)
-        return figure, (
-            f"{comparisons} comparisons, {wrong_labels:.0%} labels wrong: on what π_SFT says, "
-            f"correlation with gold {quality.correlation:.2f}, error {quality.error:.2f}; "
-            f"error over all responses {quality.error_everywhere:.2f}."
-        )
+        return figure, tr(
+            "{comparisons} comparisons, {wrong:.0%} labels wrong: on what π_SFT says, "
+            "correlation with gold {correlation:.2f}, error {error:.2f}; error over all responses "
+            "{everywhere:.2f}.",
+            comparisons=comparisons, wrong=wrong_labels, correlation=quality.correlation,
+            error=quality.error, everywhere=quality.error_everywhere,
+        )  # fmt: skip
 
     return draw
 

@@ -15,6 +15,7 @@ from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import WORDS, encode
 from rlhf_lab.masking import response_mask, terminal_reward
 from rlhf_lab.ppo import gae
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World
 
 
@@ -121,7 +122,7 @@ def value_tree(ax: Axes, prefixes: Sequence[str], columns: dict[str, Tensor]) ->
     labels = ["food: …", *(f"{'   ' * len(p.split())}└ {p.split()[-1]} …" for p in prefixes[1:])]
     ax.set_yticks([i + 0.5 for i in range(len(prefixes))], labels, ha="left")
     ax.tick_params(axis="y", pad=88, length=0)
-    ax.set_xticks([i + 0.5 for i in range(len(columns))], list(columns))
+    ax.set_xticks([i + 0.5 for i in range(len(columns))], list(map(tr, columns)))
     ax.tick_params(axis="x", length=0)
     ax.spines[:].set_visible(False)
     ax.set_title("mean score after a prefix, by rollouts")
@@ -142,16 +143,16 @@ def spread(
     """
     for n, estimates in zip(sizes, means, strict=True):
         jitter = torch.linspace(0.85, 1.18, len(estimates)) * n
-        label = "" if n > sizes[0] else "estimates"
+        label = "" if n > sizes[0] else tr("estimates")
         ax.plot(jitter.numpy(), estimates.numpy(), ".", color=plots.SKY, label=label)
     grid = torch.logspace(-0.1, 3.1, 60).numpy()
     for sign in (-1, 1):
-        label = "exact ± std / √n" if sign == 1 else ""
+        label = tr("exact ± std / √n") if sign == 1 else ""
         ax.plot(grid, exact + sign * std / grid**0.5, "--", color=plots.BLUE, lw=1.2, label=label)
     ax.axhline(exact, color=plots.BLACK, label="exact")
     ax.set(xscale="log", xlabel="rollouts n", ylabel="V(“food”), units of score")
     plots.powers(ax.xaxis)
-    ax.set_title(f"{len(means[0])} estimates of V(food) for each n")
+    ax.set_title(tr("{count} estimates of V(food) for each n", count=len(means[0])))
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -205,7 +206,9 @@ def credit_knob(world: World, prompt: str, worth: Worth) -> Callable[..., tuple[
             f"{word} {plots.number(a, sign=True)} ({plots.number(b, sign=True)})"
             for word, a, b in pairs
         ]
-        return figure, f"Advantage given to each token (and deserved): {', '.join(told)}."
+        return figure, tr(
+            "Advantage given to each token (and deserved): {each}.", each=", ".join(told)
+        )
 
     return draw
 

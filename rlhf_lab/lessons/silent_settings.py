@@ -17,6 +17,7 @@ from rlhf_lab.entropies import high_entropy_mask
 from rlhf_lab.group_loss import cispo_loss, group_policy_loss, kl_in_loss
 from rlhf_lab.groups import group_advantages, leave_one_out
 from rlhf_lab.lessons.leash_today import Drawn
+from rlhf_lab.translation import tr
 
 ETA, BETA = 0.1, 0.01
 """Of the KL term and of the entropy bonus in cases A to C."""
@@ -84,6 +85,15 @@ def _tokens(batch: Drawn) -> float:
     return float(batch.mask.sum())
 
 
+def _gradients(policy: Pair, leash: Pair, batch: Drawn) -> Case:
+    """What pulls at the policy, by name; the bonus is the same in every case."""
+    return {
+        tr("gradient of the policy loss"): policy,
+        tr("gradient of η · KL"): leash,
+        tr("gradient of β · H"): Pair(_bonus(batch), _bonus(batch)),
+    }
+
+
 def _a(batch: Drawn) -> Case:
     advantages = group_advantages(batch.scores, 8, scale="group")
     cut = _length(
@@ -92,19 +102,12 @@ def _a(batch: Drawn) -> Case:
         ),
         batch.logprobs,
     )
-    return {
-        "gradient of the policy loss": Pair(_policy(batch), cut),
-        "gradient of η · KL": Pair(_leash(batch), _leash(batch)),
-        "gradient of β · H": Pair(_bonus(batch), _bonus(batch)),
-    }
+    return _gradients(Pair(_policy(batch), cut), Pair(_leash(batch), _leash(batch)), batch)
 
 
 def _b(batch: Drawn) -> Case:
-    return {
-        "gradient of the policy loss": Pair(_policy(batch), _policy(batch, "constant", 256)),
-        "gradient of η · KL": Pair(_leash(batch), _leash(batch, "constant", 256)),
-        "gradient of β · H": Pair(_bonus(batch), _bonus(batch)),
-    }
+    policy = Pair(_policy(batch), _policy(batch, "constant", 256))
+    return _gradients(policy, Pair(_leash(batch), _leash(batch, "constant", 256)), batch)
 
 
 def _c(batch: Drawn) -> Case:
@@ -114,8 +117,8 @@ def _c(batch: Drawn) -> Case:
     kept = high_entropy_mask(entropies, batch.mask, share=0.2)
     share = kept.sum().item() / _tokens(batch)
     return {
-        "share of tokens that the score reaches": Pair(1.0, share),
-        "share of tokens that the KL reaches": Pair(1.0, 1.0),
+        tr("share of tokens that the score reaches"): Pair(1.0, share),
+        tr("share of tokens that the KL reaches"): Pair(1.0, 1.0),
     }
 
 
@@ -123,9 +126,9 @@ def _d(batch: Drawn) -> Case:
     """The first of four answers was cut off: its tokens are masked, and its score is not."""
     hoped = group_advantages(torch.tensor([torch.nan, 1.0, 1.0, 0.0]), 4, scale="group")
     seen = group_advantages(torch.tensor([-5.0, 1.0, 1.0, 0.0]), 4, scale="group")
-    names = ("A of the answer cut off", "A of a right answer", "A of the other", "A of the wrong")
-    pairs = zip(names, hoped.tolist(), seen.tolist(), strict=True)
-    return {name: Pair(a, b) for name, a, b in pairs if name != names[0]}
+    names = tr("A of a right answer"), tr("A of the other"), tr("A of the wrong")
+    pairs = zip(names, hoped.tolist()[1:], seen.tolist()[1:], strict=True)
+    return {name: Pair(a, b) for name, a, b in pairs}
 
 
 def _e(batch: Drawn) -> Case:
@@ -134,9 +137,8 @@ def _e(batch: Drawn) -> Case:
     for eta in (0.01, 10.0):
         plain = leave_one_out(1.0 - eta * kl, 4)
         normalised = group_advantages(plain, 4, scale="batch")
-        watched[f"largest advantage at η = {eta:g}"] = Pair(
-            plain.max().item(), normalised.max().item()
-        )
+        name = tr("largest advantage at η = {eta:g}", eta=eta)
+        watched[name] = Pair(plain.max().item(), normalised.max().item())
     return watched
 
 
@@ -162,7 +164,7 @@ def dashboard(batch: Drawn) -> Callable[[str], tuple[Figure, str]]:
         watched = watch(case, batch)
         figure, axes = plots.new_figure(9, 2.4, columns=len(watched))
         for ax, (name, (before, after)) in zip(axes, watched.items(), strict=True):
-            bars = ax.bar(["before", "after"], [before, after], width=0.6,
+            bars = ax.bar([tr("before"), tr("after")], [before, after], width=0.6,
                           color=[plots.SKY, plots.ORANGE])  # fmt: skip
             bars[1].set_hatch("//")
             for bar, x in zip(bars, (before, after), strict=True):
@@ -170,8 +172,7 @@ def dashboard(batch: Drawn) -> Callable[[str], tuple[Figure, str]]:
             ax.set_title(name, fontsize=10)
             ax.axhline(0, color="0.6", linewidth=0.8)
             ax.margins(y=0.2)
-        return figure, f"Case {case}. " + "; ".join(
-            f"{name}: {_short(x.before)} → {_short(x.after)}" for name, x in watched.items()
-        )
+        each = [f"{name}: {_short(x.before)} → {_short(x.after)}" for name, x in watched.items()]
+        return figure, tr("Case {case}. {each}", case=case, each="; ".join(each))
 
     return draw

@@ -11,6 +11,7 @@ from rlhf_lab import exact, gradients, plots
 from rlhf_lab.exact import Tables
 from rlhf_lab.lessons.paths import Point
 from rlhf_lab.masking import masked_sum
+from rlhf_lab.translation import tr
 
 
 def total_reward(
@@ -114,9 +115,8 @@ def tangent(ax: Axes, optima: Sequence[Point], eta: float) -> tuple[float, Point
     value = here.score - eta * here.kl
     end = max(at.kl for at in optima)
     frontier(ax, optima)
-    ax.plot(
-        [0, end], [value, value + eta * end], "--", color=plots.ORANGE, label=f"slope η = {eta:g}"
-    )
+    label = tr("slope η = {eta:g}", eta=eta)
+    ax.plot([0, end], [value, value + eta * end], "--", color=plots.ORANGE, label=label)
     ax.plot(here.kl, here.score, **plots.STAR)
     ax.plot(0, value, "s", color=plots.ORANGE, markersize=7, clip_on=False)
     lowest, highest = optima[0].score, optima[-1].score
@@ -142,10 +142,12 @@ class LeashKnobs:
         margins = {"left": 0.1, "right": 0.98, "bottom": 0.15, "top": 0.91}
         figure, (ax,) = plots.new_figure(7, 3.8, margins=margins)
         value, here = tangent(ax, self.optima[prompt], eta)
-        return figure, (
-            f"“{prompt}”, η = {eta:g}: E[score] {here.score:.2f} − η · KL {here.kl:.2f} nats "
-            f"= J* {value:.2f}. E[gold] {here.gold:.2f}, mostly “{here.says}”"
-        )
+        return figure, tr(
+            "“{prompt}”, η = {eta:g}: E[score] {score:.2f} − η · KL {kl:.2f} nats "
+            "= J* {value:.2f}. E[gold] {gold:.2f}, mostly “{says}”",
+            prompt=prompt, eta=eta, score=here.score, kl=here.kl, value=value, gold=here.gold,
+            says=here.says,
+        )  # fmt: skip
 
 
 def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from rlhf_lab import exact, plots
 from rlhf_lab.best_of_n import best_of_n
 from rlhf_lab.lessons.paths import Point, point
+from rlhf_lab.translation import tr
 from rlhf_lab.world import WorldTables
 
 
@@ -72,7 +73,7 @@ def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[f
     score, gold = [at.score for at in points], [at.gold for at in points]
     plots.score_and_gold(ax, x, score, gold, "√KL(π* ‖ π_SFT), √nats")
     mark_pressure(ax, points, marked, "η")
-    ax.set_title(f"“{prompt}”: the optimum as η falls")
+    ax.set_title(tr("“{prompt}”: the optimum as η falls", prompt=prompt))
 
 
 def gold_by_distance(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
@@ -112,7 +113,7 @@ class PressureKnobs:
         for at, colour, marker in zip(here, (plots.BLACK, plots.SKY), "os", strict=True):
             for ax, value in ((left, at.score), (right, at.gold)):
                 ax.plot(at.distance, value, marker, color=colour, markersize=10)
-        names = f"optimum at η = {eta:g}", f"best of {n:g}"
+        names = tr("optimum at η = {eta:g}", eta=eta), tr("best of {n:g}", n=n)
         return figure, " · ".join(map(_words, names, here))
 
     def panel(self, ax: Axes, prompt: str, eta: float, n: float) -> None:
@@ -124,7 +125,7 @@ class PressureKnobs:
         ):  # fmt: skip
             at = _at(path, value)
             ax.plot(at.distance, at.gold, marker, color=colour, markersize=10)
-        ax.set_title(f"η = {eta:g} and best of {n:g}")
+        ax.set_title(tr("η = {eta:g} and best of {n:g}", eta=eta, n=n))
 
 
 _STYLES = ((plots.BLACK, "-", ""), (plots.SKY, "--", ""), (plots.ORANGE, ":", "."))
@@ -142,7 +143,7 @@ def _at(points: Sequence[Point], pressure: float) -> Point:
 
 
 def _words(name: str, at: Point) -> str:
-    return (
-        f"{name}: E[score] {at.score:.2f}, E[gold] {at.gold:.2f}, KL {at.kl:.2f} nats, "
-        f"mostly “{at.says}”"
-    )
+    return tr(
+        "{name}: E[score] {score:.2f}, E[gold] {gold:.2f}, KL {kl:.2f} nats, mostly “{says}”",
+        name=name, score=at.score, gold=at.gold, kl=at.kl, says=at.says,
+    )  # fmt: skip

@@ -21,6 +21,7 @@ from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.kl import KLMode
 from rlhf_lab.language import PROMPTS
 from rlhf_lab.trainer import Trainer
+from rlhf_lab.translation import page_words, tr
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.charts import front_file
 from rlhf_lab.ui.dashboard import flight_figure, frontier
@@ -39,7 +40,6 @@ UNHEARD, SELDOM = 50, 10.0
 PATIENCE, SLOWLY = 20.0, 0.22
 """Seconds until a run that no page hears pauses; seconds of rest after each slow iteration,
 so that there are about four a second."""
-ALONE = f"It paused by itself: no page has heard it for {PATIENCE:.0f} seconds. Start goes on."
 _ROWS = 6
 _SCRIPTS = ("parts.js", "optimum.js", "cockpit.js", "kernel.js")
 _START = "\nexport default { render: rlhfKernel.render(rlhfCockpit.mount, rlhfKernel.cockpit) };\n"
@@ -90,7 +90,7 @@ class Cockpit(anywidget.AnyWidget):
                 "etas": list(ETA_POSITIONS), "betas": list(BETA_POSITIONS),
                 "prompts": list(PROMPTS), "panels": list(panels),
                 "klModes": list(get_args(KLMode)), "rates": list(RATES), "frontier": best,
-                "first": _first(world, policy), "folder": "runs/cockpit",
+                "first": _first(world, policy), "folder": "runs/cockpit", "messages": page_words(),
             }
         )  # fmt: skip
         self._engine = Engine(world, self.config, policy, self._tell)
@@ -208,7 +208,9 @@ class Cockpit(anywidget.AnyWidget):
         if what in ("pause", "step", "reset", "load"):
             engine.pause()
         if what == "start":
-            farewell = f"It stopped by itself after {self.limit:,} iterations; Start goes on."
+            farewell = tr(
+                "It stopped by itself after {n:,} iterations; Start goes on.", n=self.limit
+            )
             engine.start(self.limit, farewell)
         elif what in jobs:
             engine.ask(jobs[what])
@@ -256,7 +258,11 @@ class Cockpit(anywidget.AnyWidget):
         unheard = not self._by_code and self._serial - self._heard > UNHEARD
         if unheard and self._engine.running and now > self._heard_at + PATIENCE:
             self._engine.pause()
-            self._engine.note = ALONE
+            self._engine.note = tr(
+                "It paused by itself: no page has heard it for {seconds:.0f} seconds. "
+                "Start goes on.",
+                seconds=PATIENCE,
+            )
         self._withheld = unheard and now < self._told_at + SELDOM
         if self._withheld:
             return
@@ -313,12 +319,12 @@ def _status(state: CockpitState) -> str:
     """One sentence on what the cockpit is doing."""
     k = f"{state.iteration:,}"
     if state.running:
-        return f"Running, iteration {k}."
+        return tr("Running, iteration {k}.", k=k)
     if state.error:
-        return f"That did not work. The run is kept as it was after iteration {k}."
+        return tr("That did not work. The run is kept as it was after iteration {k}.", k=k)
     if state.iteration == 0:
-        return "Ready."
-    return f"Paused at iteration {k}."
+        return tr("Ready.")
+    return tr("Paused at iteration {k}.", k=k)
 
 
 def _first(world: World, policy: GPT2 | None) -> dict[str, list[list[float | str]]]:
@@ -348,8 +354,12 @@ def _as_number(name: str, read: type, value: Any) -> Any:
     try:
         return read(value)
     except ValueError:
-        kind = "a whole number" if read is int else "a number"
-        raise ValueError(f"{name} must be {kind}, got {value!r}") from None
+        said = (
+            tr("{name} must be a whole number, got {value!r}", name=name, value=value)
+            if read is int
+            else tr("{name} must be a number, got {value!r}", name=name, value=value)
+        )
+        raise ValueError(said) from None
 
 
 def _allowed(folder: Path) -> Path:
@@ -357,5 +367,7 @@ def _allowed(folder: Path) -> Path:
     served = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")  # set by Voilà
     home = Path("runs").resolve()
     if served and home not in folder.resolve().parents:
-        raise ValueError(f"on this page runs are kept in {home}; name a folder such as runs/mine")
+        raise ValueError(
+            tr("on this page runs are kept in {home}; name a folder such as runs/mine", home=home)
+        )
     return folder

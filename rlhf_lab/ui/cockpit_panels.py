@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from rlhf_lab import plots
 from rlhf_lab.report import Metrics
+from rlhf_lab.translation import tr
 
 QUANTITIES = {
     "score": ("E[score]", plots.BLUE),
@@ -136,7 +137,7 @@ class Landscape:
         ax.plot(kl, _side(gold, -1), linewidth=3, alpha=0.35, **_BAD)
         zero = next(i for i, g in enumerate(gold) if g > 0)  # from the largest KL on
         for x, y, across, text, colour in (
-            (max(kl), max(score) + 0.22, "right", "the most score a KL allows", plots.BLUE),
+            (max(kl), max(score) + 0.22, "right", tr("the most score a KL allows"), plots.BLUE),
             (1.25 * kl[zero - 1], gold[zero - 1] + 0.05, "left", "its gold score", plots.RED),
         ):
             ax.text(x, y, text, color=colour, ha=across, va="bottom", fontsize=9)
@@ -150,8 +151,8 @@ class Landscape:
         self.heads = [
             ax.plot([], [], marker, color=c, markersize=9, markeredgecolor="white", label=name)[0]
             for c, marker, name in (
-                (plots.BLUE, "o", "last batch: score"),
-                (plots.GREEN, "^", "its gold score"),
+                (plots.BLUE, "o", tr("last batch: score")),
+                (plots.GREEN, "^", tr("its gold score")),
             )
         ]
         (self.optimum,) = ax.plot(
@@ -218,8 +219,11 @@ class Gauge:
     def update(self, view: View) -> None:
         self.bar.set_width(max(view.regret or 0.0, 0.0))
         _put(self.exact, [max(view.exact_regret, 0.0)], [0.0])
-        words = "" if view.regret is None else f"last batch {plots.number(view.regret)}   "
-        self.text.set_text(f"{words}exact {plots.number(view.exact_regret)}")
+        words = tr("exact {regret}", regret=plots.number(view.exact_regret))
+        if view.regret is not None:
+            last = tr("last batch {regret}", regret=plots.number(view.regret))
+            words = f"{last}   {words}"
+        self.text.set_text(words)
 
 
 def legend() -> list[Line2D]:

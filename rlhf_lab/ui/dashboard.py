@@ -3,10 +3,11 @@
 import functools
 from collections.abc import Collection, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from rlhf_lab.labels import LabelledFigure
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs
+from rlhf_lab.translation import tr
 from rlhf_lab.ui.cockpit_panels import (
     QUANTITIES,
     CockpitPanel,
@@ -40,8 +41,7 @@ def flight_figure(panels: Collection[str], frontier: Sequence[Metrics], view: Vi
     """
     columns = [panel for panel in ("curves", "landscape") if panel in panels]
     wide = len(columns) == 2
-    figure = Figure(figsize=(9.6 if wide else 7.4, 5.6 if columns else 1.5))
-    FigureCanvasAgg(figure)
+    figure = LabelledFigure(figsize=(9.6 if wide else 7.4, 5.6 if columns else 1.5))
     grid = figure.add_gridspec(
         1, len(columns) or 1, width_ratios=[1.5, 1] if wide else None, wspace=0.14, right=0.985,
         left=0.055 if wide else 0.08, bottom=0.1 if columns else 0.3, top=0.84,
@@ -58,7 +58,7 @@ def flight_figure(panels: Collection[str], frontier: Sequence[Metrics], view: Vi
         cells = place.subgridspec(2, 2, hspace=gap, wspace=0.17)
         for n, quantity in enumerate(QUANTITIES):
             ax = figure.add_subplot(cells[n])
-            ax.set_xlabel("updates of the policy" if n > 1 else "")
+            ax.set_xlabel(tr("updates of the policy") if n > 1 else "")
             drawn.append(Curve(ax, quantity, frontier, labels=n == 0))
     if "landscape" in columns:
         drawn.append(Landscape(figure.add_subplot(last), frontier))

@@ -13,6 +13,7 @@ from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.report import Metrics
 from rlhf_lab.trainer import NonFiniteError, StepStats
+from rlhf_lab.translation import tr
 from rlhf_lab.ui.branch import Branch
 from rlhf_lab.ui.cockpit_panels import View
 from rlhf_lab.ui.runner import Job, Runner, wait
@@ -182,19 +183,23 @@ class Engine:
         self.steer()
         self.parent, self.branch.forked = self.branch.fork(), self.branch.trainer.iteration
         self._fresh(
-            f"Forked at iteration {self.branch.trainer.iteration}: the parent goes on in grey."
+            tr(
+                "Forked at iteration {k}: the parent goes on in grey.",
+                k=self.branch.trainer.iteration,
+            )
         )
 
     def save(self, folder: Path) -> None:
         runs.save_as(folder, self.branch.trainer)
-        self._fresh(f"Saved {self.branch.trainer.iteration} iterations in {folder}.")
+        k = self.branch.trainer.iteration
+        self._fresh(tr("Saved {k} iterations in {folder}.", k=k, folder=folder))
 
     def load(self, folder: Path) -> None:
         branch = Branch.load(self.world, folder)
         branch.finish_measuring()
         self.moved.clear()
         self.branch, self.parent = branch, None
-        self._fresh(f"Loaded {folder}.")
+        self._fresh(tr("Loaded {folder}.", folder=folder))
 
     def draw(self) -> None:
         """Show everything as it is now."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.language import PROMPTS, WORDS
+from rlhf_lab.translation import page_words, tr
 from rlhf_lab.ui.charts import chart, front_file, to_json
 from rlhf_lab.ui.explorer_still import PANELS, alt, check_panels, optimum_figure
 from rlhf_lab.ui.image import show
@@ -100,6 +101,7 @@ class Explorer(anywidget.AnyWidget):
         constants = {
             "prompts": PROMPTS, "scores": SCORES, "etas": ETA_POSITIONS, "betas": BETA_POSITIONS,
             "words": WORDS, "panels": self.panels, "comparedName": policy_name, "draws": DRAWS,
+            "messages": page_words(),
         }  # fmt: skip
         super().__init__(**wanted, constants=json.loads(json.dumps(constants)))
         self.on_msg(self._answer)
@@ -149,7 +151,8 @@ class Explorer(anywidget.AnyWidget):
             else:
                 answer["still"] = to_json(chart(self.world, question["still"], question["score"]))
         except Exception as error:  # Jupyter shows nobody what a callback raises
-            answer["trouble"] = f"Python could not compute this: {type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {error}"
+            answer["trouble"] = tr("Python could not compute this: {error}", error=said)
         self.send(answer, buffers)
 
     def _tables(self, prompt: str) -> list[bytes]:

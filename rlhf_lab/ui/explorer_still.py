@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rlhf_lab import plots
+from rlhf_lab.labels import LabelledFigure
 from rlhf_lab.plots import number
+from rlhf_lab.translation import tr
 from rlhf_lab.ui.charts import Chart, chart
 from rlhf_lab.ui.optima import (
     BETA_POSITIONS,
@@ -60,8 +61,7 @@ def optimum_figure(
     found = chart(world, prompt, score)
     chosen = [name for name in PANELS if name in panels]
     width = sum(_WIDTHS[name] for name in chosen)
-    figure = Figure(figsize=(width, _HIGH))
-    FigureCanvasAgg(figure)
+    figure = LabelledFigure(figsize=(width, _HIGH))
     x = 0.0
     for name in chosen:
         left = 2.1 if name == "responses" else 0.55
@@ -81,12 +81,12 @@ def alt(state: ExplorerState) -> str:
     """One sentence that says what the picture shows, for those who cannot see it."""
     score, gold, kl, _ = state.metrics
     first = state.responses[0]
-    return (
-        f"At η = {state.eta:g}, β = {state.beta:g} π* says “{first.text}” in "
-        f"{first.probability:.0%} of its reviews of {state.prompt}: E[score] {number(score)}, "
-        f"E[gold] {number(gold)}, "
-        f"{number(kl)} nats from π_SFT; {_kind(state)}."
-    )
+    return tr(
+        "At η = {eta:g}, β = {beta:g} π* says “{text}” in {p:.0%} of its reviews of {prompt}: "
+        "E[score] {score}, E[gold] {gold}, {kl} nats from π_SFT; {kind}.",
+        eta=state.eta, beta=state.beta, text=first.text, p=first.probability, prompt=state.prompt,
+        score=number(score), gold=number(gold), kl=number(kl), kind=tr(_kind(state)),
+    )  # fmt: skip
 
 
 def share(p: float) -> str:
@@ -115,9 +115,9 @@ def _headline(figure: Figure, state: ExplorerState) -> None:
         0.12 / width, y, f"“{state.responses[0].text}”", fontsize=19, family="serif", va="center",
         color=_INK,
     )  # fmt: skip
+    here = f"η = {state.eta:g}, β = {state.beta:g}: {tr(_kind(state))}"
     figure.text(
-        0.12 / width, 1 - 0.68 / _HIGH, f"η = {state.eta:g}, β = {state.beta:g}: {_kind(state)}",
-        fontsize=10.5, va="center", color=_SOFT,
+        0.12 / width, 1 - 0.68 / _HIGH, here, fontsize=10.5, va="center", color=_SOFT,
     )  # fmt: skip
     score, gold = state.metrics[:2]
     says = (
@@ -143,7 +143,8 @@ def _responses(ax: Axes, state: ExplorerState, _: Chart) -> None:
         bar.set_facecolor(_BAD if row.gold < 0 else _LIKED)
         bar.set_hatch("///" if row.gold < 0 else "")
         right = max(row.probability, min(row.compared, most)) + 0.02 * most
-        text = f"{share(row.probability)}   gold {number(row.gold, 1, sign=True)}"
+        gold = number(row.gold, 1, sign=True)
+        text = tr("{p}   gold {gold}", p=share(row.probability), gold=gold)
         ax.text(right, bar.get_y() + 0.31, text, va="center", fontsize=10.5, color=_INK)
     ax.plot(
         [min(row.compared, 1.25 * most) for row in rows], y, "|", color=_INK, markersize=15,

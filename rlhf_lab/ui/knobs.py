@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from rlhf_lab import theme
 from rlhf_lab.svg import themed_svg
+from rlhf_lab.translation import tr
 
 Value = float | str
 
@@ -99,12 +100,12 @@ _GREEK = {"eta": "η", "beta": "β", "gamma": "γ", "lam": "λ"}
 def _control(name: str, positions: list[Value]) -> widgets.Widget:
     if not positions:
         raise ValueError(f"knob {name!r} has no positions")
-    labels = [p if isinstance(p, str) else f"{p:g}" for p in positions]
+    labels = [tr(p) if isinstance(p, str) else f"{p:g}" for p in positions]
     options = list(zip(labels, positions, strict=True))
     words = isinstance(positions[0], str)
     kind = widgets.ToggleButtons if words else widgets.SelectionSlider
     style = {"description_width": "initial"} | ({"button_width": "auto"} if words else {})
-    label = _GREEK.get(name, name.replace("_", " "))
+    label = _GREEK.get(name) or tr(name.replace("_", " "))
     return kind(
         options=options,
         value=positions[0],

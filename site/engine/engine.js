@@ -68,7 +68,7 @@ const rlhfEngine = (() => {
       }
     }
 
-    /** Everything that the data hold, read once. `progress` is told what takes its time, and may wait for a frame. */
+    /** Everything that the data hold, read once. `progress` is told whose reviews are read, and may wait for a frame. */
     static async load(data, progress = () => {}) {
       const engine = new Engine(await WebAssembly.compile(bytesOf(data.wasm)), data);
       engine.view("sft").set(await unpacked(data.weights, Float32Array));
@@ -76,7 +76,7 @@ const rlhfEngine = (() => {
         const steps = await unpacked(data.score[i].data, Uint16Array), which = await unpacked(data.gold[i].data, Uint16Array);
         const { scores, golds } = engine.tables(i), { low, step } = data.score[i], levels = data.gold[i].levels;
         for (let y = 0; y < steps.length; y++) scores[y] = low + steps[y] * step, golds[y] = levels[which[y]];
-        await progress(`Reading all ${steps.length.toLocaleString("en")} reviews of the ${prompt}, once`);
+        await progress(prompt, steps.length);
         engine.wasm.read_reference(i);
       }
       engine.wasm.start();

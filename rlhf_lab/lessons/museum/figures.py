@@ -16,6 +16,7 @@ from rlhf_lab.lessons.museum.symptoms import (
     exhibit_run,
 )
 from rlhf_lab.lessons.museum.trainer import Record
+from rlhf_lab.translation import tr
 
 PANELS = {
     "score": ("mean score", "exact_score"),
@@ -61,15 +62,20 @@ def exhibit_dashboard(exhibit: str, exact: bool = True) -> tuple[Figure, str]:
     """The dashboard of the exhibit with this letter, and its last numbers in a sentence."""
     records, clean = exhibit_run(exhibit), clean_run(EXHIBITS[exhibit].settings)
     a, b = end(records), end(clean)
-    words = (
-        f"Exhibit {exhibit}, mean of the last 10 iterations (clean trainer in brackets): "
-        f"score {a.score:.2f} ({b.score:.2f}), logged KL {a.kl:.2f} ({b.kl:.2f}), "
-        f"H {a.entropy:.2f} ({b.entropy:.2f}), length {a.length:.2f} ({b.length:.2f}), "
-        f"value loss {a.value_loss:.2f} ({b.value_loss:.2f}), η {a.eta:.2f} ({b.eta:.2f})."
-    )
+    words = tr(
+        "Exhibit {exhibit}, mean of the last 10 iterations (clean trainer in brackets): "
+        "score {a.score:.2f} ({b.score:.2f}), logged KL {a.kl:.2f} ({b.kl:.2f}), "
+        "H {a.entropy:.2f} ({b.entropy:.2f}), length {a.length:.2f} ({b.length:.2f}), "
+        "value loss {a.value_loss:.2f} ({b.value_loss:.2f}), η {a.eta:.2f} ({b.eta:.2f}).",
+        exhibit=exhibit, a=a, b=b,
+    )  # fmt: skip
     if exact:
-        words += f" Exact: KL(π ‖ π_SFT) {a.exact_kl:.2f}, regret {a.regret:.2f} ({b.regret:.2f})."
-    return dashboard(records, clean, f"exhibit {exhibit}", exact), words
+        words += " " + tr(
+            "Exact: KL(π ‖ π_SFT) {a.exact_kl:.2f}, regret {a.regret:.2f} ({b.regret:.2f}).",
+            a=a, b=b,
+        )  # fmt: skip
+    title = tr("exhibit {letter}", letter=exhibit)
+    return dashboard(records, clean, title, exact), words
 
 
 def room(exhibit: str, exact: str) -> tuple[Figure, str]:
@@ -88,7 +94,8 @@ def panels_figure(panels: dict[str, str], exact: bool = True) -> Figure:
     for ax, (letter, name) in zip(axes, panels.items(), strict=True):
         exhibit, (label, _) = EXHIBITS[letter], PANELS[name]
         _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact)
-        ax.set(title=f"exhibit {letter}", xlabel="iteration", ylabel=label)
+        title = tr("exhibit {letter}", letter=letter)
+        ax.set(title=title, xlabel="iteration", ylabel=label)
     fullest = max(axes, key=lambda ax: len(ax.lines))  # not every log has an exact counterpart
     handles, labels = fullest.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
@@ -109,8 +116,17 @@ def _curves(ax: Axes, records: list[Record], clean: list[Record], name: str, exa
 def matrix() -> Figure:
     """The matrix: for every bug, its signs in the log, its cost, and the invariants it breaks."""
     figure, (ax,) = plots.new_figure(9, 8.2)
-    signs = ["score", "KL", "H", "length", "value loss", "KL is wrong", "regret"]
-    columns = [*signs, *(i.name for i in INVARIANTS)]
+    signs = [
+        tr("score"),
+        "KL",
+        "H",
+        tr("length"),
+        tr("value loss"),
+        tr("KL is wrong"),
+        tr("regret"),
+    ]
+    invariants = [i.name for i in INVARIANTS]
+    columns = [*signs, *map(tr, invariants)]
     table = all_symptoms()
     for row, seen in enumerate(table.values()):
         if row % 2 == 0:
@@ -119,10 +135,11 @@ def matrix() -> Figure:
             ax.axhspan(row - 0.5, row + 0.5, color="#d6e9f5", zorder=0, linewidth=0)
         _signs(ax, row, seen)
         for name in seen.caught_by:
-            ax.plot(columns.index(name), row, "s", color=plots.BLACK, markersize=6)
+            column = len(signs) + invariants.index(name)
+            ax.plot(column, row, "s", color=plots.BLACK, markersize=6)
     for edge in (len(THRESHOLDS), len(signs)):
         ax.axvline(edge - 0.5, color="0.4", linewidth=1)
-    labels = [f"{EXHIBITS[letter].name}   {letter}" for letter in table]
+    labels = [f"{tr(EXHIBITS[letter].name)}   {letter}" for letter in table]
     ax.set_yticks(range(len(table)), labels, fontsize=8.5)
     for text, seen in zip(ax.get_yticklabels(), table.values(), strict=True):
         text.set_fontweight("bold" if seen.silent else "normal")
@@ -150,4 +167,7 @@ def _signs(ax: Axes, row: int, seen: Symptoms) -> None:
 def placard(exhibit: Exhibit) -> str:
     """The text for an exhibit once its case is open: the name, the right and the wrong line."""
     right, wrong = exhibit.lines
-    return f"{exhibit.letter}: {exhibit.name} ({exhibit.step})\n  clean  {right}\n  here   {wrong}"
+    return tr(
+        "{letter}: {name} ({step})\n  clean  {right}\n  here   {wrong}",
+        letter=exhibit.letter, name=tr(exhibit.name), step=exhibit.step, right=right, wrong=wrong,
+    )  # fmt: skip

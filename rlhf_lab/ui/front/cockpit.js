@@ -14,6 +14,9 @@
 
 const rlhfCockpit = (() => {
   const {
+    tr,
+    regionName,
+    letters,
     NEUTRAL,
     REGIONS,
     SFT,
@@ -51,7 +54,7 @@ const rlhfCockpit = (() => {
     fork: "M-6 8V-8M-6 3C-6-3 6-1 6-8M2-5l4-4l4 4",
     reset: "M6-3A7 7 0 1 0 6 4M7-8v6h-6",
   };
-  const COLUMNS = ["E[score]", "E[gold]", "KL(π ‖ π_SFT)", "H(π)", "regret J* − J"];
+  const columns = () => ["E[score]", "E[gold]", "KL(π ‖ π_SFT)", "H(π)", tr("regret J* − J")];
 
   const sign = (name) =>
     `<svg class="sign is-${name}" width="16" height="16" viewBox="-9 -9 18 18" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
@@ -63,29 +66,38 @@ const rlhfCockpit = (() => {
   function skeleton(id, { etas, betas, prompts, panels, klModes, rates, folder }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="deck"><p class="trouble" role="alert"></p>
-      <div class="top">${button("start", "Start", "train the model")}${button("step", "Step", "one update")}${button("fork", "Fork", "keep this run in grey")}${button("reset", "Start over", "as at the beginning")}
-        <fieldset class="choice pace" aria-label="pace">${["slow", "fast"].map((pace) => `<input type="radio" name="${id}-pace" id="${id}-${pace}" value="${pace}"><label for="${id}-${pace}">${pace}</label>`).join("")}</fieldset><p class="status"></p></div>
-      <div class="levers">${slider("eta", "η", "price of a nat from π_SFT", ["", "leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", "variety"], betas.length - 1)}</div>
+      <div class="top">${button("start", tr("Start"), tr("train the model"))}${button("step", tr("Step"), tr("one update"))}${button("fork", tr("Fork"), tr("keep this run in grey"))}${button("reset", tr("Start over"), tr("as at the beginning"))}
+        <fieldset class="choice pace" aria-label="${tr("pace")}">${Object.entries({
+          slow: tr("slow"),
+          fast: tr("fast"),
+        })
+          .map(
+            ([pace, name]) =>
+              `<input type="radio" name="${id}-pace" id="${id}-${pace}" value="${pace}"><label for="${id}-${pace}">${name}</label>`,
+          )
+          .join("")}</fieldset><p class="status"></p></div>
+      <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", tr("variety")], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
       <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
-      <details class="all"><summary>In numbers</summary><div tabindex="0" role="region" aria-label="All numbers"><table class="numbers"></table></div></details>
-      <details class="settings"><summary>Settings, save and load</summary><div>
-        ${field("kl_mode", "KL mode", `<select name="kl_mode">${options(klModes)}</select>`)}
-        ${field("lr", "learning rate", `<select name="lr">${options(rates)}</select>`)}
-        ${field("seed", "seed", `<input name="seed" inputmode="numeric" size="6">`)}
-        ${field("kl_target", "target KL, nats", `<input name="kl_target" inputmode="decimal" size="6" placeholder="none" title="With a target, η moves by itself.">`)}
-        <span class="soft">take effect with Start over</span>
-        ${field("folder", "run folder", `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", "Save")}${button("load", "Load")}</div></details>
+      <details class="all"><summary>${tr("In numbers")}</summary><div tabindex="0" role="region" aria-label="${tr("All numbers")}"><table class="numbers"></table></div></details>
+      <details class="settings"><summary>${tr("Settings, save and load")}</summary><div>
+        ${field("kl_mode", tr("KL mode"), `<select name="kl_mode">${options(klModes)}</select>`)}
+        ${field("lr", tr("learning rate"), `<select name="lr">${options(rates)}</select>`)}
+        ${field("seed", tr("seed"), `<input name="seed" inputmode="numeric" size="6">`)}
+        ${field("kl_target", tr("target KL, nats"), `<input name="kl_target" inputmode="decimal" size="6" placeholder="${tr("none")}" title="${tr("With a target, η moves by itself.")}">`)}
+        <span class="soft">${tr("take effect with Start over")}</span>
+        ${field("folder", tr("run folder"), `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", tr("Save"))}${button("load", tr("Load"))}</div></details>
       <p class="heard" role="status"></p></div>`;
   }
 
   /** What happens, in one sentence, from the rows of the run. */
   function sentence(rows) {
-    if (!rows.length) return "Start or Step writes the first reviews and learns from them.";
-    return `Iteration ${rows.length.toLocaleString("en-US")}: ${happens(rows)}.`;
+    if (!rows.length) return tr("Start or Step writes the first reviews and learns from them.");
+    const k = rows.length.toLocaleString("en-US");
+    return tr("Iteration {k}: {happens}.", { k, happens: happens(rows) });
   }
 
   function happens(rows) {
@@ -95,24 +107,26 @@ const rlhfCockpit = (() => {
       lately = gold - (golds.at(-6) ?? golds[0]),
       [likes, dislikes] = [gold >= NEUTRAL, gold <= -NEUTRAL],
       pays = score >= NEUTRAL;
-    if (gold === null) return "nobody asks careful readers here";
-    if (dislikes && pays && lately > 0.5) return "it is on its way back, and readers still dislike it";
-    if (pays && !dislikes && turned) return "readers turn away, the reward model has not noticed";
+    if (gold === null) return tr("nobody asks careful readers here");
+    if (dislikes && pays && lately > 0.5) return tr("it is on its way back, and readers still dislike it");
+    if (pays && !dislikes && turned) return tr("readers turn away, the reward model has not noticed");
     if (dislikes && pays)
       return golds.slice(-6).some((g) => g >= NEUTRAL)
-        ? "readers have turned, the reward model has not noticed"
-        : "the reward model is pleased, readers are not";
+        ? tr("readers have turned, the reward model has not noticed")
+        : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
-      if (Math.min(...golds) < -1) return "it is back, and both judges like it";
-      return lately > 0.2 ? "it learns, and both judges like it more and more" : "both judges like it";
+      if (Math.min(...golds) < -1) return tr("it is back, and both judges like it");
+      return lately > 0.2
+        ? tr("it learns, and both judges like it more and more")
+        : tr("both judges like it");
     }
-    if (likes) return "readers like it, and the reward model hardly pays for it";
-    if (dislikes) return score <= -NEUTRAL ? "both judges dislike it" : "readers dislike it";
+    if (likes) return tr("readers like it, and the reward model hardly pays for it");
+    if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
     return pays
-      ? "the reward model likes it, readers neither like nor dislike it"
+      ? tr("the reward model likes it, readers neither like nor dislike it")
       : score <= -NEUTRAL
-        ? "the reward model dislikes it"
-        : "neither judge likes or dislikes it yet";
+        ? tr("the reward model dislikes it")
+        : tr("neither judge likes or dislikes it yet");
   }
 
   const finite = (values) => values.filter((x) => Number.isFinite(x));
@@ -164,7 +178,7 @@ const rlhfCockpit = (() => {
     const ticks = [0, 0.2, 0.4, 0.6, 1]
       .map(
         (part) =>
-          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${Math.round(part * end)}${part === 1 ? " updates" : ""}</text>`,
+          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? tr("{n} updates", { n: end }) : Math.round(part * end)}</text>`,
       )
       .join("");
     const sides = [-2, 0, 2]
@@ -197,28 +211,28 @@ const rlhfCockpit = (() => {
       ];
     const names = [
       named(
-        "best possible, π*",
+        tr("best possible, π*"),
         "ink",
         width - right - 0.4 * size,
         y(best[SCORE]),
         [-0.9, 0.9, -2, 2],
         "end",
       ),
-      at && under && named("reward model", "score", beside(at), at[1], under[1] > at[1] ? up : down),
+      at && under && named(tr("reward model"), "score", beside(at), at[1], under[1] > at[1] ? up : down),
       at &&
         under &&
         named(
-          "careful readers",
+          tr("careful readers"),
           liking(run.rows.at(-1)[GOLD]),
           beside(under),
           under[1],
           under[1] > at[1] ? down : up,
         ),
-      old && under && named("parent run", "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
+      old && under && named(tr("parent run"), "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
     ]
       .filter(Boolean)
       .join("");
-    return `<figcaption>What it is paid, and what readers think <small>◇ exact</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over ${last} updates."><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} updates.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
       ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
       ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
@@ -231,7 +245,7 @@ const rlhfCockpit = (() => {
     const last = [...marks].sort(([a], [b]) => b - a),
       open = (texts) => texts.join() === "fork";
     const flags = last.map(([k, texts]) => {
-      const words = texts.join(", "),
+      const words = texts.map((text) => (text === "fork" ? tr("fork") : text)).join(", "),
         long = flagWidth(words, size),
         from = Math.min(x(k), end - long);
       const lane = free.findIndex((begins) => from + long + 4 <= begins);
@@ -268,7 +282,7 @@ const rlhfCockpit = (() => {
     const scale = ticks
       .map(
         (kl) =>
-          `<path d="M${x(kl)} ${bottom}v5" stroke="var(--ghost)"/><text x="${x(kl)}" y="${bottom + 1.35 * size}" text-anchor="middle" style="font-size:${size}px">${kl}${kl === ticks.at(-1) ? " nats" : ""}</text>`,
+          `<path d="M${x(kl)} ${bottom}v5" stroke="var(--ghost)"/><text x="${x(kl)}" y="${bottom + 1.35 * size}" text-anchor="middle" style="font-size:${size}px">${kl === ticks.at(-1) ? tr("{kl} nats", { kl }) : kl}</text>`,
       )
       .join("");
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
@@ -280,12 +294,12 @@ const rlhfCockpit = (() => {
     const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`, // of one px on both sides
       turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>Its way over the exact landscape <small>pale: the best possible</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="Score and gold score over the distance from π_SFT, ${number(last[KL], 1)} nats now.">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
+    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
-      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${number(last[KL], 1)} nats from ${SFT_DRAWN}</text></svg>`;
+      <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${tr("{kl} nats from {home}", { kl: number(last[KL], 1), home: SFT_DRAWN })}</text></svg>`;
   }
 
   /** What the best of a distance is called, as the explorer's map calls it at β = 0. */
@@ -296,14 +310,14 @@ const rlhfCockpit = (() => {
     const turn = a && b ? a[KL] + ((b[KL] - a[KL]) * a[GOLD]) / (a[GOLD] - b[GOLD]) : last;
     return [
       [0, frozen, "cool", ""],
-      [frozen, turn, "liked", "useful"],
-      [turn, Infinity, "bad", "collapse"],
+      [frozen, turn, "liked", regionName("useful")],
+      [turn, Infinity, "bad", regionName("collapse")],
     ]
       .map(([low, high, tint, name]) => {
         const [left, right] = [x(low), high === Infinity ? end : Math.min(x(high), end)];
         const text = `<text class="name" x="${(left + right) / 2}" y="${1.15 * size}" text-anchor="middle" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
         return right > left
-          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${name && right - left > 0.7 * size * name.length ? text : ""}`
+          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${name && right - left > 0.7 * size * letters(name) ? text : ""}`
           : "";
       })
       .join("");
@@ -333,8 +347,10 @@ const rlhfCockpit = (() => {
       best = goal(now.optimum);
     const row = (name, m, old = false) =>
       `<tr class="${old ? "old" : ""}"><th scope="row">${name}</th>${m ? [...m, best - goal(m)].map((x) => `<td>${x === null || !Number.isFinite(x) ? "–" : number(x)}</td>`).join("") : "<td>–</td>".repeat(5)}</tr>`;
-    return `<caption>In numbers, for η = ${now.eta} and β = ${now.beta}</caption><thead><tr><th></th>${COLUMNS.map((name) => `<th scope="col">${printed(name)}</th>`).join("")}</tr></thead><tbody>
-      ${row("last batch", run.rows.at(-1))}${run.parent.length ? row("the parent’s last batch", run.parent.at(-1)) : ""}${row(`exact, after update ${now.exactAt.toLocaleString("en-US")}`, now.exact, now.exactAt < now.iteration)}${row("exact optimum π*", now.optimum)}</tbody>`;
+    return `<caption>${tr("In numbers, for η = {eta} and β = {beta}", now)}</caption><thead><tr><th></th>${columns()
+      .map((name) => `<th scope="col">${printed(name)}</th>`)
+      .join("")}</tr></thead><tbody>
+      ${row(tr("last batch"), run.rows.at(-1))}${run.parent.length ? row(tr("the parent’s last batch"), run.parent.at(-1)) : ""}${row(tr("exact, after update {k}", { k: now.exactAt.toLocaleString("en-US") }), now.exact, now.exactAt < now.iteration)}${row(tr("exact optimum π*"), now.optimum)}</tbody>`;
   }
 
   /** What it says of a prompt: the reviews of the last batch, or what the first policy says most often. */
@@ -342,7 +358,7 @@ const rlhfCockpit = (() => {
     const begun = reviews.length > 0,
       shown = (begun ? reviews : (first ?? [])).slice(0, ROWS);
     if (!shown.length)
-      return `<p class="soft">of <b>${prompt}</b>: the first reviews come with Step or Start.</p>`;
+      return `<p class="soft">${tr("of <b>{prompt}</b>: the first reviews come with Step or Start.", { prompt })}</p>`;
     const [most, text] = shown[0];
     const lines = shown.map(
       ([often, review, gold]) =>
@@ -350,16 +366,33 @@ const rlhfCockpit = (() => {
     );
     const empty = `<li class="none" aria-hidden="true"><b>0</b><span class="voice">.</span><span class="bar"></span><span class="gold">${icon("", 20)}</span></li>`;
     const lead = begun
-      ? `of <b>${prompt}</b>, <b>${most}</b> of ${total} reviews now say`
-      : `of <b>${prompt}</b>, before training, mostly`;
+      ? tr("of <b>{prompt}</b>, <b>{most}</b> of {total} reviews now say", { prompt, most, total })
+      : tr("of <b>{prompt}</b>, before training, mostly", { prompt });
     return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(ROWS - shown.length)}</ol>`;
   }
 
   const judge = (shapes, value, name, colour) =>
     `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
-  const spoken = (now) =>
-    `${now.status} η ${now.eta}, β ${now.beta}. ${now.batch ? `Last batch: score ${number(now.batch[SCORE])}, gold ${number(now.batch[GOLD] ?? NaN)}, KL ${number(now.batch[KL])} nats, entropy ${number(now.batch[ENTROPY])} nats, ${now.distinct} different reviews. ` : ""}Regret ${number(now.regret)}.`;
+  /** The same in sentences, for those who hear it. */
+  function spoken({ status, eta, beta, batch, distinct, regret }) {
+    const told = [tr("{status} η {eta}, β {beta}.", { status, eta, beta })];
+    if (batch)
+      told.push(
+        tr(
+          "Last batch: score {score}, gold {gold}, KL {kl} nats, entropy {h} nats, {distinct} different reviews.",
+          {
+            score: number(batch[SCORE]),
+            gold: number(batch[GOLD] ?? NaN),
+            kl: number(batch[KL]),
+            h: number(batch[ENTROPY]),
+            distinct,
+          },
+        ),
+      );
+    told.push(tr("Regret {regret}.", { regret: number(regret) }));
+    return told.join(" ");
+  }
 
   /** Draw a cockpit into `root`; returns a function that takes it away. */
   function mount(root, host) {
@@ -426,7 +459,7 @@ const rlhfCockpit = (() => {
       const start = find(".start");
       const order = now.running ? "pause" : "start";
       if (start.dataset.do !== order || !start.dataset.shown) {
-        start.innerHTML = `${sign(order)}<span><b>${now.running ? "Pause" : "Start"}</b><small>${now.running ? "take a look" : "train the model"}</small></span>`;
+        start.innerHTML = `${sign(order)}<span><b>${now.running ? tr("Pause") : tr("Start")}</b><small>${now.running ? tr("take a look") : tr("train the model")}</small></span>`;
         start.dataset.do = order;
         start.dataset.shown = "true";
       }
@@ -441,11 +474,11 @@ const rlhfCockpit = (() => {
             now.written[prompt],
             constants.first?.[prompt],
           );
-        find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], "reward model", "score");
+        find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], tr("reward model"), "score");
         find(".by-readers").innerHTML = judge(
           face(batch[GOLD] ?? 0),
           batch[GOLD] ?? NaN,
-          "careful readers",
+          tr("careful readers"),
           liking(batch[GOLD]),
         );
       }
@@ -456,7 +489,7 @@ const rlhfCockpit = (() => {
               { entropy: frontier[0][ENTROPY] },
             )
           : "";
-      find(".tells .chip").textContent = kind;
+      find(".tells .chip").textContent = regionName(kind);
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
       find(".sentence").textContent = sentence(run.rows);
       const room = (selector) => rooms[selector],
@@ -466,7 +499,7 @@ const rlhfCockpit = (() => {
         find(".of-kl").innerHTML = tile(
           room(".of-kl"),
           2.6 * size,
-          `distance from ${SFT}, nats`,
+          tr("distance from {home}, nats", { home: SFT }),
           number(batch[KL]),
           "leash",
           run.rows,
@@ -476,7 +509,7 @@ const rlhfCockpit = (() => {
         find(".of-h").innerHTML = tile(
           room(".of-h"),
           2.6 * size,
-          "variety H(π), nats",
+          tr("variety H(π), nats"),
           number(batch[ENTROPY]),
           "many",
           run.rows,
@@ -490,7 +523,7 @@ const rlhfCockpit = (() => {
         find(".of-regret").innerHTML = tile(
           room(".of-regret"),
           2.6 * size,
-          "regret J* − J, at this η and β",
+          tr("regret J* − J, at this η and β"),
           number(now.estimate ?? now.regret),
           "plain",
           regrets(run, now),
@@ -571,7 +604,10 @@ const rlhfCockpit = (() => {
       event.target.dataset.done = "true";
       const value = asNumber(event.target.value);
       if (value >= 0 && Number.isFinite(value)) move(typed, value);
-      else find(".wrong").textContent = `“${event.target.value}” is not a number that is at least 0.`;
+      else
+        find(".wrong").textContent = tr("“{typed}” is not a number that is at least 0.", {
+          typed: event.target.value,
+        });
       if (now) levers();
     };
     const listeners = [

@@ -4,7 +4,7 @@
 //
 //   host.get(name), host.set(name, value, done), host.on(name, callback) -> function that undoes it
 //       the names are prompt, score, eta and beta; `done` is false while a hand still drags
-//   host.constants  {prompts, scores, etas, betas, words, panels, comparedName, draws, speech}
+//   host.constants  {prompts, scores, etas, betas, words, panels, comparedName, draws}
 //   host.world(prompt, score)  a promise of {tables, still}: see optimum.js, and
 //       still = {reference, curve, map}: numbers of π_SFT, those of π* at β = 0 for each η, and the
 //       kind of π* for each β and η, as an index into KINDS
@@ -16,6 +16,9 @@
 
 const rlhfExplorer = (() => {
   const {
+    tr,
+    regionName,
+    letters,
     REGIONS,
     SFT,
     SFT_DRAWN,
@@ -40,20 +43,22 @@ const rlhfExplorer = (() => {
     twoTone,
   } = rlhfParts;
   const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
-  const MEANINGS = {
-    collapse: "less varied than π_SFT, and readers dislike it",
-    useful: "readers like it, and it has more than one thing to say",
-    frozen: "hardly different from π_SFT",
-    "word salad": "more varied than π_SFT, and readers dislike it",
-    "one good answer": "a collapse, too, but readers like it",
-  };
-  const REASONS = {
-    collapse: "Distance is cheap here, so π* goes to the few sentences that the reward model overrates most.",
-    useful: "Distance costs enough that π* stays where the reward model is mostly right.",
-    frozen: "A nat costs more than the reward pays for it, so π* stays where it is.",
-    "word salad": "β pays for variety itself, and most of 402,234 reviews are nonsense.",
-    "one good answer": "Collapse on something that readers like: as varied as fewer than two reviews.",
-  };
+  const meanings = () => ({
+    collapse: tr("less varied than π_SFT, and readers dislike it"),
+    useful: tr("readers like it, and it has more than one thing to say"),
+    frozen: tr("hardly different from π_SFT"),
+    "word salad": tr("more varied than π_SFT, and readers dislike it"),
+    "one good answer": tr("a collapse, too, but readers like it"),
+  });
+  const reasons = () => ({
+    collapse: tr(
+      "Distance is cheap here, so π* goes to the few sentences that the reward model overrates most.",
+    ),
+    useful: tr("Distance costs enough that π* stays where the reward model is mostly right."),
+    frozen: tr("A nat costs more than the reward pays for it, so π* stays where it is."),
+    "word salad": tr("β pays for variety itself, and most of 402,234 reviews are nonsense."),
+    "one good answer": tr("Collapse on something that readers like: as varied as fewer than two reviews."),
+  });
   const PLACES = ["collapse", "useful", "frozen", "word salad"]; // to be found; the fifth is a find
   const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
@@ -64,27 +69,49 @@ const rlhfExplorer = (() => {
   /** The text of the line that changes: what a nat costs, how far π* goes, and what that buys. */
   function bill(s, reference, aim) {
     if (s.eta + s.beta === 0)
-      return "Nothing holds π*: it says the one review with the highest score, always.";
+      return tr("Nothing holds π*: it says the one review with the highest score, always.");
     const kl = number(s.kl),
-      word = s.kl < 0.995 || s.kl >= 1.005 ? "nats" : "nat";
-    const cost =
-      s.eta === 0
-        ? "A nat of distance costs nothing"
-        : `A nat of distance costs ${s.eta < 0.05 ? "almost nothing, " : s.eta >= 1 ? "much, " : ""}<b>${s.eta}</b>`;
-    const goes = `so π* goes <b>${kl}</b> ${word} away`;
-    const gain = aim === "gold" ? s.gold - reference.gold : s.score - reference.score;
-    const pays = s.eta > 0 ? `, pays <b class="eta">${number(s.eta * s.kl)}</b> for it` : "";
-    const gains = ` and gains <b class="gain">${number(gain, 2, true)}</b> of ${aim === "gold" ? "gold score" : "score"}.`;
-    const bonus =
-      s.beta > 0
-        ? ` β adds <b class="beta">${number(s.beta * s.entropy)}</b> for ${number(s.entropy, 1)} nats of entropy.`
-        : "";
-    return `${cost}, ${goes}${pays}${gains}${bonus}`;
+      far = s.kl < 0.995 || s.kl >= 1.005 ? tr("<b>{kl}</b> nats", { kl }) : tr("<b>{kl}</b> nat", { kl });
+    const gain = number(aim === "gold" ? s.gold - reference.gold : s.score - reference.score, 2, true);
+    const gains =
+      aim === "gold"
+        ? tr('<b class="gain">{gain}</b> of gold score', { gain })
+        : tr('<b class="gain">{gain}</b> of score', { gain });
+    const values = { cost: cost(s.eta), far, gains, paid: number(s.eta * s.kl) };
+    const told =
+      s.eta > 0
+        ? tr(
+            '{cost}, so π* goes {far} away, pays <b class="eta">{paid}</b> for it and gains {gains}.',
+            values,
+          )
+        : tr("{cost}, so π* goes {far} away and gains {gains}.", values);
+    if (s.beta === 0) return told;
+    const [pays, h] = [number(s.beta * s.entropy), number(s.entropy, 1)];
+    return `${told} ${tr('β adds <b class="beta">{pays}</b> for {h} nats of entropy.', { pays, h })}`;
+  }
+
+  function cost(eta) {
+    if (eta === 0) return tr("A nat of distance costs nothing");
+    if (eta < 0.05) return tr("A nat of distance costs almost nothing, <b>{eta}</b>", { eta });
+    if (eta < 1) return tr("A nat of distance costs <b>{eta}</b>", { eta });
+    return tr("A nat of distance costs much, <b>{eta}</b>", { eta });
   }
 
   /** The same state in one sentence, for those who hear it. */
   const spoken = (s) =>
-    `η ${s.eta}, β ${s.beta}: ${s.kind}. Mostly “${s.first}”, ${share(s.said[0].p)}. Score ${number(s.score)}, gold score ${number(s.gold)}, ${number(s.kl)} nats from π_SFT.`;
+    tr(
+      "η {eta}, β {beta}: {kind}. Mostly “{first}”, {p}. Score {score}, gold score {gold}, {kl} nats from π_SFT.",
+      {
+        eta: s.eta,
+        beta: s.beta,
+        kind: regionName(s.kind),
+        first: s.first,
+        p: share(s.said[0].p),
+        score: number(s.score),
+        gold: number(s.gold),
+        kl: number(s.kl),
+      },
+    );
 
   const choice = (id, name, label, options, titles = {}) =>
     `<fieldset class="choice" aria-label="${label}">${options
@@ -100,14 +127,14 @@ const rlhfExplorer = (() => {
   function skeleton(id, { prompts, scores, etas, betas, panels }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
-      <div class="top">${choice(id, "prompt", "prompt", prompts)}<span><span class="question">π* maximises</span>${choice(id, "score", "what π* maximises", scores, { gold: "gold score" })}</span>
-        <button class="play" type="button" aria-pressed="false">Let the leash go, slowly</button></div>
+      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question">${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("reward model") })}</span>
+        <button class="play" type="button" aria-pressed="false">${tr("Let the leash go, slowly")}</button></div>
       <div class="head"><div class="front-says"><p class="kind"><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
       <dl class="nums"></dl><p class="bill"></p>
       <div class="place"><p class="hint" role="status"></p><div class="map" ${hidden("map")}></div>
-        <div class="dock">${slider("eta", "η", "price of a nat from π_SFT", ["no leash", "tight leash"], etas.length - 1)}${slider("beta", "β", "price of entropy", ["", ""], betas.length - 1)}</div>
+        <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", ""], betas.length - 1)}</div>
         <div class="front" ${hidden("frontier")}></div></div>
       <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
   }
@@ -205,8 +232,9 @@ const rlhfExplorer = (() => {
       )
       .join("");
     const size = W < 340 ? 12 : 13;
-    const names = KINDS.map((name, kind) => {
-      const at = nameplate(map, etas, betas, places, kind, 0.6 * size * name.length);
+    const names = KINDS.map((key, kind) => {
+      const name = regionName(key),
+        at = nameplate(map, etas, betas, places, kind, 0.6 * size * letters(name));
       return at
         ? `<text class="name halo" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
@@ -249,13 +277,13 @@ const rlhfExplorer = (() => {
     const label = (text, at, colour) =>
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
-      label("reward model", s <= g ? above(s) : below(s), "score") +
-      label("careful readers", g < s ? above(g) : below(g), liking(points[end].gold));
+      label(tr("reward model"), s <= g ? above(s) : below(s), "score") +
+      label(tr("careful readers"), g < s ? above(g) : below(g), liking(points[end].gold));
     const ticksX = [1, 5, 10, 20]
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
         (kl, k, shown) =>
-          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 14}" text-anchor="middle">${kl}${k === shown.length - 1 ? " nats" : ""}</text>`,
+          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 14}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
       );
     const ticksY = [-2, 0, 2].map(
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
@@ -274,7 +302,7 @@ const rlhfExplorer = (() => {
       aside = Math.abs(top - bottom) < 18 ? (here < left + 30 ? 1 : -1) * 18 : 0;
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
-    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${number(s.kl, 1)} nats from ${SFT_DRAWN}</text>`;
+    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${tr("{kl} nats from {home}", { kl: number(s.kl, 1), home: SFT_DRAWN })}</text>`;
     const rule = `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>`; // behind the names
     const mark = `<path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
       <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
@@ -289,30 +317,34 @@ const rlhfExplorer = (() => {
       `<div class="${kind}"><dt>${name}</dt><dd>${value}<small>${unit}</small></dd></div>`;
     return (
       cell(
-        "distance",
+        tr("distance"),
         `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`,
-        `KL(π* ‖ ${SFT}), nats`,
+        tr("KL(π* ‖ {home}), nats", { home: SFT }),
         "eta",
       ) +
       cell(
-        "as varied as",
-        `${count(Math.exp(s.entropy))} <span>reviews</span>`,
-        `H(π*) = ${number(s.entropy)} nats`,
+        tr("as varied as"),
+        tr("{n} <span>reviews</span>", { n: count(Math.exp(s.entropy)) }),
+        tr("H(π*) = {h} nats", { h: number(s.entropy) }),
         "beta",
       ) +
-      cell("different reviews", `${Math.round(s.distinct)} <span>of ${draws}</span>`, "expected in a batch")
+      cell(
+        tr("different reviews"),
+        tr("{n} <span>of {draws}</span>", { n: Math.round(s.distinct), draws }),
+        tr("expected in a batch"),
+      )
     );
   }
 
   /** How often π_SFT, or what else π* is compared with, says the headline. */
   function rarely(p, name) {
-    const before = name === "π_SFT" ? "before training it was" : `${name} says it in`;
-    if (p >= 0.0005) return `${before} ${share(p)}`;
-    return p > 0
-      ? `${before} one in 10${raised(Math.round(-Math.log10(p)))}`
-      : name === "π_SFT"
-        ? "before training it said this never"
-        : `${name} never says it`;
+    const home = name === "π_SFT",
+      often = p >= 0.0005 ? share(p) : tr("one in 10{power}", { power: raised(Math.round(-Math.log10(p))) });
+    if (p > 0)
+      return home
+        ? tr("before training it was {often}", { often })
+        : tr("{name} says it in {often}", { name, often });
+    return home ? tr("before training it said this never") : tr("{name} never says it", { name });
   }
 
   /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most GONE of its favourites.
@@ -358,7 +390,9 @@ const rlhfExplorer = (() => {
       all = (selector) => [...root.querySelectorAll(selector)];
     // JupyterLab and Notebook take arrow keys for themselves unless the focused element says no.
     for (const input of all("input, button")) input.dataset.lmSuppressShortcuts = "true";
-    const HINT = constants.panels.includes("map") ? "Drag the ring, or move a slider" : "Move a slider";
+    const HINT = constants.panels.includes("map")
+      ? tr("Drag the ring, or move a slider")
+      : tr("Move a slider");
     const worlds = new Map(),
       found = new Set(),
       trail = [];
@@ -428,7 +462,7 @@ const rlhfExplorer = (() => {
 
     async function fetchWorld(wanted) {
       greying ||= setTimeout(() => root.classList.add("stale"), 150);
-      find(".wait").textContent = `Reading all reviews of “${wanted.prompt}”`;
+      find(".wait").textContent = tr("Reading all reviews of “{prompt}”", wanted);
       try {
         const world = await host.world(wanted.prompt, wanted.score);
         const wrong = rlhfOptimum.trouble(world.tables, wanted.prompt);
@@ -479,23 +513,27 @@ const rlhfExplorer = (() => {
       map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
       front = frontPicture(id, room(".front"), world.still, score);
       find(".map").innerHTML = map.svg;
-      find(".front").innerHTML = `<h3>What distance buys</h3>${front.svg}`;
-      find(".about").innerHTML = `what π* says of <b>${escaped(prompt)}</b>`;
-      find(".by").innerHTML = `how often ${printed(comparedName)} says it`;
+      find(".front").innerHTML = `<h3>${tr("What distance buys")}</h3>${front.svg}`;
+      find(".about").innerHTML = tr("what π* says of <b>{prompt}</b>", { prompt: escaped(prompt) });
+      find(".by").innerHTML = tr("how often {name} says it", { name: printed(comparedName) });
     }
 
     function show(s, world, { prompt, score, eta, beta }) {
       const { reference } = world.still,
         first = s.said[0];
-      find(".chip").textContent = s.kind;
+      find(".chip").textContent = regionName(s.kind);
       find(".chip").className = `chip ${REGIONS[s.kind]}`;
-      find(".meaning").innerHTML = printed(s.eta + s.beta === 0 ? "nothing holds π*" : MEANINGS[s.kind]);
+      find(".meaning").innerHTML = printed(
+        s.eta + s.beta === 0 ? tr("nothing holds π*") : meanings()[s.kind],
+      );
       find(".headline").textContent = `“${s.first}”`;
       find(".headline").style.setProperty("--letters", s.first.length);
-      find(".of").innerHTML =
-        `is <b>${share(first.p)}</b> of what it says; ${printed(rarely(first.compared, comparedName))}`;
-      find(".by-model").innerHTML = judge(gauge(s.score), s.score, "reward model", "score");
-      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, "careful readers", liking(s.gold));
+      find(".of").innerHTML = tr("is <b>{p}</b> of what it says; {before}", {
+        p: share(first.p),
+        before: printed(rarely(first.compared, comparedName)),
+      });
+      find(".by-model").innerHTML = judge(gauge(s.score), s.score, tr("reward model"), "score");
+      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, tr("careful readers"), liking(s.gold));
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
       rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
@@ -507,9 +545,16 @@ const rlhfExplorer = (() => {
       ring(eta, beta);
       find(".map svg").setAttribute(
         "aria-label",
-        `Map of η and β; the ring is at η ${eta}, β ${beta}, in ${s.kind}.`,
+        tr("Map of η and β; the ring is at η {eta}, β {beta}, in {kind}.", {
+          eta,
+          beta,
+          kind: regionName(s.kind),
+        }),
       );
-      find(".front svg").setAttribute("aria-label", `Both scores over the distance from π_SFT. ${spoken(s)}`);
+      find(".front svg").setAttribute(
+        "aria-label",
+        `${tr("Both scores over the distance from π_SFT.")} ${spoken(s)}`,
+      );
       goals(s.kind, eta, beta);
       clearTimeout(speaking);
       speaking = setTimeout(() => {
@@ -520,7 +565,8 @@ const rlhfExplorer = (() => {
     /** `others`: how many reviews are never said, where only one is. */
     function rows(said, lost, others) {
       const full = scale(Math.max(...said.map(({ p }) => p)));
-      find(".full").textContent = full < 1 ? `full width = ${+(100 * full).toPrecision(2)}%` : "";
+      find(".full").textContent =
+        full < 1 ? tr("full width = {p}%", { p: +(100 * full).toPrecision(2) }) : "";
       find(".rows ol").className = lost.length ? "lost" : "";
       const shown = [...said.slice(0, ROWS - lost.length), ...lost];
       all(".row").forEach((line, k) => {
@@ -531,7 +577,9 @@ const rlhfExplorer = (() => {
           : "row none";
         if (!one && others && k === shown.length) {
           line.className = "row note";
-          line.querySelector(".text").textContent = `0 of the other ${others.toLocaleString("en-US")}`;
+          line.querySelector(".text").textContent = tr("0 of the other {n}", {
+            n: others.toLocaleString("en-US"),
+          });
         }
         if (!one) return;
         const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
@@ -540,7 +588,9 @@ const rlhfExplorer = (() => {
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
         behind.style.left = percent(Math.max(one.p, one.compared));
-        behind.textContent = away ? `was ${share(one.compared)}, now ${share(one.p)}` : share(one.p);
+        behind.textContent = away
+          ? tr("was {before}, now {now}", { before: share(one.compared), now: share(one.p) })
+          : share(one.p);
         line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
       });
     }
@@ -567,10 +617,10 @@ const rlhfExplorer = (() => {
       found.add(kind);
       find(".goals").innerHTML = KINDS.map((name) => {
         if (found.has(name))
-          return `<li class="found ${REGIONS[name]}"><b>✓ ${name}</b>${REASONS[name]}</li>`;
+          return `<li class="found ${REGIONS[name]}"><b>✓ ${regionName(name)}</b>${reasons()[name]}</li>`;
         return PLACES.includes(name)
-          ? `<li><b>${name}</b>not found yet</li>`
-          : "<li><b>?</b>One more, for those who let π* maximise the gold score.</li>";
+          ? `<li><b>${regionName(name)}</b>${tr("not found yet")}</li>`
+          : `<li><b>?</b>${tr("One more, for those who let π* maximise the gold score.")}</li>`;
       }).join("");
     }
 
@@ -584,11 +634,11 @@ const rlhfExplorer = (() => {
         cancelAnimationFrame(playing);
         playing = 0;
         button.setAttribute("aria-pressed", "false");
-        button.textContent = "Let the leash go, slowly";
+        button.textContent = tr("Let the leash go, slowly");
       };
       if (playing) return stop;
       button.setAttribute("aria-pressed", "true");
-      button.textContent = "Stop";
+      button.textContent = tr("Stop");
       playing = requestAnimationFrame(function step(now) {
         began ??= now;
         const k = Math.round(last * (1 - Math.min(1, (now - began) / SWEEP)));
@@ -605,10 +655,12 @@ const rlhfExplorer = (() => {
         last = values[name].at(-1),
         asked = asNumber(field.value);
       field.dataset.done = "true";
-      if (!(asked >= 0 && asked <= last)) hint(`“${field.value}” is not a number from 0 to ${last}`);
+      if (!(asked >= 0 && asked <= last))
+        hint(tr("“{typed}” is not a number from 0 to {last}", { typed: field.value, last }));
       else {
         const k = nearest(values[name], asked);
-        hint(values[name][k] === asked ? HINT : `The position nearest to ${asked} is ${values[name][k]}`);
+        const place = values[name][k];
+        hint(place === asked ? HINT : tr("The position nearest to {asked} is {place}", { asked, place }));
         move(name, k, true);
       }
       update();

@@ -4,8 +4,11 @@
 
 const rlhfKernel = (() => {
   const TABLES = ["ref", "score", "gold", "compared"];
-  const LOST =
-    "The kernel was restarted or has gone: what you move here is no longer in Python. Run this cell again.";
+  const { speak, tr } = rlhfParts;
+  const lost = () =>
+    tr(
+      "The kernel was restarted or has gone: what you move here is no longer in Python. Run this cell again.",
+    );
 
   const floats = (view) =>
     new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -19,7 +22,7 @@ const rlhfKernel = (() => {
   }
 
   const trouble = (model) => (callback) =>
-    listening(model, ["comm_live_update", "comm:close"], () => callback(LOST));
+    listening(model, ["comm_live_update", "comm:close"], () => callback(lost()));
 
   function explorer(model) {
     const asked = new Map(),
@@ -82,6 +85,8 @@ const rlhfKernel = (() => {
     const hosts = new WeakMap();
     return ({ model, el }) => {
       if (!hosts.has(model)) hosts.set(model, host(model));
+      speak(model.get("constants").messages);
+      el.lang = tr("en"); // the shape of a Chinese letter hangs on it
       return mount(el, hosts.get(model));
     };
   }

@@ -119,18 +119,23 @@ const rlhfOptimum = (() => {
 
   /** What is wrong with tables, as a sentence; "" if nothing is. */
   function trouble(tables, prompt) {
+    const { tr } = rlhfParts;
     for (const [name, what] of [
       ["ref", "log π_SFT"],
-      ["score", "score"],
-      ["gold", "gold score"],
+      ["score", tr("score")],
+      ["gold", tr("gold score")],
     ]) {
       const column = tables?.[name];
-      if (!column?.length) return `The table of “${prompt}” has no ${what}. Run this cell again.`;
+      if (!column?.length)
+        return tr("The table of “{prompt}” has no {what}. Run this cell again.", { prompt, what });
       const row = column.findIndex((x) => !Number.isFinite(x));
       if (row >= 0)
-        return `The ${what} of review ${row} of “${prompt}” is not a number, so π* cannot be computed. Load the world again.`;
+        return tr(
+          "The {what} of review {row} of “{prompt}” is not a number, so π* cannot be computed. Load the world again.",
+          { what, row, prompt },
+        );
       if (column.length !== tables.ref.length)
-        return `The table of “${prompt}” is not complete. Run this cell again.`;
+        return tr("The table of “{prompt}” is not complete. Run this cell again.", { prompt });
     }
     return "";
   }

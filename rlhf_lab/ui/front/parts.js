@@ -3,6 +3,16 @@
 // rope. Functions that return text, HTML or SVG; colours are names of front.css.
 
 const rlhfParts = (() => {
+  /** Each English message with its translation: a page of the site brings them, or a kernel. None: English is spoken. */
+  let messages = globalThis.RLHF_MESSAGES ?? {};
+  const speak = (translations) => {
+    messages = translations;
+  };
+
+  /** A message as the reader says it, with its {placeholders} filled in. Numbers are the same in every language. */
+  const tr = (message, values = {}) =>
+    (messages[message] ?? message).replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
+
   /** With a real minus sign and without −0.00; "–" for what is not a number. */
   function number(x, digits = 2, sign = false) {
     if (Number.isNaN(x)) return "–";
@@ -50,6 +60,16 @@ const rlhfParts = (() => {
 
   /** The colour of a gold score: grey where careful readers neither like nor dislike it. */
   const liking = (gold) => (gold >= NEUTRAL ? "liked" : gold <= -NEUTRAL ? "bad" : "plain");
+
+  /** What readers call a region. */
+  const regionName = (kind) =>
+    ({
+      collapse: tr("collapse"),
+      useful: tr("useful"),
+      frozen: tr("frozen"),
+      "word salad": tr("word salad"),
+      "one good answer": tr("one good answer"),
+    })[kind] ?? "";
 
   /** The class of a region's chip. */
   const REGIONS = {
@@ -123,7 +143,9 @@ const rlhfParts = (() => {
       .join("");
   }
 
-  const flagWidth = (text, size) => 0.6 * size * text.length + 12;
+  /** How wide a text is, in letters: a Chinese one is as wide as it is high. */
+  const letters = (text) => text.length + 0.7 * (text.match(/[\u2e80-\uffef]/g)?.length ?? 0);
+  const flagWidth = (text, size) => 0.6 * size * letters(text) + 12;
 
   /** A flag: what was moved, and to where. It begins at `from`; `open` draws what is no move as an outline. */
   function flag(from, top, text, size = 13, open = false) {
@@ -154,12 +176,16 @@ const rlhfParts = (() => {
   /** A slider with a letter and a field that can be typed into. */
   const slider = (name, letter, what, ends, last) => `<div class="${name}">
     <input type="range" data-of="${name}" min="0" max="${last}" aria-label="${letter}, ${what}">
-    <div class="says"><span class="end">${ends[0]}</span><label><span class="voice">${letter}</span><input class="typed" data-typed="${name}" inputmode="decimal" autocomplete="off" aria-label="${letter}, to be typed"></label><span class="end">${ends[1]}</span></div></div>`;
+    <div class="says"><span class="end">${ends[0]}</span><label><span class="voice">${letter}</span><input class="typed" data-typed="${name}" inputmode="decimal" autocomplete="off" aria-label="${tr("{letter}, to be typed", { letter })}"></label><span class="end">${ends[1]}</span></div></div>`;
 
   /** A number that somebody typed, with a comma or a point; NaN if it is none. */
   const asNumber = (text) => Number(text.trim().replace(",", ".") || NaN);
 
   return {
+    speak,
+    tr,
+    regionName,
+    letters,
     NEUTRAL,
     REGIONS,
     SFT,
