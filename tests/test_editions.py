@@ -217,6 +217,12 @@ def test_lines_of_a_paragraph_are_one_message_and_comments_in_listings_are_messa
     assert seen == ["A line and another.", "An item of two lines", "the comment"]
 
 
+def test_a_link_to_another_edition_is_a_message_since_each_edition_leads_elsewhere():
+    link = '<p><a href="zh/index.html" lang="zh">中文版</a></p>'
+    assert words.markdown(link, lambda message: message.upper()) == link.upper()
+    assert words.markdown("<p>\n42\n</p>", str.upper) == "<p>\n42\n</p>"
+
+
 def test_keys_and_words_of_the_toy_language_are_no_messages():
     code = 'encode("very great . <eos>"); paths["natural_gradient"]; open("a"); x = "two words"'
     seen = []
@@ -255,3 +261,14 @@ def test_good_chinese_passes():
         "the reward model: **3 nats**", "奖励模型：**3 nat**，**η = 0.3** 时（见笔记本 03）"
     )
     assert list(po.Style("zh").problems("x.po", catalogue)) == []
+
+
+def test_a_cell_of_a_table_that_stays_english_needs_no_terms():
+    row, stays = "| 1 | the leash | the reward model |", "| 1 | 缰绳 | the reward model |"
+    catalogue = po.empty("zh")
+    catalogue.add(row, stays)
+    assert list(po.Style("zh").problems("x.po", catalogue)) == []
+    catalogue = po.empty("zh")
+    catalogue.add(row, "| 1 | 缰绳 | a reward model |")
+    (problem,) = po.Style("zh").problems("x.po", catalogue)
+    assert "reward models?" in problem

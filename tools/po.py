@@ -118,6 +118,8 @@ class Style:
                 yield from (f"{where} {what}" for what in self._wrong(message.id, message.string))
 
     def _wrong(self, english: str, text: str) -> Iterator[str]:
+        names = set(text.split(" | "))  # cells of a table that stay as they are
+        english = " | ".join(cell for cell in english.split(" | ") if cell not in names)
         spoken = re.sub(r"`[^`]*`|\$\$?[^$]*\$\$?|\{[^{}]*\}|<[^>]*>|\]\([^)]*\)", "", english)
         for word, forms in self.terms:
             if word.search(spoken) and not any(form in text for form in forms):

@@ -17,7 +17,8 @@ from rlhf_lab.language import WORDS
 Translate = Callable[[str], str]
 Edit = tuple[tuple[int, int], tuple[int, int], str]
 """From (row, column), to (row, column), the new text."""
-_WORD = re.compile(r"[A-Za-z]{2}")
+_WORD = re.compile(r"[A-Za-z]{2}|[\u4e00-\u9fff]")
+"""English, or another edition called by its own name."""
 _MARKER = re.compile(r"\s*(?:#+ |- |\d+\. |> ?|[a-d]\) )*")
 _ALONE = re.compile(r"\s*(?:#|- |\d+\. |>|[a-d]\) |\||<|```|:::|!\[|\$\$|$)")
 """Begins a line that does not go on with the paragraph above it."""
