@@ -153,6 +153,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
     monkeypatch.setattr(catalogue, "PACKAGE", package)
     monkeypatch.setattr(catalogue, "SCRIPTS", (package / "ui" / "front",))
+    monkeypatch.setattr(catalogue, "TOOLS", ())
     monkeypatch.setattr(catalogue, "DATA", {})
     monkeypatch.setattr(catalogue, "headings", lambda language: iter(()))
     assert catalogue.main("update", "de") == 0

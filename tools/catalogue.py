@@ -38,6 +38,8 @@ from rlhf_lab.loop_drawing import PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rlhf_lab"
+TOOLS = (ROOT / "tools" / "site.py",)
+"""Those that write for readers."""
 SCRIPTS = (PACKAGE / "ui" / "front", ROOT / "site")
 """Where the page's parts are."""
 SPEAKERS = {
@@ -67,7 +69,7 @@ def template() -> Catalog:
 
 
 def _in_python() -> Found:
-    for path in (*sorted(PACKAGE.rglob("*.py")), ROOT / "tools" / "site.py"):
+    for path in (*sorted(PACKAGE.rglob("*.py")), *TOOLS):
         where = path.relative_to(ROOT).as_posix()
         yield from ((message, where) for message in Module(path.read_text("utf-8")).messages())
 
