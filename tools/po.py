@@ -21,7 +21,7 @@ msgstr ""
 
 """
 KEPT = re.compile(
-    r"\{[^{}]*\}"  # a placeholder
+    r"\{[^{}]*\}|%\(\w+\)\w"  # a placeholder, also one of argparse
     r"|`[^`]*`"
     r"|\$\$?[^$]*\$\$?"
     r"|\]\([^)]*\)"
