@@ -5,12 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # reader.py
 
-from rlhf_lab import __version__
+from rlhf_lab import __version__, translation
 
 project = "rlhf_lab"
 author = "rlhf_lab contributors"
 copyright = "rlhf_lab contributors: code Apache-2.0, texts and figures CC BY 4.0"
 release = __version__
+language = translation.tr("en").replace("-", "_")  # <html lang>, and Sphinx's own words
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reader"]
 
 nb_execution_mode = "off"  # the committed outputs are what the tests have checked
@@ -35,6 +36,7 @@ html_css_files = ["front.css", "page.css"]
 html_js_files = [
     (name, {"defer": "defer"})
     for name in (
+        *(["messages.js"] if language != "en" else []),
         "parts.js",
         "optimum.js",
         "explorer.js",

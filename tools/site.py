@@ -16,6 +16,7 @@ import webbrowser
 from pathlib import Path
 
 from rlhf_lab import load_world
+from rlhf_lab.translation import page_words
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -44,7 +45,7 @@ ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILIN
 """A row of README's table of modules: name, modules, what they hold."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
 SCRIPTS = (
-    "parts.js", "optimum.js", "explorer.js", "cockpit.js",
+    "messages.js", "parts.js", "optimum.js", "explorer.js", "cockpit.js",
     "data.js", "engine.js", "run.js", "collapse.js", "page.js",
 )  # fmt: skip
 MODULE = """## {0}
@@ -144,6 +145,8 @@ def _static() -> None:
         _copy(ROOT / "docs" / name, static / name)
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
+    words = json.dumps(page_words(), ensure_ascii=False)
+    _write(static / "messages.js", f"globalThis.RLHF_MESSAGES = {words};\n")
 
 
 def _with_fonts(style: str) -> str:
