@@ -15,7 +15,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from rlhf_lab import load_world
+from rlhf_lab import load_world, loop_drawing
 from rlhf_lab.translation import page_words
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,8 +141,9 @@ def _static() -> None:
         _copy(file, static / file.name)
     _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
-    for name in ("explorer.png", "loop.svg", "loop-narrow.svg"):
-        _copy(ROOT / "docs" / name, static / name)
+    _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")
+    for name, narrow in loop_drawing.FILES.items():
+        _write(static / name, loop_drawing.draw(narrow=narrow))
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
     words = json.dumps(page_words(), ensure_ascii=False)
