@@ -17,8 +17,8 @@ _DASHBOARDS = (
         section=_DASHBOARD_SECTION,
         minutes=3,
         answer="b",
-        reason="The reference moves along: each rollout is compared with the policy before the "
-        "last update, so log-ratio and penalty stay 0 while the policy goes anywhere it likes.",
+        reason="The reference moves along: each rollout is compared with the policy that "
+        "wrote it, so log-ratio and penalty stay 0 while the policy goes anywhere it likes.",
         mistakes=(
             Mistake(
                 "ratio to the reference",

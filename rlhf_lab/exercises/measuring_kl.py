@@ -54,7 +54,7 @@ _K3 = Exercise(
             lambda logprob, ref_logprob: (
                 (-(logprob - ref_logprob).exp()).exp() + (logprob - ref_logprob).exp()
             ),
-            "Your d is the ratio π/π_ref. It is its logarithm; and you did not subtract 1.",
+            "Your d is the ratio π/π_ref. It should be its logarithm; and you did not subtract 1.",
             "Is log π − log π_ref a ratio, or the log of one?",
         ),
         Mistake(
@@ -63,7 +63,7 @@ _K3 = Exercise(
             lambda logprob, ref_logprob: (
                 (-(logprob - ref_logprob).exp()).exp() - 1 + (logprob - ref_logprob).exp()
             ),
-            "Your d is the ratio π/π_ref. It is its logarithm.",
+            "Your d is the ratio π/π_ref. It should be its logarithm.",
             "Is log π − log π_ref a ratio, or the log of one?",
         ),
         Mistake(

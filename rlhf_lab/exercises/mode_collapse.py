@@ -91,8 +91,8 @@ _SHARE = Exercise(
             "padding compared",
             8,
             lambda responses, mask: _top(responses) / len(responses),
-            "Two reviews that end alike are the same review, whatever stands behind their <eos>. "
-            "You compared the padding too.",
+            "Two reviews with the same words up to <eos> are the same review, whatever stands "
+            "behind their <eos>. You compared the padding too.",
             "What could you write into every position off the mask before you compare?",
         ),
         Mistake(
@@ -289,7 +289,7 @@ _DISTINCT = Exercise(
             "windows side by side",
             8,
             lambda responses, mask, n: _ratio(_grams(responses, mask, n, step=n)),
-            "Your windows lie side by side. An n-gram begins at every word.",
+            "Your windows lie side by side. An n-gram may begin at every word.",
             "How many pairs are there in a review of three words?",
         ),
         Mistake(

@@ -130,7 +130,7 @@ _LOSS = Exercise(
             lambda chosen, rejected: (1 - (chosen - rejected)).clamp(min=0).mean(),
             "That is a hinge loss, max(0, 1 − difference). It belongs to another model: here the "
             "loss is −log of a probability.",
-            "What is P(chosen wins) in the Bradley-Terry model?",
+            "What is P(chosen wins) in the Bradley–Terry model?",
         ),
         Mistake(
             "log of logs",

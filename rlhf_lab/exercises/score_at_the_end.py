@@ -189,7 +189,8 @@ _LOGPROBS = Exercise(
             "as long as this notebook's reviews",
             7,
             lambda logits, tokens, n: _scored(logits[:, -6:-1], tokens[:, -5:]),
-            "You always take the last five tokens. The response has P + T − P of them.",
+            "You always take the last five tokens. The response has as many as `tokens` has behind "
+            "the prompt.",
             "Which argument have you not used?",
         ),
         Mistake(

@@ -107,9 +107,9 @@ TWISTS: tuple[Slip, ...] = (
     Slip("whole numbers", "{it} is cut to whole numbers. zeros_like of an integer tensor is "
          "integer, and numbers written into it lose what stands behind the point.",
          "What is the dtype of your result?", lambda y, t: y.trunc()),
-    Slip("mean over everything", "{it} is one number too few: the mean over what should stay "
+    Slip("mean over everything", "{it} is a single number: the mean over what should stay "
          "apart.", "Which dimension should be left?", lambda y, t: y.mean()),
-    Slip("sum over everything", "{it} is one number too few: the sum over what should stay "
+    Slip("sum over everything", "{it} is a single number: the sum over what should stay "
          "apart.", "Which dimension should be left?", lambda y, t: y.sum()),
     Slip("reduced by the last dimension", "{it} is averaged over its last dimension, which should "
          "stay.", "Which dimension should be left?", lambda y, t: y.mean(-1)),
@@ -145,7 +145,7 @@ TWISTS: tuple[Slip, ...] = (
          lambda y, t: _over_mask(y, t, None) / _mask(t).sum(), backwards=True),
     Slip("not the largest", "{it} holds all the numbers: their maximum is missing.",
          "How many numbers are asked for?", lambda y, t: y.max(), backwards=True),
-    Slip("every row for every row", "{it} has one row too many dimensions: x[:, index] takes all "
+    Slip("every row for every row", "{it} has one dimension too many: x[:, index] takes all "
          "places of `index` in every row. The right numbers stand on the diagonal.",
          "How does x[torch.arange(len(x)), index] differ?", lambda y, t: y.diagonal(),
          backwards=True),
