@@ -13,6 +13,7 @@ project = "rlhf_lab"
 author = "rlhf_lab contributors"
 copyright = "rlhf_lab contributors: code Apache-2.0, texts and figures CC BY 4.0"
 release = __version__
+language = translation.tr("en").replace("-", "_")  # <html lang>, and Sphinx's own words
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reader", "bigrams"]
 
 nb_execution_mode = "off"  # the committed outputs are what the tests have checked
@@ -37,6 +38,7 @@ html_css_files = ["front.css", "page.css"]
 html_js_files = [
     (name, {"defer": "defer"})
     for name in (
+        *(["messages.js"] if language != "en" else []),
         "parts.js",
         "optimum.js",
         "explorer.js",

@@ -220,3 +220,21 @@ def test_charts_of_another_world_are_computed(world, monkeypatch):
     found = chart.__wrapped__(world, "food", "gold")
     assert found.reference == optima(world, "food", "gold").reference
     assert (found.kinds == shipped.kinds).all()
+
+
+def test_the_page_says_its_sentences_in_the_language_that_it_was_given():
+    page = front.Scripts("parts.js")
+    assert page.value('rlhfParts.tr("{n} updates", { n: 3 })') == "3 updates"
+    assert page.value('rlhfParts.regionName("useful")') == "useful"
+    page.v8.eval('rlhfParts.speak({ "{n} updates": "更新 {n} 次", useful: "有用" })')
+    assert page.value('rlhfParts.tr("{n} updates", { n: 3 })') == "更新 3 次"
+    assert page.value('rlhfParts.regionName("useful")') == "有用"
+    assert page.value('rlhfParts.tr("{n} <b>of</b> {all}", { n: 0 })') == "0 <b>of</b> {all}"
+    site = front.Scripts()
+    site.v8.eval('globalThis.RLHF_MESSAGES = { useful: "有用" };' + front_file("parts.js"))
+    assert site.value('rlhfParts.tr("useful")') == "有用"
+
+
+def test_a_chinese_letter_has_the_room_that_it_takes(scripts):
+    assert scripts.value('rlhfParts.letters("η → 0.3")') == 7
+    assert scripts.value('rlhfParts.letters("分叉")') * 0.6 > 2

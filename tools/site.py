@@ -17,13 +17,11 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from rlhf_lab import load_world
-from rlhf_lab.translation import LANGUAGES, set_language, tr
+from rlhf_lab import load_world, loop_drawing
+from rlhf_lab.translation import LANGUAGES, page_words, set_language, tr
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
-SPHINX = {"zh": "zh_CN"}
-"""Sphinx's names of languages, where they are not ours."""
 DOCS = (
     "teaching",
     "exercises",
@@ -47,11 +45,11 @@ NOTEBOOK = re.compile(
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
-UP = re.compile(r"\]\(\.\./((?:\.\./)*)")
+UP = re.compile(r"(\]\()\.\./([^)\s]*)")
 """A link out of the folder of a language."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
 SCRIPTS = (
-    "parts.js", "optimum.js", "explorer.js", "cockpit.js",
+    "messages.js", "parts.js", "optimum.js", "explorer.js", "cockpit.js",
     "data.js", "engine.js", "run.js", "collapse.js", "page.js",
 )  # fmt: skip
 MODULE = """## {0}
@@ -85,7 +83,6 @@ class Edition:
         _reference(self.source)
         _static(self.source)
         options = ["-W", "--keep-going", "-q", "-b", "html"]
-        options += ["-D", f"language={SPHINX.get(self.language, self.language)}"]
         options += ["-A", f"own={' '.join(own)}"]
         return subprocess.call(
             [sys.executable, "-m", "sphinx", *options, str(self.source), str(self.site)],
@@ -105,7 +102,7 @@ class Edition:
         file = self.file(english)
         text = _read(file)
         if file != english:
-            text = UP.sub(r"](\1", text).replace(f"/{self.language}/", "/")
+            text = UP.sub(lambda link: link[1] + link[2].replace(f"{self.language}/", ""), text)
         if file.suffix == ".md":
             text = OUTSIDE.sub(r"\1", text)
         _write(self.source / name, text)
@@ -142,7 +139,7 @@ class Edition:
         """The front page's collapse and the explorer in one file, with everything inside."""
         static = self.source / "_static"
         page = _read(self.file(ROOT / "site" / "single.html"))
-        page = page.replace('lang="en"', f'lang="{self.language}"')
+        page = page.replace('lang="en"', f'lang="{tr("en")}"')
         styles = "".join(_read(static / name) for name in ("front.css", "page.css"))
         scripts = "".join(f"<script>{_read(static / name)}</script>\n" for name in SCRIPTS)
         return page.replace("{{styles}}", styles).replace("{{scripts}}", scripts)
@@ -206,10 +203,13 @@ def _static(source: Path) -> None:
         _copy(file, static / file.name)
     _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
-    for name in ("explorer.png", "loop.svg", "loop-narrow.svg"):
-        _copy(ROOT / "docs" / name, static / name)
+    _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")
+    for name, narrow in loop_drawing.FILES.items():
+        _write(static / name, loop_drawing.draw(narrow=narrow))
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
+    words = json.dumps(page_words(), ensure_ascii=False)
+    _write(static / "messages.js", f"globalThis.RLHF_MESSAGES = {words};\n")
 
 
 def _with_fonts(style: str) -> str:

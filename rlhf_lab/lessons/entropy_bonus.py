@@ -77,8 +77,14 @@ def forces_figure(
         most: the entropy of the uniform policy, a grey line.
     """
     figure, (left, right) = plots.new_figure(9, 3.2, columns=2)
-    curves(left, penalty, "−KL(π ‖ π_SFT) alone: home", "steps", "H of the first word, nats")
-    curves(right, bonus, "+H alone: to the uniform policy", "steps", "H of the first word, nats")
+    curves(
+        left, penalty, title="−KL(π ‖ π_SFT) alone: home", xlabel="steps",
+        ylabel="H of the first word, nats",
+    )  # fmt: skip
+    curves(
+        right, bonus, title="+H alone: to the uniform policy", xlabel="steps",
+        ylabel="H of the first word, nats",
+    )  # fmt: skip
     for ax in (left, right):
         ax.set_ylim(1.0, 2.8)
         ax.axhline(most, color="0.7", linewidth=0.8)

@@ -136,7 +136,7 @@ def phase_figure(
         chosen = [place for place, mark in zip(places, marks, strict=True) if mark.ppo == name]
         _dots(ax, chosen, name, marker=shape, color=colour, markersize=10, markeredgecolor="white")
     other = [place for place, mark in zip(places, marks, strict=True) if mark.ppo != mark.best]
-    _dots(ax, other, "not what π* is", marker="o", markersize=17, markerfacecolor="none",
+    _dots(ax, other, label="not what π* is", marker="o", markersize=17, markerfacecolor="none",
           markeredgecolor=plots.BLACK)  # fmt: skip
     ax.legend(title="PPO's policy", loc="upper left", bbox_to_anchor=(1, 1), frameon=False,
               labelspacing=0.9, alignment="left")  # fmt: skip

@@ -71,7 +71,7 @@ def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[f
     """
     x = [at.distance for at in points]
     score, gold = [at.score for at in points], [at.gold for at in points]
-    plots.score_and_gold(ax, x, score, gold, "√KL(π* ‖ π_SFT), √nats")
+    plots.score_and_gold(ax, x, score, gold, xlabel="√KL(π* ‖ π_SFT), √nats")
     mark_pressure(ax, points, marked, "η")
     ax.set_title(tr("“{prompt}”: the optimum as η falls", prompt=prompt))
 

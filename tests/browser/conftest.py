@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,9 +37,17 @@ def site() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """With the fonts of our languages in a user's folder, for machines that have none of them."""
+    home = tmp_path_factory.mktemp("home")
+    for font in (Path(__file__).parents[2] / "rlhf_lab" / "locale").glob("*/font.otf"):
+        (home / "fonts").mkdir(exist_ok=True)
+        shutil.copy(font, home / "fonts" / f"{font.parent.name}.otf")
+    env: dict[str, str | float | bool] = {**os.environ, "XDG_DATA_HOME": str(home)}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium.find(), args=[NO_NETWORK])
+        browser = playwright.chromium.launch(
+            executable_path=chromium.find(), args=[NO_NETWORK], env=env
+        )
         yield browser
         browser.close()
 

@@ -72,13 +72,14 @@ def write(folder: Path, *, before: str = "", **start: object) -> str:
     return place.as_uri()
 
 
-def write_cockpit(folder: Path, news: list[dict], constants: dict) -> str:
+def write_cockpit(folder: Path, news: list[dict], constants: dict, *, before: str = "") -> str:
     """Write a page that shows what a cockpit sent, and keeps what the page orders in `told`."""
     scripts = "".join(map(front_file, ("parts.js", "optimum.js", "cockpit.js")))
     script = (
         f"const NEWS = {json.dumps(news)}, told = []; let hear; const host = {{"
         f"constants: {json.dumps(constants)}, send: (order) => told.push(order), "
         "listen: (callback) => { hear = callback; return () => {}; }, trouble: () => () => {} };"
+        f"{before};"
         'rlhfCockpit.mount(document.getElementById("root"), host); NEWS.forEach(hear);'
     )
     place = folder / "cockpit.html"
