@@ -12,7 +12,7 @@ from rlhf_lab.classroom.key import key
 from rlhf_lab.classroom.report import report
 from rlhf_lab.command_line import Parser
 from rlhf_lab.files import write_whole
-from rlhf_lab.translation import LANGUAGES, language, set_language
+from rlhf_lab.translation import LANGUAGES, language, set_language, tr
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,28 +76,27 @@ def _beside(folder: Path, ending: str) -> Path:
 def _handout(arguments: argparse.Namespace) -> None:
     if arguments.nbgrader:
         handout.write(arguments.folder, nbgrader.files(rlhf_lab.__version__), zipped=False)
-        print(f"written: {arguments.folder.resolve()}; its README.md says what next")
+        _say("written: {path}; its README.md says what next", path=arguments.folder.resolve())
         return
     for path in handout.write(arguments.folder, handout.files(arguments.address)):
-        print(f"written: {path}")
+        _say("written: {path}", path=path)
     if arguments.address == handout.ADDRESS:
-        print(
-            f"In its README.md write the course's address for {handout.ADDRESS}, or use --address."
-        )
+        text = "In its README.md write the course's address for {word}, or use --address."
+        _say(text, word=handout.ADDRESS)
 
 
 def _materials(arguments: argparse.Namespace) -> None:
     browser = materials.find_browser()
     handout.write(arguments.folder, materials.files(browser), zipped=False)
-    print(f"written: {arguments.folder.resolve()}")
+    _say("written: {path}", path=arguments.folder.resolve())
     if browser is None:
-        print("No PDFs: there is no Chromium, Chrome or Edge here. Any browser prints the pages.")
+        _say("No PDFs: there is no Chromium, Chrome or Edge here. Any browser prints the pages.")
 
 
 def _grade(arguments: argparse.Namespace) -> None:
     if not os.access(arguments.folder.resolve().parent, os.W_OK):  # grading takes minutes
         raise OSError(f"the tables go beside {arguments.folder}, where you may not write: copy it")
-    grades = grading.grade(arguments.folder, lambda line: print(line, flush=True))
+    grades = grading.grade(arguments.folder, _say)
     head = ["exercise", *grading.STATUSES, "commonest mistake", "times"]
     summary = grading.summary(grades.rows)
     tables = {
@@ -107,8 +106,8 @@ def _grade(arguments: argparse.Namespace) -> None:
     for line in grades.left_out:
         print(line)
     for row in summary:
-        often = f", {row[-1]} × {row[-2]}" if row[-1] else ""
-        print(f"{row[0]}: {row[1]} right{often}")
+        text = "{exercise}: {n} right, {times} × {mistake}" if row[-1] else "{exercise}: {n} right"
+        _say(text, exercise=row[0], n=row[1], times=row[-1], mistake=row[-2])
     _write(tables)
 
 
@@ -116,7 +115,8 @@ def _collect(arguments: argparse.Namespace) -> None:
     done = collect(arguments.homes, arguments.folder, arguments.place)
     for line in done.left_out:
         print(line)
-    print(f"{done.students} students, {done.files} new files: {arguments.folder.resolve()}")
+    text = "{students} students, {files} new files: {folder}"
+    _say(text, students=done.students, files=done.files, folder=arguments.folder.resolve())
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -133,7 +133,11 @@ def _key(arguments: argparse.Namespace) -> None:
 def _write(files: dict[Path, bytes]) -> None:
     for path, content in files.items():
         write_whole(path, content)
-        print(f"written: {path}")
+        _say("written: {path}", path=path)
+
+
+def _say(message: str, **values: object) -> None:
+    print(tr(message, **values), flush=True)
 
 
 if __name__ == "__main__":

@@ -117,12 +117,12 @@ class Examiner:
             self._folder.cleanup()
 
 
-def grade(folder: Path, said: Callable[[str], None] = lambda line: None) -> Grades:
+def grade(folder: Path, say: Callable[..., None]) -> Grades:
     """Check all exercises of all students' notebooks; nothing in `folder` is changed.
 
     Args:
         folder: one folder or notebook for each student.
-        said: is told how far it is.
+        say: is told how far it is: a message, and the values in it.
 
     Raises:
         ValueError: there is no notebook that can be read; says what there is.
@@ -133,12 +133,12 @@ def grade(folder: Path, said: Callable[[str], None] = lambda line: None) -> Grad
     if not any(notebooks.values()):
         raise ValueError("\n".join([*left_out, f"{folder} holds no notebook that can be graded"]))
     names = _asked([cell for student in notebooks.values() for cells in student for cell in cells])
-    said(f"{len(students)} students, {len(names)} exercises")
+    say("{n} students, {exercises} exercises", n=len(students), exercises=len(names))
     rows = []
     with _examiners() as examine:
         for student, grades in examine(notebooks, names):
             right = sum(grade.status == "right" for grade in grades)
-            said(f"{student}: {right} of {len(names)} right")
+            say("{student}: {n} of {total} right", student=student, n=right, total=len(names))
             rows += grades
     return Grades(rows, left_out)
 
