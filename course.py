@@ -33,7 +33,8 @@ USAGE = """\
 usage: python3 course.py COMMAND [arguments for the tool behind it]
 
   lab           open the course in JupyterLab, in notebooks of your own (my_notebooks/)
-  cockpit       show the cockpit alone, as a page for projecting (Voilà)
+                (--language zh: 打开中文版，你的笔记本在 my_notebooks/zh/)
+  cockpit       show the cockpit alone, as a page for projecting (Voilà); --language as for lab
   test          test the package, the examples in its docstrings and the notebooks (pytest)
   browser-test  click through notebooks and site in a real browser, which is installed if need be
   class-test    give a small class in nbgrader and on a hub of its own; takes minutes
@@ -49,8 +50,10 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   grade         for teachers: check what students handed in, one folder or notebook each in FOLDER
   report        for teachers: a page with all guesses of a class, from its files in FOLDER
   key           for teachers: a page with the answers to guesses, tasks and questions
+  translate     bring the catalogues of translations up to date and write what is made from them;
+                prints the notebooks that are to be run
   format        format and tidy code and notebooks (ruff), update counts in README and docs
-  check         check format, style, counts, types and GitHub's files; change nothing
+  check         check format, style, counts, types, translations and GitHub's files; change nothing
   bench         time PPO beside TRL 0.11.4 and others, which get an environment of their own
   bench WORD    world, cockpit, notebooks, ensemble, growth, sharing, where, worlds, hub, bridge,
                 gpu (hub: a class on one; bridge: beside TRL 1.16.0; both in an own environment;
@@ -58,7 +61,8 @@ usage: python3 course.py COMMAND [arguments for the tool behind it]
   run           run all notebooks and keep their outputs, to be committed
 """
 ROOT = Path(__file__).resolve().parent
-FIRST = "/lab/tree/my_notebooks/00_start_here.ipynb"  # also in the address that is printed
+FIRST = "/lab/tree/my_notebooks/{}00_start_here.ipynb"  # also in the address that is printed
+LANGUAGES = sorted(path.name for path in (ROOT / "rlhf_lab" / "locale").glob("[a-z]*"))
 CPU_TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 
 
@@ -227,7 +231,7 @@ NEEDS = {  # the others: COURSE alone
 }
 TASKS = {  # what each command runs, in this order, with the Python in .venv
     "lab": [["-m", "jupyterlab", "--ServerApp.root_dir=.", f"--LabApp.default_url={FIRST}"]],
-    "cockpit": [["-m", "voila", "notebooks/cockpit.ipynb"]],
+    "cockpit": [["-m", "voila", "notebooks/{}cockpit.ipynb"]],  # {}: the folder of a language
     "test": [["-m", "pytest", "--nbval-lax", *TWO, "-o", "testpaths=tests rlhf_lab notebooks"]],
     "browser-test": [
         ["tests/browser/chromium.py"],
@@ -238,6 +242,12 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "site": [["tools/site.py"]],
     "engine": [["tools/engine.py"]],
     "doctor": [["-m", "rlhf_lab", "doctor"]],
+    "translate": [
+        [f"tools/{tool}.py", word, language]
+        for language in LANGUAGES
+        for word in ("update", "write")
+        for tool in ("catalogue", "edition")
+    ],
     "format": [["-m", "ruff", "format"], [COUNTS], ["-m", "ruff", "check", "--fix"]],
     "check": [
         ["-m", "ruff", "format", "--check"],
@@ -247,6 +257,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
         [*SCHEMA, "vendor.github-workflows", *WORKFLOWS],
         [*SCHEMA, "vendor.github-issue-forms", *FORMS],
         [*SCHEMA, "vendor.citation-file-format", "CITATION.cff"],
+        *([f"tools/{t}.py", "check", x] for x in LANGUAGES for t in ("catalogue", "edition")),
     ],
     "run": [["tools/run_notebooks.py"]],
     "bench": [["benchmarks/bench_ppo.py", "--bench-python", str(TRL.python)]],
@@ -255,6 +266,7 @@ TASKS = {  # what each command runs, in this order, with the Python in .venv
     "bench bridge": [["benchmarks/bench_bridge.py"]],  # these two not with the Python in .venv:
     "bench gpu": [["benchmarks/bench_gpu.py"]],  # see main
 }
+SPEAKS = ("lab", "cockpit", "doctor")  # the classroom's commands read --language themselves
 CLASSROOM = ("handout", "materials", "collect", "grade", "report", "key")
 for _word in CLASSROOM:
     # -P: a file of a student that is called torch.py must not be imported from where one stands.
@@ -276,10 +288,27 @@ def environ() -> dict[str, str]:
     }
 
 
-def working_copies() -> None:
+def chosen_language(further: list[str]) -> str:
+    """Take `--language WORD` out of the arguments; without it RLHF_LAB_LANGUAGE counts.
+
+    What runs then finds the language in that variable, notebooks of a student's own as well.
+    """
+    language = os.environ.get("RLHF_LAB_LANGUAGE") or "en"
+    if "--language" in further:
+        at = further.index("--language")
+        language = " ".join(further[at + 1 : at + 2])
+        del further[at : at + 2]
+        os.environ["RLHF_LAB_LANGUAGE"] = language
+    if language not in ("en", *LANGUAGES):
+        sys.exit(f"--language, RLHF_LAB_LANGUAGE: there are {' and '.join(['en', *LANGUAGES])}")
+    return language
+
+
+def working_copies(language: str) -> None:
     """Make the student's own notebooks, where they are missing, and say what there is to say."""
+    make = runpy.run_path(str(ROOT / "rlhf_lab" / "classroom" / "copies.py"))["make"]
     try:
-        said = runpy.run_path(str(ROOT / "rlhf_lab" / "classroom" / "copies.py"))["make"](ROOT)
+        said = make(ROOT, language=language)
     except OSError as error:
         sys.exit(
             f"Your notebooks could not be written ({error}). They go into {ROOT}: it needs a free\n"
@@ -303,7 +332,9 @@ def main(args: list[str]) -> int:
     command, further = " ".join(args[:words]), args[words:]
     if command not in TASKS:
         asked = args in (["-h"], ["--help"])
-        print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
+        file = sys.stdout if asked else sys.stderr
+        encoding = file.encoding or "utf-8"  # one that has no Chinese shows question marks
+        print(USAGE.encode(encoding, "replace").decode(encoding), end="", file=file)
         return 0 if asked else 2
     if command == "bench gpu":  # the machine may have no network, and a torch made for its GPU
         return run([*TASKS[command][0], *further], Path(sys.executable))
@@ -312,9 +343,12 @@ def main(args: list[str]) -> int:
             environment.ensure()
     except OSError as error:
         sys.exit(f"Set-up failed: {error}. Close what uses the course, check the disk, try again.")
-    if command == "lab":
-        working_copies()
     *first, last = TASKS[command]
+    if command in SPEAKS:
+        language = chosen_language(further)
+        last = [part.format("" if language == "en" else f"{language}/") for part in last]
+    if command == "lab":
+        working_copies(language)
     # Teachers name folders from where they stand; the other tools work on the course itself.
     place = {"cwd": Path.cwd()} if command in CLASSROOM else {}
     own = {

@@ -30,7 +30,8 @@ def copy_notebooks(folder: Path) -> None:
     make = runpy.run_path(str(COURSE / "rlhf_lab" / "classroom" / "copies.py"))["make"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        print(*make(COURSE, folder), sep="\n", flush=True)
+        language = os.environ.get("RLHF_LAB_LANGUAGE") or "en"
+        print(*make(COURSE, folder, language), sep="\n", flush=True)
     except OSError as error:  # a full disk is no reason to keep her out
         print(f"The notebooks could not be copied into {folder}: {error}", flush=True)
 

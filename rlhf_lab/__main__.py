@@ -7,19 +7,21 @@ import signal
 import sys
 import threading
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from tqdm import tqdm
 
 from rlhf_lab import report, runs
+from rlhf_lab.command_line import Parser, list_of, value_type
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.doctor import diagnose
 from rlhf_lab.doctor import report as doctor_report
 from rlhf_lab.grids.results import read_outcomes
 from rlhf_lab.grids.sweep import Failure, grid, sweep
 from rlhf_lab.trainer import NonFiniteError, Trainer
+from rlhf_lab.translation import tr
 from rlhf_lab.world import World, load_world
 
 
@@ -60,13 +62,13 @@ def _noticed_interrupts() -> Iterator[list[int]]:
 def _complain(error: BaseException, status: int) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in text):
-        text = f"this machine has not enough memory for these sizes ({text[:80]}…)"
+        text = tr("this machine has not enough memory for these sizes ({x}…)", x=text[:80])
     print(f"rlhf_lab: {text}", file=sys.stderr)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlhf_lab", description=__doc__)
+    parser = Parser(prog="python -m rlhf_lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser(
         "train", help="train a policy with PPO in review world", allow_abbrev=False
@@ -85,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     lists = (("etas", float, "0,0.1,0.3,1"), ("betas", float, "0"), ("seeds", int, "0"))
     for name, kind, default in lists:
         many.add_argument(
-            f"--{name}", type=_list_of(kind), default=default, metavar="A,B,…",
-            help=f"numbers with commas between them (default: {default})",
+            f"--{name}", type=list_of(kind), default=default, metavar="A,B,…",
+            help="numbers with commas between them (default: %(default)s)",
         )  # fmt: skip
     many.add_argument(
         "--out", type=Path, default=Path("runs/sweep.csv"), help="results, one line per run; "
@@ -114,9 +116,9 @@ def _add_settings(parser: argparse.ArgumentParser, but: tuple[str, ...]) -> None
         if field.name not in but:
             parser.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=_value_type(types[field.name]),
+                type=value_type(types[field.name]),
                 metavar=field.name.upper(),
-                help=f"{field.metadata['help']} (default: {field.default})",
+                help=tr(field.metadata["help"]) + tr(" (default: {x})", x=field.default),
             )
 
 
@@ -124,20 +126,6 @@ def _settings(arguments: argparse.Namespace) -> dict[str, typing.Any]:
     """The settings that were given; the others keep their defaults."""
     names = [field.name for field in dataclasses.fields(PPOConfig)]
     return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
-
-
-def _list_of(kind: type[float]) -> Callable[[str], list[float]]:
-    def parse(text: str) -> list[float]:
-        return [kind(part) for part in text.split(",")]
-
-    parse.__name__ = f"list of {kind.__name__}"  # argparse names it when it refuses a value
-    return parse
-
-
-def _value_type(annotation: object) -> type:
-    """The plain type to parse an option with: float for `float | None`, str for a `Literal`."""
-    plain = [t for t in (int, float, str) if t is annotation or t in typing.get_args(annotation)]
-    return plain[0] if plain else str
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -159,7 +147,8 @@ def _train(arguments: argparse.Namespace) -> int:
         folder = arguments.out or Path("runs") / name
         trainer = _begun(folder, world, config)
     status = _watch(folder, trainer)
-    print(f"\n{trainer.iteration} iterations in {folder}\n")
+    done = tr("{n} iterations in {folder}", n=trainer.iteration, folder=folder)
+    print(f"\n{done}\n")
     print(report.compare(world, trainer.policy, trainer.eta, trainer.beta))
     return status
 
@@ -178,7 +167,8 @@ def _begun(folder: Path, world: World, config: PPOConfig) -> Trainer:
             f"{folder} holds a run already; continue that one with `--resume {folder}`, or name "
             "another folder with --out"
         )
-    print(f"{folder} holds the beginning of this run: going on after iteration {trainer.iteration}")
+    text = "{folder} holds the beginning of this run: going on after iteration {n}"
+    print(tr(text, folder=folder, n=trainer.iteration))
     return trainer
 
 
@@ -193,17 +183,18 @@ def _watch(folder: Path, trainer: Trainer) -> int:
         try:
             for stats in bar:
                 bar.set_postfix_str(
-                    f"score {stats.score:.2f}, KL {stats.kl:.2f}, {stats.distinct} distinct"
+                    tr("score {score:.2f}, KL {kl:.2f}, {distinct} distinct", **stats._asdict())
                 )
                 due = stats.iteration >= shown + 10 or stats.iteration == total
                 if due and trainer.rollout:
                     shown = stats.iteration
                     bar.write(f"{stats.iteration:5d}  {report.said(trainer.rollout)}")
         except KeyboardInterrupt:
-            bar.write(
-                f"stopped; nothing finished is lost: go on with "
-                f"`python -m rlhf_lab train --resume {folder}`"
+            text = (
+                "stopped; nothing finished is lost: go on with "
+                "`python -m rlhf_lab train --resume {folder}`"
             )
+            bar.write(tr(text, folder=folder))
             return 130
     return 0
 
@@ -222,16 +213,17 @@ def _sweep(arguments: argparse.Namespace) -> int:
                 what = f"η {config.eta:<5g} β {config.beta:<5g} seed {config.seed}"
                 if isinstance(result, Failure):
                     failures += 1
-                    bar.write(f"{what}  failed: {result.error}")
+                    bar.write(tr("{what}  failed: {error}", what=what, error=result.error))
                 else:
                     bar.write(
                         f"{what}  score {result.score:5.2f}  gold {result.gold:5.2f}  "
                         f"KL {result.kl:5.2f}  H {result.entropy:5.2f}  regret {result.regret:.2f}"
                     )
         except KeyboardInterrupt:
-            bar.write("stopped; the same command goes on where this ended")
+            bar.write(tr("stopped; the same command goes on where this ended"))
             return 130
-    print(f"{len(read_outcomes(arguments.out))} runs in {arguments.out}")
+    finished = len(read_outcomes(arguments.out))
+    print(tr("{n} runs in {file}", n=finished, file=arguments.out))
     return int(failures > 0)
 
 

@@ -11,6 +11,7 @@ are imported late, since a broken one must show up in the report rather than pre
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+from rlhf_lab.translation import columns, language, tr
 
 Status = Literal["ok", "note", "problem"]
 Verdict = tuple[Status, str]
@@ -42,13 +45,14 @@ def diagnose() -> list[Finding]:
     True
     """
     findings = []
-    for name, check in CHECKS.items():
+    checks = CHECKS if language() == "en" else {**CHECKS, "fonts": _fonts}
+    for name, check in checks.items():
         try:
             status, text = check()
         except Exception as error:
-            text = f"the check itself failed: {type(error).__name__}: {error}; {REINSTALL}"
-            status = "problem"
-        findings.append(Finding(name, status, text))
+            says = "the check itself failed: {kind}: {error}; {remedy}"
+            status, text = _problem(says, kind=type(error).__name__, error=error)
+        findings.append(Finding(tr(name), status, text))
     return findings
 
 
@@ -60,11 +64,32 @@ def report(findings: list[Finding]) -> str:
     note     torch   2.14.1
     problems: 0, notes: 1
     """
-    width = max((len(finding.name) for finding in findings), default=0)
-    lines = [f"{item.status:7}  {item.name:{width}}  {item.text}" for item in findings]
+    width = max((columns(finding.name) for finding in findings), default=0)
+    lines = [
+        f"{_padded(tr(item.status), 7)}  {_padded(item.name, width)}  {item.text}"
+        for item in findings
+    ]
     all_status = [item.status for item in findings]
-    lines += [f"problems: {all_status.count('problem')}, notes: {all_status.count('note')}"]
+    problems, notes = all_status.count("problem"), all_status.count("note")
+    lines.append(tr("problems: {problems}, notes: {notes}", problems=problems, notes=notes))
     return "\n".join(lines)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def _ok(message: str, **values: object) -> Verdict:
+    return "ok", tr(message, **values)
+
+
+def _note(message: str, **values: object) -> Verdict:
+    return "note", tr(message, **values)
+
+
+def _problem(message: str, **values: object) -> Verdict:
+    """A verdict whose {remedy}, if it has one, is to install the course again."""
+    return "problem", tr(message, remedy=tr(REINSTALL), **values)
 
 
 def _version(package: str) -> str | None:
@@ -83,27 +108,29 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _python() -> Verdict:
     version = sys.version.split()[0]
     if _numbers(version) < (3, 11):
-        return "problem", f"{version} is too old; install Python 3.11 or newer"
-    return "ok", f"{version} in {sys.prefix}"
+        return _problem("{version} is too old; install Python 3.11 or newer", version=version)
+    return _ok("{version} in {folder}", version=version, folder=sys.prefix)
 
 
-def _package(name: str, least: str, absent: Verdict | None = None) -> Verdict:
-    """Is a package there, and new enough? `absent` is the verdict where it need not be there."""
+def _package(name: str, least: str, absent: str = "") -> Verdict:
+    """Is a package there, and new enough? `absent` is what to note where it need not be there."""
     version = _version(name)
     if version is None:
-        return absent or ("problem", f"not installed; {REINSTALL}")
+        return _note(absent) if absent else _problem("not installed; {remedy}")
     if _numbers(version) < _numbers(least):
-        return "problem", f"{version} is too old, {least} is needed; {REINSTALL}"
+        says = "{version} is too old, {least} is needed; {remedy}"
+        return _problem(says, version=version, least=least)
     return "ok", version
 
 
 def _torch() -> Verdict:
     status, text = _package("torch", "2.4")
     if status == "ok" and text.split("+")[0] != REFERENCE_TORCH:
-        return "note", (
-            f"{text} works, but the numbers in the notebooks were made with {REFERENCE_TORCH}: "
+        says = (
+            "{version} works, but the numbers in the notebooks were made with {reference}: "
             "yours may differ in the last digits, and visibly after many training steps"
         )
+        return _note(says, version=text, reference=REFERENCE_TORCH)
     return status, text
 
 
@@ -112,11 +139,12 @@ def _threads() -> Verdict:
 
     threads = torch.get_num_threads()
     if threads == 1:
-        return "ok", "1, the fastest for models this small"
-    return "note", (
-        f"{threads}: such small models run slower with more than one, on a busy computer 50 "
+        return _ok("1, the fastest for models this small")
+    says = (
+        "{threads}: such small models run slower with more than one, on a busy computer 50 "
         "to 90 times slower; `torch.set_num_threads(1)` puts it right"
     )
+    return _note(says, threads=threads)
 
 
 def _device() -> Verdict:
@@ -131,13 +159,15 @@ def _device() -> Verdict:
     except RuntimeError as error:
         if gpu is None:
             raise
-        return "note", (
-            f"the GPU ({gpu}) fails: {str(error).splitlines()[0]}; the course needs none. To use "
-            "it, update its driver or install the build of torch that pytorch.org names for it"
+        says = (
+            "the GPU ({gpu}) fails: {error}; the course needs none. To use it, update its driver "
+            "or install the build of torch that pytorch.org names for it"
         )
+        return _note(says, gpu=gpu, error=str(error).splitlines()[0])
     if not works:
-        return "problem", f"a matrix product on {gpu or 'cpu'} came out wrong; {REINSTALL}"
-    return "ok", f"{gpu} works" if gpu else "cpu works; the course needs no GPU"
+        says = "a matrix product on {device} came out wrong; {remedy}"
+        return _problem(says, device=gpu or "cpu")
+    return _ok("{gpu} works", gpu=gpu) if gpu else _ok("cpu works; the course needs no GPU")
 
 
 def _weights() -> Verdict:
@@ -146,11 +176,12 @@ def _weights() -> Verdict:
 
         load_world()
     except Exception as error:
-        return "problem", (
-            f"the models that come with the course cannot be read ({type(error).__name__}: "
-            f"{error}); fetch the folder rlhf_lab/weights again, e.g. `git checkout rlhf_lab`"
+        says = (
+            "the models that come with the course cannot be read ({kind}: {error}); fetch the "
+            "folder rlhf_lab/weights again, e.g. `git checkout rlhf_lab`"
         )
-    return "ok", "the models that come with the course can be read"
+        return _problem(says, kind=type(error).__name__, error=error)
+    return _ok("the models that come with the course can be read")
 
 
 def _tables() -> Verdict:
@@ -160,14 +191,17 @@ def _tables() -> Verdict:
 
     folder, kept = table_cache.folder(), keep_tables()
     if kept:
-        return "ok", f"every notebook finds them in {folder}"
-    if os.environ.get(table_cache.VARIABLE) == "":
-        return "ok", f"every notebook computes them, since {table_cache.VARIABLE} is empty"
-    return "note", (
-        f"they cannot be kept in {folder or 'a home folder, for there is none'}: every notebook "
-        "computes them, which takes 3 seconds and 130 MB; "
-        f"{table_cache.VARIABLE} can name a folder that you may write to"
+        return _ok("every notebook finds them in {folder}", folder=folder)
+    variable = table_cache.VARIABLE
+    if os.environ.get(variable) == "":
+        says = "every notebook computes them, since {variable} is empty"
+        return _ok(says, variable=variable)
+    says = (
+        "they cannot be kept in {folder}: every notebook computes them, which takes 3 seconds "
+        "and 130 MB; {variable} can name a folder that you may write to"
     )
+    nowhere = tr("a home folder, for there is none")
+    return _note(says, folder=folder or nowhere, variable=variable)
 
 
 def _kernel() -> Verdict:
@@ -175,28 +209,30 @@ def _kernel() -> Verdict:
     ipython = sys.modules.get("IPython")
     kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
     if kernel is None:
-        return "ok", "not in a notebook: this is a plain Python process"
-    return "ok", f"in a notebook: {type(kernel).__name__}, ipykernel {_version('ipykernel')}"
+        return _ok("not in a notebook: this is a plain Python process")
+    says, version = "in a notebook: {kernel}, ipykernel {version}", _version("ipykernel")
+    return _ok(says, kernel=type(kernel).__name__, version=version)
 
 
 def _subshells() -> Verdict:
     """Do slider messages stay on the kernel's main thread?"""
     lab, kernel = _version("jupyterlab"), _version("ipykernel")
     if not lab or not kernel or _numbers(lab) < (4, 4) or _numbers(kernel) < (7,):
-        return "ok", "on the main thread, as always before JupyterLab 4.4 and ipykernel 7"
+        return _ok("on the main thread, as always before JupyterLab 4.4 and ipykernel 7")
     for path in _lab_settings():
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         # A pattern rather than a parser: JupyterLab allows comments in these files.
         found = re.search(r'^(?!\s*//).*"commsOverSubshells"\s*:\s*"(\w+)"', text, re.MULTILINE)
         if found and found[1] == "disabled":
-            return "ok", f"on the main thread, says {path}"
+            return _ok("on the main thread, says {path}", path=path)
         if found:
             break
-    return "note", (
-        f"JupyterLab {lab} sends their messages to a second thread of ipykernel {kernel}: plots "
+    says = (
+        "JupyterLab {lab} sends their messages to a second thread of ipykernel {kernel}: plots "
         "can get mixed up and a slider can stop answering. Start with `python3 course.py lab`, or "
         'set Settings > Settings Editor > Kernels > "Kernel Comms over subshells" to Disabled'
     )
+    return _note(says, lab=lab, kernel=kernel)
 
 
 def _lab_settings() -> list[Path]:
@@ -216,14 +252,29 @@ def _lab_settings() -> list[Path]:
 def _for_notebooks(name: str, least: str) -> Verdict:
     """A package that every notebook needs; where none of them is, nobody wants notebooks."""
     some = any(_version(package) for package in ("ipykernel", "ipywidgets", "matplotlib"))
-    return _package(name, least, None if some else NO_NOTEBOOKS)
+    return _package(name, least, "" if some else NO_NOTEBOOKS)
 
 
-NO_NOTEBOOKS: Verdict = ("note", "not installed; only the notebooks need it: rlhf-lab[lab]")
-NO_LAB: Verdict = ("note", "not installed; VS Code and Colab, for instance, need none")
-NO_KEY: Verdict = ("note", "not installed; only `course.py key` needs it")
-NO_CANVAS: Verdict = ("note", "not installed; only `course.py materials` needs it")
-NO_VOILA: Verdict = ("note", "not installed; only `course.py cockpit` needs it")
+def _fonts() -> Verdict:
+    """Can a browser on this machine show the language? Figures bring a font of their own."""
+    try:
+        command = ["fc-list", f":lang={language()}"]
+        found = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:  # Windows and macOS, whose fonts show every language
+        return _ok("not asked: this system has no fc-list")
+    if found.strip():
+        return _ok("the system has fonts for this language")
+    return _note(
+        "the system has no font for this language, so that browsers here show boxes; install one, "
+        "on Debian and Ubuntu for Chinese: `sudo apt install fonts-noto-cjk`"
+    )
+
+
+NO_NOTEBOOKS = "not installed; only the notebooks need it: rlhf-lab[lab]"
+NO_LAB = "not installed; VS Code and Colab, for instance, need none"
+NO_KEY = "not installed; only `course.py key` needs it"
+NO_CANVAS = "not installed; only `course.py materials` needs it"
+NO_VOILA = "not installed; only `course.py cockpit` needs it"
 CHECKS: dict[str, Callable[[], Verdict]] = {
     "Python": _python,
     "torch": _torch,
@@ -243,3 +294,5 @@ CHECKS: dict[str, Callable[[], Verdict]] = {
     "voila": partial(_package, "voila", "0.5", NO_VOILA),
     "sliders": _subshells,
 }
+PACKAGES = {name for name, check in CHECKS.items() if isinstance(check, partial)} | {"torch"}
+"""Those whose name is that of a package."""

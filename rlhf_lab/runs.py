@@ -32,6 +32,7 @@ from rlhf_lab.run_files import (
     read_records,
 )
 from rlhf_lab.trainer import StepStats, Trainer
+from rlhf_lab.translation import tr
 
 __all__ = ["create", "fingerprint", "read_records", "repair", "resume", "run", "save", "save_as"]
 
@@ -165,7 +166,8 @@ def repair(folder: str | Path) -> list[str]:
     with contextlib.suppress(ValueError):  # its goal and device may be newer
         beside = run_files.read_head(folder)
         head = beside if beside.same_run(head) else head
-    done = [f"{folder} is at iteration {len(checkpoint.history)}, which {name} holds"]
+    text, n = "{folder} is at iteration {n}, which {file} holds", len(checkpoint.history)
+    done = [tr(text, folder=folder, n=n, file=name)]
     with _writing(folder):
         for path, content in {
             folder / RECORDS: run_files.pack_records(checkpoint.history),
@@ -175,11 +177,12 @@ def repair(folder: str | Path) -> list[str]:
             old = path.read_bytes() if path.exists() else None
             if old == content:
                 continue
-            done.append(f"{path.name} was written anew")
+            kept = _unused(path.with_name(f"{path.name}.damaged"))
+            text = "{file} was written anew"
             if old is not None:
-                kept = _unused(path.with_name(f"{path.name}.damaged"))
+                text = "{file} was written anew; the old one is {kept}"
                 write_whole(kept, old)
-                done[-1] += f"; the old one is {kept.name}"
+            done.append(tr(text, file=path.name, kept=kept.name))
             write_whole(path, content)
         (folder / _BEGUN).unlink(missing_ok=True)
     return done

@@ -11,6 +11,7 @@ References:
 import gettext
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 _CATALOGUES = Path(__file__).parent / "locale"
@@ -52,6 +53,15 @@ def tr(message: str, **values: object) -> str:
     """
     said = _catalogue.gettext(message) if message else ""  # gettext("") is the catalogue's header
     return said.format(**values) if values else said
+
+
+def columns(text: str) -> int:
+    """The width of a text on the screen, where a Chinese character is as wide as two letters.
+
+    >>> columns("KL 散度")
+    7
+    """
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
 
 
 def page_words() -> dict[str, str]:

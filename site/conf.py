@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # reader.py
 
+from babel import Locale
+
 from rlhf_lab import __version__, translation
 
 project = "rlhf_lab"
@@ -12,7 +14,7 @@ author = "rlhf_lab contributors"
 copyright = "rlhf_lab contributors: code Apache-2.0, texts and figures CC BY 4.0"
 release = __version__
 language = translation.tr("en").replace("-", "_")  # <html lang>, and Sphinx's own words
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reader"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reader", "bigrams"]
 
 nb_execution_mode = "off"  # the committed outputs are what the tests have checked
 nb_custom_formats = {".ipynb": ["reader.read_notebook", {}, False]}
@@ -56,4 +58,14 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0072b2", "color-brand-content": "#0072b2"},
     "dark_css_variables": {"color-brand-primary": "#6cc3f5", "color-brand-content": "#6cc3f5"},
 }
-templates_path = ["_templates"]
+templates_path = ["templates"]
+html_sidebars = {
+    "**": [
+        f"sidebar/{part}.html"
+        for part in ("brand", "languages", "search", "scroll-start", "navigation", "scroll-end")
+    ]
+}
+html_context = {
+    "edition": translation.language(),
+    "editions": [(code, Locale.parse(code).display_name) for code in translation.LANGUAGES],
+}

@@ -1,10 +1,12 @@
 """course.py and other scripts of the repository as modules; several test files use them."""
 
 import importlib.util
+import sys
 import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))  # they import each other
 
 
 def load(path: str) -> types.ModuleType:

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "interrupts": "",
     "memory": "",
     "translation": "",
+    "command_line": "translation",
     # mathematics
     "masking": "_checks _require",
     "kl": "_checks",
@@ -70,13 +71,13 @@ MAY_IMPORT = {
     "group_trainer": "_checks collapse config entropies group_loss groups kl masking ratios "
     "rewards rollout sampling stepper unembed",
     "run_files": "gpt2 trainer",
-    "runs": "config files interrupts rollout run_files trainer",
+    "runs": "config files interrupts rollout run_files trainer translation",
     "report": "_checks _require collapse exact gpt2 language rollout world",
     # grids
     "grids": "_checks _require adam collapse config files gpt2 kl masking ppo report rollout "
     "sampling trainer unembed world",
     # what stands on top
-    "doctor": "table_cache world",
+    "doctor": "table_cache translation world",
     "theme": "translation",
     "labels": "translation",
     "loop_drawing": "theme translation",
@@ -92,9 +93,10 @@ MAY_IMPORT = {
     "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer translation "
     "tree world",
     "exercises": "aggregation best_of_n collapse config dpo entropies exact gpt2 gradients groups "
-    "kl language lessons masking ppo pretrain report rewards rollout sampling trainer tree world",
-    "classroom": "__init__ exercises files lessons plots ui",
-    "__main__": "config doctor grids interrupts report runs trainer world",
+    "kl language lessons masking ppo pretrain report rewards rollout sampling trainer "
+    "translation tree world",
+    "classroom": "__init__ command_line exercises files lessons plots translation ui",
+    "__main__": "command_line config doctor grids interrupts report runs trainer translation world",
 }
 BASICS = {"torch", "safetensors", "filelock", *sys.stdlib_module_names}
 ALSO = {
@@ -115,6 +117,7 @@ LONG = {
     "gpt2": "the whole model in one sitting",
     "exact": "one tree in one notation; half of its lines are formulas in docstrings",
     "grids.ensemble": "the trainer again, part by part, for many runs at once",
+    "doctor": "all that can be wrong with a set-up, one thing after the other",
     "runs": "all that can happen to a run folder, from its creation to its repair",
 }
 """Modules that may be longer, each with its reason."""

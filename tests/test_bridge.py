@@ -13,7 +13,7 @@ from rlhf_lab import groups, ratios
 from rlhf_lab.config import GroupConfig, PPOConfig
 from rlhf_lab.group_loss import cispo_loss, group_policy_loss
 from rlhf_lab.groups import group_advantages, leave_one_out, shaped_scores
-from rlhf_lab.lessons.dialects import DIALECTS, ROWS, SETTINGS, table
+from rlhf_lab.lessons.dialects import DIALECTS, ROWS, SETTINGS, narrow_table, table
 
 bridge = load("tools/bridge.py")
 PAGE = (ROOT / "docs" / "bridge.md").read_text(encoding="utf-8")
@@ -39,6 +39,23 @@ def test_the_table_is_whole():
     widths = {len(re.split(r"(?<!\\)\|", line)) for line in (head, rule, *rows)}
     assert widths == {len(DIALECTS) + 3}
     assert not [value for dialect in DIALECTS for value in dialect if not value.strip()]
+
+
+def cells(markdown):
+    return [
+        [cell.strip() for cell in re.split(r"\|", line)[1:-1]] for line in markdown.splitlines()
+    ]
+
+
+def test_a_narrow_table_is_a_part_of_it_turned_round():
+    """A row of the wide table is a column of the narrow one, dialects in the same order."""
+    fields = ("place", "coefficient")
+    head, _, *rows = cells(narrow_table(*fields))
+    dialects, _, *wide = cells(table())
+    assert [row[0] for row in rows] == dialects[1:]
+    for column, field in enumerate(fields, 1):
+        assert [ROWS[field], *(row[column] for row in rows)] in wide
+        assert head[column] == ROWS[field]
 
 
 def test_the_column_of_this_course_says_its_defaults():

@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_whole_files_or_none(place, monkeypatch):
     monkeypatch.setattr(course, "ROOT", place)
     monkeypatch.setattr(course.runpy, "run_path", lambda _: {"make": copies.make})
     with pytest.raises(SystemExit) as stopped:
-        course.working_copies()
+        course.working_copies("en")
     assert "No space left on device" in str(stopped.value)
     assert str(place) in str(stopped.value)
     assert mine(place) == {}
@@ -182,7 +182,27 @@ def test_a_course_that_may_not_be_written_is_a_sentence(place, monkeypatch):
     shutil.copytree(ROOT / "rlhf_lab" / "classroom", place / "rlhf_lab" / "classroom")
     monkeypatch.setattr(course, "ROOT", place)
     with pytest.raises(SystemExit, match="could not be written"):
-        course.working_copies()
+        course.working_copies("en")
+
+
+def test_copies_in_another_language_have_a_folder_of_their_own(place):
+    """As deep as those in the course, so that relative links hold; none is overwritten."""
+    copies.make(place)
+    edit(place / copies.FOLDER / NOTEBOOKS[0].name, "x = 1  # mine")
+    before = mine(place)
+    (place / "notebooks" / "zh").mkdir()
+    shutil.copy(place / "notebooks" / NOTEBOOKS[0].name, place / "notebooks" / "zh")
+    (said,) = copies.make(place, language="zh")
+    assert said.startswith("Work in my_notebooks/zh/:")
+    assert [path.name for path in (place / copies.FOLDER / "zh").iterdir()] == [NOTEBOOKS[0].name]
+    (place / copies.FOLDER / "zh" / NOTEBOOKS[0].name).unlink()
+    (place / copies.FOLDER / "zh").rmdir()
+    assert mine(place) == before
+    home = place / "home"
+    copies.make(place, home, "zh")
+    assert [path.name for path in home.iterdir()] == [NOTEBOOKS[0].name], (
+        "a server has one language"
+    )
 
 
 def test_what_is_complete_needs_no_permission_to_write(place, monkeypatch):
@@ -203,7 +223,7 @@ def test_copying_loads_nothing_but_the_standard_library(place):
 
 def test_git_does_not_see_what_students_write():
     assert "my_notebooks/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert f"/lab/tree/{copies.FOLDER}/{NOTEBOOKS[0].name}" == course.FIRST
+    assert f"/lab/tree/{copies.FOLDER}/{NOTEBOOKS[0].name}" == course.FIRST.format("")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """course.py keeps its word: commands, arguments, exit codes, and what the tools get to see."""
 
 import ast
+import io
 import json
 import os
 import re
@@ -105,7 +106,7 @@ def test_arguments_of_the_cockpit_reach_voila(commands):
 
 
 def test_lab_opens_the_students_own_notebooks(commands, monkeypatch):
-    monkeypatch.setattr(course, "working_copies", lambda: commands.append("copies"))
+    monkeypatch.setattr(course, "working_copies", lambda _: commands.append("copies"))
     assert course.main(["lab", "--no-browser"]) == 0
     assert commands[:2] == [".venv", "copies"]
     assert commands[2][:2] == ["-m", "jupyterlab"]
@@ -114,6 +115,47 @@ def test_lab_opens_the_students_own_notebooks(commands, monkeypatch):
     commands.clear()
     course.main(["cockpit"])
     assert "copies" not in commands
+
+
+def test_lab_and_cockpit_open_another_language(commands, monkeypatch):
+    monkeypatch.setenv("RLHF_LAB_LANGUAGE", "en")
+    monkeypatch.setattr(course, "LANGUAGES", ["zh"])
+    monkeypatch.setattr(course, "working_copies", lambda language: commands.append(language))
+    assert course.main(["lab", "--language", "zh", "--no-browser"]) == 0
+    assert commands[1] == "zh"
+    assert "--LabApp.default_url=/lab/tree/my_notebooks/zh/00_start_here.ipynb" in commands[2]
+    assert commands[2][-1] == "--no-browser", "what is no language goes on to the tool"
+    assert course.environ()["RLHF_LAB_LANGUAGE"] == "zh"
+    commands.clear()
+    assert course.main(["cockpit"]) == 0, "the variable alone says it, too"
+    assert commands[1] == ["-m", "voila", "notebooks/zh/cockpit.ipynb"]
+    commands.clear()
+    assert course.main(["doctor", "--language", "en"]) == 0
+    assert (commands[1], course.environ()["RLHF_LAB_LANGUAGE"]) == (
+        ["-m", "rlhf_lab", "doctor"],
+        "en",
+    )
+    for wrong in (["--language", "de"], ["--language"]):
+        monkeypatch.setenv("RLHF_LAB_LANGUAGE", "en")
+        with pytest.raises(SystemExit, match="there are en and zh"):
+            course.main(["lab", *wrong])
+
+
+def test_the_usage_can_be_shown_where_there_is_no_chinese(monkeypatch):
+    """Such as a pipe of Windows."""
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert course.main(["--help"]) == 0
+    shown.flush()
+    assert "(--language zh: ????" in shown.buffer.getvalue().decode("cp1252")
+
+
+def test_translations_are_written_and_checked_for_every_language():
+    tools = [f"tools/{name}.py" for name in ("catalogue", "edition")]
+    for language in course.LANGUAGES:
+        written = [argv for argv in course.TASKS["translate"] if argv[-1] == language]
+        assert written == [[tool, word, language] for word in ("update", "write") for tool in tools]
+        assert all([tool, "check", language] in course.TASKS["check"] for tool in tools)
 
 
 def test_teachers_name_folders_from_where_they_stand(monkeypatch, tmp_path):

@@ -117,7 +117,7 @@ def test_the_package_alone_is_no_problem_and_half_a_notebook_set_up_is(pretend):
     """pillow may come with other things; it alone does not tell that somebody wants notebooks."""
     pretend(ipykernel=None, ipywidgets=None, matplotlib=None)
     for name in ("ipykernel", "ipywidgets", "matplotlib"):
-        assert look(name) == Finding(name, *doctor.NO_NOTEBOOKS)
+        assert look(name) == Finding(name, "note", doctor.NO_NOTEBOOKS)
     pretend(ipykernel="7.4.0", ipywidgets=None)
     assert look("ipywidgets").status == "problem"
 

@@ -1,12 +1,14 @@
 """Build the site: every notebook and page of the docs, with live parts, for any browser, offline.
 
 It reads notebooks/ and docs/ as they are, and writes build/site/, ready for a web server, a USB
-stick or a double click on index.html. Nothing is executed and nothing is fetched.
+stick or a double click on index.html; other languages are in folders of that site. Nothing is
+executed and nothing is fetched.
 """
 
 import base64
 import html
 import json
+import os
 import re
 import runpy
 import shutil
@@ -16,10 +18,10 @@ import webbrowser
 from pathlib import Path
 
 from rlhf_lab import load_world, loop_drawing
-from rlhf_lab.translation import page_words
+from rlhf_lab.translation import LANGUAGES, page_words, set_language, tr
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
+SITE = ROOT / "build" / "site"
 DOCS = (
     "teaching",
     "exercises",
@@ -38,11 +40,13 @@ OUTSIDE = re.compile(
 )
 """Links to files that are not in the site; their words stay."""
 NOTEBOOK = re.compile(
-    r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| (.+?) \|.*\| (\d+).*\|$", re.MULTILINE
+    r"^\| \[(\w+)\]\(notebooks/(?:\w+/)?\1\.ipynb\) \| (.+?) \|.*\| (\d+).*\|$", re.MULTILINE
 )
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
+UP = re.compile(r"(\]\()\.\./([^)\s]*)")
+"""A link out of the folder of a language."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
 SCRIPTS = (
     "messages.js", "parts.js", "optimum.js", "explorer.js", "cockpit.js",
@@ -57,23 +61,98 @@ MODULE = """## {0}
 """
 
 
+class Edition:
+    """The site in one language: where its sources are laid out, and where its pages go."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        within = "" if language == "en" else language
+        self.source, self.site = ROOT / "build" / "site-source" / language, SITE / within
+
+    def build(self) -> int:
+        """Lay out the sources and call Sphinx; returns its exit code."""
+        set_language(self.language)
+        shutil.rmtree(self.source, ignore_errors=True)
+        for name in ("conf.py", "reader.py", "bigrams.py"):
+            _copy(ROOT / "site" / name, self.source / name)
+        shutil.copytree(ROOT / "site" / "templates", self.source / "templates")
+        own = self._docs()
+        self._front_page(own)
+        for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+            self._place(notebook, f"notebooks/{notebook.name}")
+        _reference(self.source)
+        _static(self.source)
+        options = ["-W", "--keep-going", "-q", "-b", "html"]
+        options += ["-A", f"own={' '.join(own)}"]
+        return subprocess.call(
+            [sys.executable, "-m", "sphinx", *options, str(self.source), str(self.site)],
+            env={**os.environ, "RLHF_LAB_LANGUAGE": self.language},
+        )
+
+    def file(self, english: Path) -> Path:
+        """A file of the project in this language; the English one where there is no other."""
+        if english.name == "README.md":
+            there = english.with_name(f"README.{self.language}.md")
+        else:
+            there = english.parent / self.language / english.name
+        return there if there.exists() else english
+
+    def _place(self, english: Path, name: str) -> None:
+        """Lay out a file of the project, with its links as the site has them."""
+        file = self.file(english)
+        text = _read(file)
+        if file != english:
+            text = UP.sub(lambda link: link[1] + link[2].replace(f"{self.language}/", ""), text)
+        if file.suffix == ".md":
+            text = OUTSIDE.sub(r"\1", text)
+        _write(self.source / name, text)
+
+    def _docs(self) -> list[str]:
+        """All pages of the docs; returns those that exist in this language only."""
+        for name in DOCS:
+            self._place(ROOT / "docs" / f"{name}.md", f"docs/{name}.md")
+        here = {path.stem for path in (ROOT / "docs" / self.language).glob("*.md")}
+        own = sorted(here - set(DOCS))
+        for name in own:
+            self._place(ROOT / "docs" / f"{name}.md", f"docs/{name}.md")
+        return [f"docs/{name}" for name in own]
+
+    def _front_page(self, own: list[str]) -> None:
+        """index.md with a card for each notebook of README's table, and all of them in the menu."""
+        rows = NOTEBOOK.findall(_read(self.file(ROOT / "README.md")))
+        cards, menu = [], []
+        for name, able, minutes in rows:
+            title = _title(self.file(ROOT / "notebooks" / f"{name}.ipynb"))
+            menu.append(f"{title} <notebooks/{name}>")
+            said = html.escape(re.sub(r"[`\\]", "", able))
+            time = tr("{n} minutes", n=minutes)
+            cards.append(
+                f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>{said}'
+                f"<small>{time}</small></a></li>"
+            )
+        text = _read(self.file(ROOT / "site" / "index.md"))
+        text = text.replace("{{cards}}", f'<ul class="course-map">{"".join(cards)}</ul>')
+        text = text.replace("{{menu}}", "\n".join(menu)).replace("{{own}}", "\n".join(own))
+        _write(self.source / "index.md", text)
+
+    def single_page(self) -> str:
+        """The front page's collapse and the explorer in one file, with everything inside."""
+        static = self.source / "_static"
+        page = _read(self.file(ROOT / "site" / "single.html"))
+        page = page.replace('lang="en"', f'lang="{tr("en")}"')
+        styles = "".join(_read(static / name) for name in ("front.css", "page.css"))
+        scripts = "".join(f"<script>{_read(static / name)}</script>\n" for name in SCRIPTS)
+        return page.replace("{{styles}}", styles).replace("{{scripts}}", scripts)
+
+
 def main(args: list[str]) -> int:
-    shutil.rmtree(SOURCE, ignore_errors=True)
-    for name in ("conf.py", "reader.py"):
-        _copy(ROOT / "site" / name, SOURCE / name)
-    _front_page()
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        _copy(notebook, SOURCE / "notebooks" / notebook.name)
-    for name in DOCS:
-        text = _read(ROOT / "docs" / f"{name}.md")
-        _write(SOURCE / "docs" / f"{name}.md", OUTSIDE.sub(r"\1", text))
-    _reference()
-    _static()
-    options = ["-W", "--keep-going", "-q", "-b", "html"]
-    code = subprocess.call([sys.executable, "-m", "sphinx", *options, str(SOURCE), str(SITE)])
-    if code:
-        return code
-    _write(SITE.parent / "rlhf_lab.html", _single_page())
+    shutil.rmtree(SITE, ignore_errors=True)
+    for language in LANGUAGES:
+        edition = Edition(language)
+        if code := edition.build():
+            return code
+        name = "rlhf_lab.html" if language == "en" else f"rlhf_lab.{language}.html"
+        _write(SITE.parent / name, edition.single_page())
     (SITE / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with _
     page = SITE / "index.html"
     print(f"The site is in {SITE}, and one page to mail is beside it. Open {page.as_uri()}")
@@ -82,32 +161,15 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _front_page() -> None:
-    """index.md with a card for each notebook of README's table, and all of them in the menu."""
-    rows = NOTEBOOK.findall(_read(ROOT / "README.md"))
-    cards, menu = [], []
-    for name, able, minutes in rows:
-        title = _title(ROOT / "notebooks" / f"{name}.ipynb")
-        menu.append(f"{title} <notebooks/{name}>")
-        said = html.escape(re.sub(r"[`\\]", "", able))
-        cards.append(
-            f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>{said}'
-            f"<small>{minutes} minutes</small></a></li>"
-        )
-    text = _read(ROOT / "site" / "index.md")
-    text = text.replace("{{cards}}", f'<ul class="course-map">{"".join(cards)}</ul>')
-    _write(SOURCE / "index.md", text.replace("{{menu}}", "\n".join(menu)))
-
-
 def _title(notebook: Path) -> str:
     """The heading of a notebook, short, behind its number."""
     first = json.loads(_read(notebook))["cells"][0]["source"]
-    heading = "".join(first).splitlines()[0].removeprefix("# ")
-    words = {"00": "Start here"}.get(notebook.stem[:2]) or heading.split(":")[0]
+    heading = re.split("[:：] ?", "".join(first).splitlines()[0].removeprefix("# "))
+    words = heading[-1].capitalize() if notebook.stem.startswith("00") else heading[0]
     return f"{notebook.stem[:2]} · {words}" if notebook.stem[0].isdigit() else words
 
 
-def _reference() -> None:
+def _reference(source: Path) -> None:
     """One page of the API for each word of README's table, modules in reading order."""
     readme = _read(ROOT / "README.md")
     pages = []
@@ -118,19 +180,19 @@ def _reference() -> None:
             continue  # a folder, for which nobody reads an API
         parts = [f"# {name.capitalize()}\n\n{holds[0].upper()}{holds[1:]}.\n"]
         parts += [MODULE.format(module) for module in names]
-        _write(SOURCE / "api" / f"{page}.md", "\n".join(parts))
+        _write(source / "api" / f"{page}.md", "\n".join(parts))
         pages.append(page)
     tree = "\n".join(pages)
     _write(
-        SOURCE / "api" / "index.md",
+        source / "api" / "index.md",
         "# The package, in reading order\n\nIn a hurry, read `masking`, `kl`, `rewards`, `ppo`, "
         f"`exact` and `trainer`: that is the course.\n\n```{{toctree}}\n{tree}\n```\n",
     )
 
 
-def _static() -> None:
+def _static(source: Path) -> None:
     """What the live parts need: the same drawing code as in the notebooks, and the engine."""
-    static = SOURCE / "_static"
+    static = source / "_static"
     front = ROOT / "rlhf_lab" / "ui" / "front"
     for file in [
         *front.glob("*.js"),
@@ -158,15 +220,6 @@ def _with_fonts(style: str) -> str:
         return f"url(data:font/woff2;base64,{data})"
 
     return FONT.sub(inside, style)
-
-
-def _single_page() -> str:
-    """The front page's collapse and the explorer in one file, with everything inside."""
-    static = SOURCE / "_static"
-    page = _read(ROOT / "site" / "single.html")
-    styles = "".join(_read(static / name) for name in ("front.css", "page.css"))
-    scripts = "".join(f"<script>{_read(static / name)}</script>\n" for name in SCRIPTS)
-    return page.replace("{{styles}}", styles).replace("{{scripts}}", scripts)
 
 
 def _read(file: Path) -> str:

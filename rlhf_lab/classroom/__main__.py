@@ -10,13 +10,16 @@ from rlhf_lab.classroom import grading, handout, materials, nbgrader
 from rlhf_lab.classroom.collect import collect
 from rlhf_lab.classroom.key import key
 from rlhf_lab.classroom.report import report
+from rlhf_lab.command_line import Parser
 from rlhf_lab.files import write_whole
+from rlhf_lab.translation import LANGUAGES, language, set_language
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 if there is nothing to work on, 130 for Ctrl-C."""
     try:
         arguments = _parser().parse_args(argv)
+        set_language(arguments.language)
         return int(arguments.command(arguments) or 0)
     except KeyboardInterrupt:
         print("\nStopped; nothing was written.", file=sys.stderr)
@@ -27,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python3 course.py", description=__doc__)
+    parser = Parser(prog="python3 course.py", description=__doc__)
     commands = parser.add_subparsers(required=True)
     students = commands.add_parser("handout", help="the students' edition, as a folder and a zip")
     students.add_argument("folder", type=Path, help="a folder that is not there yet")
@@ -57,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     printed = commands.add_parser("materials", help="concept test, slides and two pages")
     printed.add_argument("folder", type=Path, help="a folder that is not there yet")
     printed.set_defaults(command=_materials)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--language", choices=LANGUAGES, default=language(), help="of what is written"
+        )
     return parser
 
 

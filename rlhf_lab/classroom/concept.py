@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rlhf_lab.classroom.page import element, page
+from rlhf_lab.translation import tr
 
 SOURCE = Path(__file__).with_name("concept_test.toml")
 LETTERS = "abcd"
@@ -32,7 +33,7 @@ class Question(NamedTuple):
 
 
 def questions(source: Path = SOURCE) -> list[Question]:
-    """All questions, in the order of the course.
+    """All questions, in the order of the course and in the language that is spoken.
 
     Raises:
         ValueError: the file has lost its form; names the question.
@@ -44,8 +45,13 @@ def questions(source: Path = SOURCE) -> list[Question]:
         question = Question(**{**entry, "answers": tuple(entry["answers"])})
         if len(set(question.answers)) != len(LETTERS) or question.right not in LETTERS:
             raise ValueError(f"question {number} needs four different answers and one of {LETTERS}")
-        found.append(question)
+        found.append(_translated(question))
     return found
+
+
+def _translated(question: Question) -> Question:
+    a, b, c, d = map(tr, question.answers)
+    return question._replace(text=tr(question.text), answers=(a, b, c, d), why=tr(question.why))
 
 
 def files() -> dict[str, bytes]:
@@ -76,7 +82,7 @@ def markdown(test: list[Question]) -> str:
 
 def sheet(test: list[Question]) -> bytes:
     """The page to be printed, without a hint of the key."""
-    parts = [element("p", BEFORE.format(count=len(test))), "<ol>"]
+    parts = [element("p", tr(BEFORE, count=len(test))), "<ol>"]
     for question in test:
         answers = "".join(f"<li>{_html(answer)}</li>" for answer in question.answers)
         parts.append(f'<li>{_html(question.text)}<ol class="letters">{answers}</ol></li>')
@@ -90,9 +96,10 @@ def key(test: list[Question]) -> bytes:
         right = question.answers[LETTERS.index(question.right)]
         parts.append(
             f"<li>{_html(question.text)} <b>({question.right}) {_html(right)}</b>."
-            f'<div class="answer">{_html(question.why)} Notebook {question.notebook}.</div></li>'
+            f'<div class="answer">{_html(question.why)} '
+            f"{tr('Notebook {number}.', number=question.notebook)}</div></li>"
         )
-    return page(f"{TITLE} Key", [*parts, "</ol>"])
+    return page(tr("{title} Key", title=tr(TITLE)), [*parts, "</ol>"])
 
 
 def gift(test: list[Question]) -> str:
@@ -115,7 +122,7 @@ def qti(test: list[Question]) -> bytes:
     from text2qti.qti import QTI
     from text2qti.quiz import Quiz
 
-    lines = [f"Quiz title: {TITLE}", "shuffle answers: false", ""]
+    lines = [f"Quiz title: {tr(TITLE)}", "shuffle answers: false", ""]
     for number, question in enumerate(test, 1):
         lines += [f"{number}. {_literal(question.text)}", f"... {_literal(question.why)}"]
         for letter, answer in zip(LETTERS, question.answers, strict=True):

@@ -61,18 +61,22 @@ def _kept(cell: Notebook) -> bool:
     return "keep-output" in cell["metadata"].get("tags", [])
 
 
-def make(course: Path, folder: Path | None = None) -> list[str]:
+def make(course: Path, folder: Path | None = None, language: str = "en") -> list[str]:
     """Copy what is not copied yet from `course/notebooks`; returns what the student should know.
 
     Args:
         course: the folder of course.py.
         folder: where the copies go, if not into `course/my_notebooks`; as on a class server, where
             many students share one course.
+        language: of the notebooks; those that are not English lie in a folder of their own in both
+            places, so that none takes the place of another.
 
     Raises:
         OSError: a copy cannot be written; those made before are whole.
     """
-    source, target = course / "notebooks", folder or course / FOLDER
+    within = "" if language == "en" else language
+    source, target = course / "notebooks" / within, folder or course / FOLDER / within
+    shown = target.relative_to(course).as_posix() if folder is None else target.name
     said, made, changed, used = [], 0, [], False
     for path in sorted(source.glob("*.ipynb")):
         copy = target / path.name
@@ -84,22 +88,20 @@ def make(course: Path, folder: Path | None = None) -> list[str]:
         except ValueError as error:
             said.append(f"{error}.")
             continue
-        target.mkdir(exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         _write_new(copy, cleared(notebook))
         # JupyterLab leaves more than the kernel's name in the metadata of what it saves.
         made, used = made + 1, used or "language_info" in notebook["metadata"]
     if made:
-        said.append(
-            f"Work in {target.name}/: it holds your own notebooks, without results ({made} new)."
-        )
+        said.append(f"Work in {shown}/: it holds your own notebooks, without results ({made} new).")
     if made and folder is None and (_take_along(source, target) or used):
         said.append(
-            f"You have worked in notebooks/ before: your answers and guesses are in {FOLDER}/, "
+            f"You have worked in notebooks/ before: your answers and guesses are in {shown}/, "
             "too; notebooks/ with its results and runs stays as it is."
         )
     if changed:
         said.append(
-            f"Newer in the course than in {target.name}/: {', '.join(changed)}. Yours stay as you "
+            f"Newer in the course than in {shown}/: {', '.join(changed)}. Yours stay as you "
             "left them; to get a new one beside yours, rename yours and run this command again."
         )
     return said

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rlhf_lab import plots
 from rlhf_lab.lessons.answers import ANSWERS
+from rlhf_lab.translation import columns, tr
 
 MOST_BARS = 12
 """More different answers than that no figure can show."""
@@ -34,10 +35,12 @@ def guesses_figure(name: str, kept: Sequence[dict[str, Any]]) -> Figure:
         drawn = _draw_choices(ax, name, words)
     else:
         drawn = _draw_numbers(ax, numbers)
-    left_out = f"; {len(kept) - drawn} of another kind not drawn" if drawn < len(kept) else ""
+    left_out = tr("; {n} of another kind not drawn", n=len(kept) - drawn)
+    left_out = left_out if drawn < len(kept) else ""
     question = Counter(k["question"] for k in kept if "question" in k).most_common(1)
-    title = textwrap.fill(_label(question[0][0] if question else name, 300), 85)
-    guesses = "1 guess" if drawn == 1 else f"{drawn} guesses"
+    asked = _label(question[0][0] if question else name, 300)
+    title = textwrap.fill(asked, 85 * max(len(asked), 1) // max(columns(asked), 1))
+    guesses = tr("1 guess" if drawn == 1 else "{n} guesses", n=drawn)
     title = f"{title}\n{guesses}{left_out}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
@@ -91,7 +94,7 @@ def _draw_numbers(ax: Axes, kept: Sequence[dict[str, Any]]) -> int:
     results = Counter(float(k["result"]) for k in kept if isinstance(k.get("result"), int | float))
     if results:
         result = results.most_common(1)[0][0]
-        ax.axvline(result, color=plots.RED, linestyle="--", label=f"the answer: {result:g}")
+        ax.axvline(result, color=plots.RED, linestyle="--", label=tr("the answer: {x:g}", x=result))
         ax.legend(frameon=False)
     ax.set(xlabel="guess", ylabel="students", xlim=(low, high) if low < high else None)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

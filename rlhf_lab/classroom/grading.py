@@ -21,6 +21,7 @@ import matplotlib
 from rlhf_lab.classroom import excerpt, sandbox
 from rlhf_lab.classroom.handed_in import Student, code_cells, find, plain
 from rlhf_lab.exercises import EXERCISES
+from rlhf_lab.translation import language
 
 STATUSES = (
     "right", "mistake", "wrong", "error", "stopped", "copied", "not done yet", "missing",
@@ -90,6 +91,7 @@ class Examiner:
                 "MPLCONFIGDIR": matplotlib.get_cachedir(),  # else it looks for all fonts again
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONUTF8": "1",
+                "RLHF_LAB_LANGUAGE": language(),
             }
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "rlhf_lab.classroom.sandbox"],

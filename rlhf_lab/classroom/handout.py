@@ -11,6 +11,7 @@ import rlhf_lab
 from rlhf_lab.classroom import questions
 from rlhf_lab.classroom.copies import cleared
 from rlhf_lab.files import write_whole
+from rlhf_lab.translation import tr
 
 README = """\
 # How does the reward in PPO for language models really work?
@@ -49,7 +50,7 @@ def files(address: str = ADDRESS, course: Path = questions.COURSE) -> dict[str, 
     """
     found = {f"{name}.ipynb": cleared(n) for name, n in questions.notebooks(course).items()}
     about = {"count": len(found), "first": next(iter(found)), "address": address, "cpu": CPU}
-    return {**found, "README.md": README.format(version=rlhf_lab.__version__, **about).encode()}
+    return {**found, "README.md": tr(README, version=rlhf_lab.__version__, **about).encode()}
 
 
 def write(folder: Path, contents: dict[str, bytes], zipped: bool = True) -> list[Path]:

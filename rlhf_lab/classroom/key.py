@@ -10,6 +10,7 @@ from rlhf_lab.classroom.page import element, page
 from rlhf_lab.classroom.questions import Question
 from rlhf_lab.exercises import EXERCISES
 from rlhf_lab.exercises.exercise import Choice
+from rlhf_lab.translation import tr
 
 FOUND = {
     "00": "Collapse: η = 0.01, β = 0. Useful: η = 0.1, β = 0. Frozen: η = 5. Word salad: η = 0, "
@@ -57,11 +58,11 @@ def _notebook(name: str, notebook: Notebook) -> list[str]:
     asked = [_prediction(question) for question in questions.predictions(name, notebook)]
     found += _block("Predictions", asked)
     tasks = questions.tasks(notebook)
-    found += _block("Find", [(task, FOUND.get(name[:2], "")) for task in tasks])
+    found += _block("Find", [(task, tr(FOUND.get(name[:2], ""))) for task in tasks])
     choices = [e for e in EXERCISES.values() if isinstance(e, Choice)]
     here = [e for e in choices if e.section.startswith(f"{name}:")]
     found += _block(
-        "Questions with letters", [(f"`{e.name}`", f"{e.answer}. {e.reason}") for e in here]
+        "Questions with letters", [(f"`{e.name}`", f"{e.answer}. {tr(e.reason)}") for e in here]
     )
     last = questions.parts(notebook, "Exit question")
     return found + _block("Exit question", [(part.question, part.answer) for part in last])
@@ -70,17 +71,17 @@ def _notebook(name: str, notebook: Notebook) -> list[str]:
 def _prediction(question: Question) -> tuple[str, str]:
     """A question and its answer as Markdown; a star of π* would start a slanted word."""
     if question.right is None:
-        answer = "(computed in the notebook: run it)"
+        answer = tr("(computed in the notebook: run it)")
     elif question.choices:
         answer = question.choices[int(question.right)]
     else:
         answer = _number(question.right)
-    limits = f"a number from {_number(question.low)} to {_number(question.high)}"
+    low, high = _number(question.low), _number(question.high)
+    limits = tr("a number from {low} to {high}", low=low, high=high)
     options = " / ".join(question.choices) or limits
     asked = f"{question.text} ({options}; `{question.name}`)"
-    plain = (text.replace("*", r"\*") for text in (asked, f"→ {answer}. {question.reason}"))
-    first, second = plain
-    return first, second
+    right = tr("→ {answer}. {reason}", answer=answer, reason=question.reason)
+    return asked.replace("*", r"\*"), right.replace("*", r"\*")
 
 
 def _number(x: float) -> str:

@@ -13,6 +13,7 @@ from rlhf_lab.classroom import questions
 from rlhf_lab.classroom.copies import Notebook, cleared
 from rlhf_lab.exercises import EXERCISES, verdict_on
 from rlhf_lab.exercises.exercise import Choice
+from rlhf_lab.translation import tr
 
 FUNCTION, LETTER = 2, 1
 """Points for a function, and for a question with letters."""
@@ -81,7 +82,7 @@ def files(version: str, course: Path = questions.COURSE) -> dict[str, bytes]:
             found[f"source/{name}/{name}.ipynb"] = cleared(here)
             points += worth
     about = {"points": points, "function": FUNCTION, "letter": LETTER, "version": version}
-    readme = README.format(first=next(iter(found)).split("/")[1], **about)
+    readme = tr(README, first=next(iter(found)).split("/")[1], **about)
     return {**found, "nbgrader_config.py": CONFIG.encode(), "README.md": readme.encode()}
 
 

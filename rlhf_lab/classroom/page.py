@@ -3,6 +3,8 @@
 import base64
 import html
 
+from rlhf_lab.translation import language, tr
+
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em;
   color: #111; background: #fff; }
@@ -15,7 +17,7 @@ section, figure, li { break-inside: avoid; }
 .letters { list-style: letters; }
 """
 _FRAME = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
+<html lang="{language}"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
@@ -29,19 +31,20 @@ _FRAME = """<!doctype html>
 
 
 def document(title: str, style: str, body: str) -> bytes:
-    """The file of a page with a style sheet of its own; `body` is HTML, the title is text."""
-    return _FRAME.format(title=html.escape(title), style=style, body=body).encode()
+    """The file of a page with a style sheet of its own; `body` is HTML, the title is a message."""
+    words = {"language": language(), "title": html.escape(tr(title))}
+    return _FRAME.format(style=style, body=body, **words).encode()
 
 
 def page(title: str, parts: list[str]) -> bytes:
-    """The file of a page to be read; `parts` are HTML, the title is text."""
+    """The file of a page to be read; `parts` are HTML, the title is a message."""
     return document(title, _STYLE, "\n".join([element("h1", title), *parts]))
 
 
 def element(name: str, text: str, kind: str = "") -> str:
-    """An element around a text, which is escaped."""
+    """An element around a message, which is escaped."""
     mark = f' class="{kind}"' if kind else ""
-    return f"<{name}{mark}>{html.escape(text)}</{name}>"
+    return f"<{name}{mark}>{html.escape(tr(text))}</{name}>"
 
 
 def picture(png: bytes, alt: str) -> str:

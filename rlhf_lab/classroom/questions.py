@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 from rlhf_lab.classroom.copies import Notebook, read
 from rlhf_lab.lessons.answers import ANSWERS
+from rlhf_lab.translation import language, tr
 
 COURSE = Path(__file__).resolve().parents[2]
 """The folder of course.py, if the package runs from there."""
 _DETAILS = re.compile(r"<details><summary>.*?</summary>(.*?)</details>", re.DOTALL)
-_TASK = re.compile(r"^(?=.*(?:\*\*Find|^Find |\b[Ff]ind four places)).*$", re.MULTILINE)
+_TASK = re.compile(r"\*\*Find|^Find |\b[Ff]ind four places")
+_HEAD = re.compile(r"(?:#+ .*|\*\*[^*]*\*\*)\s*")
+"""A heading, or the bold words that stand for one."""
+_ENGLISH = "english"
+"""In the metadata of a notebook in another language: the English text of its Markdown cells."""
 
 
 class Question(NamedTuple):
@@ -36,17 +41,50 @@ class Part(NamedTuple):
 
 
 def notebooks(course: Path = COURSE) -> dict[str, Notebook]:
-    """The notebooks of the course by their names, in order.
+    """The notebooks of the course by their names, in order, in the language that is spoken.
 
     Raises:
         ValueError: there are none, because the package was installed alone; or one is damaged.
     """
-    found = {path.stem: read(path) for path in sorted((course / "notebooks").glob("*.ipynb"))}
+    folder = course / "notebooks"
+    found = {path.stem: read(path) for path in sorted(folder.glob("*.ipynb"))}
     if not found:
         raise ValueError(
             f"{course} holds no notebooks: run this as python3 course.py, in the course"
         )
-    return found
+    if language() == "en":
+        return found
+    return {
+        name: _translated(n, folder / language() / f"{name}.ipynb") for name, n in found.items()
+    }
+
+
+def _translated(english: Notebook, path: Path) -> Notebook:
+    if not path.exists():
+        raise ValueError(f"{path} is missing: run python3 course.py translate, in the course")
+    notebook = read(path)
+    notebook["metadata"][_ENGLISH] = [text for _, text in texts(english)]
+    return notebook
+
+
+def texts(notebook: Notebook) -> list[tuple[str, str]]:
+    """Each Markdown cell in English, by which its parts are found, and as students read it.
+
+    Both have the same lines: an edition is translated line by line.
+    """
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    shown = ["".join(cell["source"]) for cell in cells]
+    return list(zip(notebook["metadata"].get(_ENGLISH, shown), shown, strict=True))
+
+
+def lines(notebook: Notebook, english: re.Pattern[str]) -> list[str]:
+    """The lines, as students read them, whose English holds the pattern."""
+    return [
+        line
+        for cell in texts(notebook)
+        for original, line in zip(*(text.split("\n") for text in cell), strict=True)
+        if english.search(original)
+    ]
 
 
 def predictions(name: str, notebook: Notebook) -> list[Question]:
@@ -74,7 +112,7 @@ def _answer(question: Question, said: str) -> dict[str, Any]:
             right = question.choices.index(answer) if answer in question.choices else None
         else:
             right = float(answer.replace("−", "-"))
-    return {"right": right, "reason": kept.reason if kept else ""}
+    return {"right": right, "reason": tr(kept.reason) if kept else ""}
 
 
 def _said(cell: dict[str, Any]) -> str:
@@ -91,22 +129,23 @@ def _calls(cell: dict[str, Any], function: str) -> list[ast.Call]:
 
 def tasks(notebook: Notebook) -> list[str]:
     """The paragraphs that send students to look for something with sliders and knobs."""
-    return [text for cell in _texts(notebook) for text in _TASK.findall(cell)]
+    return lines(notebook, _TASK)
 
 
 def parts(notebook: Notebook, heading: str) -> list[Part]:
-    """The questions under "Before you start", or the "Exit question", with folded answers."""
-    for text in _texts(notebook):
-        if heading in text:
-            text = text[text.index(heading) :].removeprefix(heading).lstrip("#*. \n")
-            pieces = _DETAILS.split(text)
+    """The questions under "Before you start", or the "Exit question", with folded answers.
+
+    Args:
+        notebook: in any language.
+        heading: in English.
+    """
+    for english, shown in texts(notebook):
+        if heading in english:
+            line = english[: english.index(heading)].count("\n")
+            text = "\n".join(shown.split("\n")[line:])
+            pieces = _DETAILS.split(_HEAD.sub("", text, count=1))
             return [
                 Part(question.strip(), answer.strip())
                 for question, answer in zip(pieces[::2], pieces[1::2], strict=False)
             ]
     return []
-
-
-def _texts(notebook: Notebook) -> list[str]:
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
-    return ["".join(cell["source"]) for cell in cells]

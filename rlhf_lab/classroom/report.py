@@ -11,6 +11,7 @@ from rlhf_lab.classroom.figure import guesses_figure
 from rlhf_lab.classroom.handed_in import Student, find, plain
 from rlhf_lab.classroom.page import element, page, picture
 from rlhf_lab.classroom.questions import Question
+from rlhf_lab.translation import tr
 from rlhf_lab.ui.predict import read_guesses
 
 MOST_OWN, MOST_CHOICES = 40, 12
@@ -45,7 +46,8 @@ def report(folder: Path, course: Path = questions.COURSE) -> Report:
     notebooks = questions.notebooks(course)
     asked = [q for name, n in notebooks.items() for q in questions.predictions(name, n)]
     # No name of a student is on the page, so that a class may see it.
-    parts = [element("p", f"{len(guesses)} of {len(students)} students have guessed something.")]
+    text = "{n} of {total} students have guessed something."
+    parts = [element("p", tr(text, n=len(guesses), total=len(students)))]
     known, last = {question.name for question in asked}, ""
     asked += _own({name: kept for name, kept in _all(guesses) if name not in known})
     for question in asked:
@@ -53,7 +55,8 @@ def report(folder: Path, course: Path = questions.COURSE) -> Report:
         if entries and question.notebook != last:
             parts.append(element("h2", last := question.notebook))
         parts += _section(question, entries) if entries else []
-    return Report(page(f"Predictions: {plain(folder.resolve().name)}", parts), left_out)
+    title = tr("Predictions: {folder}", folder=plain(folder.resolve().name))
+    return Report(page(title, parts), left_out)
 
 
 def _read(student: Student, left_out: list[str]) -> dict[str, Entry]:
@@ -94,8 +97,10 @@ def _section(question: Question, entries: list[Entry]) -> list[str]:
         figure = guesses_figure(question.name, counted)
         parts.append(picture(plots.png(figure), _words(question, counted)))
     if len(counted) < len(entries):
-        few = f"{len(entries) - len(counted)} of {len(entries)} guesses answer another version"
-        parts.append(element("p", f"{plain(question.name)}: {few} of the question.", "note"))
+        few, name = len(entries) - len(counted), plain(question.name)
+        text = "{name}: {n} of {total} guesses answer another version of the question."
+        note = tr(text, name=name, n=few, total=len(entries))
+        parts.append(element("p", note, "note"))
     return parts
 
 
@@ -131,9 +136,11 @@ def _words(question: Question, entries: list[Entry]) -> str:
     right = results[0][0] if results else None
     if question.choices:
         counts = Counter(guesses)
-        said = [f"{text}: {counts[i]}" + " (the answer)" * (i == right)
+        said = [f"{text}: {counts[i]}" + tr(" (the answer)") * (i == right)
                 for i, text in enumerate(question.choices)]  # fmt: skip
         return f"{question.text} {'; '.join(said)}."
-    middle = f"{len(guesses)} guesses from {min(guesses):g} to {max(guesses):g}"
-    answer = "" if right is None else f"; the answer is {right:g}"
-    return f"{question.text} {middle}, median {median(guesses):g}{answer}."
+    text = "{n} guesses from {low:g} to {high:g}, median {middle:g}."
+    if right is not None:
+        text = "{n} guesses from {low:g} to {high:g}, median {middle:g}; the answer is {right:g}."
+    numbers = {"low": min(guesses), "high": max(guesses), "middle": median(guesses)}
+    return f"{question.text} {tr(text, n=len(guesses), right=right, **numbers)}"

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from rlhf_lab.classroom import excerpt
 from rlhf_lab.exercises import EXERCISES, verdict_on
 from rlhf_lab.exercises.exercise import Exercise
+from rlhf_lab.translation import tr
 
 if sys.platform != "win32":
     import resource
@@ -35,9 +36,9 @@ CODE = "<your notebook>"
 Answer = dict[str, str]
 
 
-def answer(status: str, message: object = "", mistake: str = "") -> Answer:
+def answer(status: str, message: object = "", mistake: str = "", **values: object) -> Answer:
     """What goes back to the one who grades; a student's `__str__` may be anything."""
-    return {"status": status, "mistake": mistake, "message": str(message)[:MOST_TEXT]}
+    return {"status": status, "mistake": mistake, "message": tr(str(message), **values)[:MOST_TEXT]}
 
 
 def examine(cells: list[str], name: str) -> Answer:
@@ -51,11 +52,13 @@ def examine(cells: list[str], name: str) -> Answer:
     said = answer("missing", "neither defined nor assigned in the notebook")
     for cell in cells if not tries else ():
         if (error := excerpt.broken(cell, name)) is not None:
-            said = answer("error", f"SyntaxError in line {error.lineno}: {error.msg}")
+            text = "SyntaxError in line {n}: {error}"
+            said = answer("error", text, n=error.lineno, error=error.msg)
     for position, given in tries:
         said = _judge(excerpt.excerpt(found, position), given, name)
         if given != name:
-            said["message"] = f"check was called with {given}. {said['message']}"
+            text = "check was called with {name}. {said}"
+            said["message"] = tr(text, name=given, said=said["message"])
         if said["status"] != "not done yet":
             break
     return said
@@ -78,7 +81,7 @@ def _judge(source: str, given: str, name: str) -> Answer:
     except BaseException as error:  # exit() is one, too
         where = [frame.line for frame in traceback.extract_tb(error.__traceback__)
                  if frame.filename == CODE]  # fmt: skip
-        line = f", in: {where[-1]}" if where else ""
+        line = tr(", in: {line}", line=where[-1]) if where else ""
         return answer("error", f"{type(error).__name__}: {str(error)[:500]}{line}")
 
 
@@ -155,10 +158,10 @@ def _forked(job: dict[str, Any]) -> Answer:
     if said.startswith(word) and said.endswith(b"\n"):
         return dict(json.loads(said.removeprefix(word)))
     if late:
-        return answer("stopped", f"it did not end within {WALL_SECONDS} seconds")
+        return answer("stopped", "it did not end within {n} seconds", n=WALL_SECONDS)
     if status in (signal.SIGXCPU, signal.SIGKILL):
-        text = f"it was ended: an endless loop ({CPU_SECONDS} seconds of CPU), or too much memory"
-        return answer("stopped", text)
+        text = "it was ended: an endless loop ({n} seconds of CPU), or too much memory"
+        return answer("stopped", text, n=CPU_SECONDS)
     return answer("stopped", "it ended its process before the check was done")
 
 

@@ -11,7 +11,8 @@ import mistune
 from rlhf_lab.classroom import questions
 from rlhf_lab.classroom.copies import Notebook
 from rlhf_lab.classroom.page import document
-from rlhf_lab.classroom.questions import Question
+from rlhf_lab.classroom.questions import Question, lines, texts
+from rlhf_lab.translation import tr
 
 CLASSES = (
     ("00",), ("01", "02"), ("03", "04"), ("05", "06"), ("07", "08"), ("09",), ("10",), ("11",),
@@ -23,6 +24,9 @@ REMEMBER = "remember"
 _LONG = 300  # letters of Markdown; a longer paragraph would not be read from the last row
 _ASKS = re.compile(r"\*\*(?:Predict|Commit a guess)[.:]?\*\*(?:(?: first| about [^:]*):)?\s*(\w?)")
 """The words that ask for a guess, and the letter behind them: the slide says so itself."""
+_BOLD = re.compile(r"\*\*[^*]+\*\*(?:[^，。：？*]*：)?\s*")
+"""Bold words of another language, up to a colon behind them."""
+_SEE = re.compile(r"\*\*You will see")
 _markdown = mistune.create_markdown(escape=True)
 _STYLE = """\
 :root { --u: min(100vw / 1920, 100vh / 1080); }
@@ -68,30 +72,28 @@ def _page(numbers: Sequence[str], notebooks: dict[str, Notebook]) -> bytes:
         for name, notebook in here.items()
         for i, slide in enumerate(_lesson(name, notebook), 1)
     ]
-    title = f"Slides for {' and '.join(numbers)}"
-    return document(title, _STYLE, "\n".join(slides))
+    both = numbers[0] if len(numbers) == 1 else tr("{a} and {b}", a=numbers[0], b=numbers[1])
+    return document(tr("Slides for {numbers}", numbers=both), _STYLE, "\n".join(slides))
 
 
 def _lesson(name: str, notebook: Notebook) -> list[str]:
     """What it is about, each guess before it is answered, the figure, and the last question."""
-    title = re.search(r"^# (.+)$", _texts(notebook)[0], re.MULTILINE)
-    see = re.search(
-        r"\*\*You will see[^*]*\*\*:?(.+?)(?:\n\n|$)", "\n\n".join(_texts(notebook)), re.S
-    )
+    title = re.search(r"^# (.+)$", texts(notebook)[0][1], re.MULTILINE)
     opening = f"<h1>{html.escape(title[1] if title else name)}</h1>"
-    if see:
-        points = "".join(f"<li>{_inline(x)}</li>" for x in see[1].strip(" .\n").split(" · "))
-        opening += f"<ul>{points}</ul>"
+    if see := lines(notebook, _SEE):
+        points = re.sub(r"^\*\*[^*]*\*\*[:：]?", "", see[0]).strip(" .。").split(" · ")
+        opening += f"<ul>{''.join(f'<li>{_inline(point)}</li>' for point in points)}</ul>"
     slides = [_slide(opening + picture(notebook, "keep-output"))]
     for question in questions.predictions(name, notebook):
         slides.append(_slide(_guess(question, _before(notebook, question.name)), "Guess first"))
     slides.append(_slide(picture(notebook, REMEMBER), "The figure to remember"))
     last = questions.parts(notebook, "Exit question")
-    return slides + [_slide(f"<h2>{_inline(part.question)}</h2>", "Before you go") for part in last]
+    slides += [_slide(f"<h2>{_inline(part.question)}</h2>", "Before you go") for part in last]
+    return slides
 
 
 def _slide(inside: str, kind: str = "") -> str:
-    head = f'<p class="kind">{kind}</p>' if kind else ""
+    head = f'<p class="kind">{tr(kind)}</p>' if kind else ""
     return f"<section>{head}{inside}</section>"
 
 
@@ -107,15 +109,25 @@ def _guess(question: Question, before: str) -> str:
 
 def _before(notebook: Notebook, name: str) -> str:
     """The paragraph above a prediction, if it is short enough and needs no formula."""
-    text = ""
+    above, markdown = ("", ""), iter(texts(notebook))
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            text = source.strip().split("\n\n")[-1]
-        elif f'"{name}"' in source:
+            above = next(markdown)
+        elif f'"{name}"' in "".join(cell["source"]):
             break
-    text = _ASKS.sub(lambda found: found[1].upper(), text).strip()
+    english, text = (part.strip().split("\n\n")[-1] for part in above)
+    text = _without_request(english, text).strip()
     return text if len(text) <= _LONG and not re.match(r"[-|>$#]", text) else ""
+
+
+def _without_request(english: str, text: str) -> str:
+    """A paragraph without the words that ask for a guess, found by where they are in English."""
+    if text == english:
+        return _ASKS.sub(lambda found: found[1].upper(), text)
+    for request in _ASKS.finditer(english):
+        bold = [*_BOLD.finditer(text)][english[: request.start()].count("**") // 2 :]
+        text = text.replace(bold[0][0], "") if bold else text
+    return text
 
 
 def _inline(text: str) -> str:
@@ -145,7 +157,3 @@ def picture(notebook: Notebook, tag: str) -> str:
 
 def _text(data: dict[str, Any], kind: str) -> str:
     return "".join(data.get(kind, ""))
-
-
-def _texts(notebook: Notebook) -> list[str]:
-    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]

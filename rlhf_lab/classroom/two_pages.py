@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_lab.classroom import questions
-from rlhf_lab.classroom.page import document
+from rlhf_lab.classroom.page import document, element
 from rlhf_lab.classroom.slides import REMEMBER, picture
+from rlhf_lab.translation import tr
 
 TITLE = "The reward in PPO for language models"
 NOTATION = (
@@ -52,6 +53,7 @@ INVARIANTS = {
 """By the names of notebook 10."""
 MAP = "07"
 """The notebook whose figure to remember is the map of η and β."""
+MAP_TITLE = "Where η and β lead: the optimum, and what became of PPO's runs"
 _STYLE = """\
 body { font: 11pt/1.4 system-ui, "Noto Sans", sans-serif; margin: 0; color: #1a1a1c;
   background: #fff; }
@@ -83,13 +85,13 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
     if not (figure := picture(notebook, REMEMBER)):
         raise ValueError(f"{name} has no results: run python3 course.py run notebooks/{name}.ipynb")
     front = [
-        f"<h1>{TITLE}</h1>",
+        element("h1", TITLE),
         _table("Notation", NOTATION),
         _table("Five formulas", FORMULAS, "formulas"),
         _table("Three questions to every dashboard", DASHBOARD),
     ]
     back = [
-        "<h2>Where η and β lead: the optimum, and what became of PPO's runs</h2>",
+        f"<h2>{tr(MAP_TITLE)}</h2>",
         figure,
         _table("Thirteen statements that hold in every correct trainer", INVARIANTS.items()),
     ]
@@ -98,8 +100,8 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
 
 
 def _table(heading: str, rows: Iterable[tuple[str, str]], kind: str = "") -> str:
-    pairs = "".join(f"<dt>{_set(term)}</dt><dd>{_set(text)}</dd>" for term, text in rows)
-    return f'<h2>{heading}</h2><dl class="{kind}">{pairs}</dl>'
+    pairs = "".join(f"<dt>{_set(tr(term))}</dt><dd>{_set(tr(text))}</dd>" for term, text in rows)
+    return f'{element("h2", heading)}<dl class="{kind}">{pairs}</dl>'
 
 
 def _set(text: str) -> str:

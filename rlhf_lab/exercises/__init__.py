@@ -23,6 +23,7 @@ from rlhf_lab.exercises.checker import diagnose, judge
 from rlhf_lab.exercises.exercise import Choice, Exercise
 from rlhf_lab.exercises.hints import more_help
 from rlhf_lab.exercises.verdict import Verdict
+from rlhf_lab.translation import tr
 
 __all__ = ["EXERCISES", "check", "solution"]
 
@@ -63,10 +64,11 @@ def check(attempt: object, name: str | None = None) -> Verdict:
     """
     exercise = _find(str(name or getattr(attempt, "__name__", "")))
     if _cells is not None and (error := _cells.failure(exercise.name)):
-        text = (
-            f"Not done yet: the cell that sets {exercise.name} has stopped with {error}, and this "
-            "check would judge an older answer. Correct that cell and run it again."
-        )
+        text = tr(
+            "Not done yet: the cell that sets {name} has stopped with {error}, and this check "
+            "would judge an older answer. Correct that cell and run it again.",
+            name=exercise.name, error=error,
+        )  # fmt: skip
         return Verdict("not done yet", text)
     return _remember(exercise, verdict_on(attempt, exercise))
 
@@ -92,11 +94,10 @@ def solution(name: str) -> Source:
     """
     exercise = _find(name)
     if name not in _tried:
-        return Source(
-            f"Try first: solution({name!r}) opens once check has seen an attempt of yours."
-        )
+        text = "Try first: solution({name!r}) opens once check has seen an attempt of yours."
+        return Source(tr(text, name=name))
     if isinstance(exercise, Choice):
-        return Source(f"{exercise.answer}. {exercise.reason}")
+        return Source(f"{exercise.answer}. {tr(exercise.reason)}")
     shown = (exercise.reference, *exercise.helpers)
     return Source("\n\n".join(textwrap.dedent(inspect.getsource(f)) for f in shown))
 
@@ -114,7 +115,7 @@ def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
         notebook = exercise.section.split(":")[0]
         here = [e.name for e in EXERCISES.values() if e.section.startswith(f"{notebook}:")]
         done = len(_done.intersection(here))
-        more = f"{done} of {len(here)} exercises of this notebook are done."
+        more = tr("{n} of {total} exercises of this notebook are done.", n=done, total=len(here))
         return verdict._replace(text=f"{verdict.text}\n{more}")
     if verdict.status == "wrong" and isinstance(exercise, Exercise):
         _unnamed[name] += 1

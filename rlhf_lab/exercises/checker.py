@@ -1,6 +1,7 @@
 """Tell a student what an attempt is: right, not done yet, or which mistake."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -8,7 +9,8 @@ from rlhf_lab.exercises import facts
 from rlhf_lab.exercises.exercise import Attempt, Choice, Exercise, Mistake
 from rlhf_lab.exercises.observe import Trial, close, observe
 from rlhf_lab.exercises.search import Step, known, search
-from rlhf_lab.exercises.verdict import Verdict, difference
+from rlhf_lab.exercises.verdict import Verdict, difference, section
+from rlhf_lab.translation import tr
 
 
 def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
@@ -26,7 +28,7 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
     ]  # fmt: skip
     if all(t.right for t in trials):
         more = facts.beyond(trials, attempt)
-        text = f"Right: {exercise.name} agrees on {_count(exercise)}."
+        text = _agrees(exercise)
         return Verdict("right", f"{text}\n{more}" if more else text)
     if all(t.got.unfinished for t in trials if not t.right):
         silent = all(t.got.silent for t in trials if not t.right)
@@ -36,24 +38,24 @@ def diagnose(exercise: Exercise, attempt: Attempt) -> Verdict:
     ordinary = [t for t in trials if not t.case.edge]
     trials = trials if all(t.right for t in ordinary) else ordinary
     wrong = [t for t in trials if not t.right]
-    seen = f"Not yet. On {wrong[0].case.name}: {difference(wrong[0])}"
+    case, how = tr(wrong[0].case.name), difference(wrong[0])
+    seen = tr("Not yet. On {case}: {difference}", case=case, difference=how)
     if mistake := known(trials, exercise.mistakes):
         return _verdict(seen, exercise, [("", mistake)])
     if found := _explain(exercise, wrong, attempt):
         return _verdict(seen, exercise, found)
     whole = all(not t.got.error and not t.expected.error for t in wrong)
     part = facts.where(wrong, attempt) if whole else ""
-    lines = [seen, part, f"Read again: {exercise.section}."]
-    return Verdict("wrong", "\n".join(filter(None, lines)))
+    return Verdict("wrong", "\n".join(filter(None, [seen, part, _read_again(exercise)])))
 
 
 def _unfinished(exercise: Exercise, attempt: Attempt, trials: Sequence[Trial]) -> Verdict:
     code = getattr(attempt, "__code__", None)
     written = code is not None and (code.co_names or code.co_nlocals > code.co_argcount)
-    text = f"Not done yet: write {exercise.name} in the cell above."
+    text = "Not done yet: write {name} in the cell above."
     if written and exercise.run is Exercise.run and all(t.got.silent for t in trials):
-        text = f"Not done yet: {exercise.name} returned nothing. Is there a `return`?"
-    return Verdict("not done yet", text)
+        text = "Not done yet: {name} returned nothing. Is there a `return`?"
+    return Verdict("not done yet", tr(text, name=exercise.name))
 
 
 Finding = tuple[str, Step | facts.Fact]
@@ -101,9 +103,7 @@ def _other_outputs(exercise: Exercise, wrong: Sequence[Trial]) -> list[Finding]:
     """The wrong number of outputs, or the right ones in another order."""
     n, m = len(wrong[0].expected.numbers), len(wrong[0].got.numbers)
     if m != n:
-        says = f"You return {m} result{'s' * (m != 1)}, and {n} {'is' if n == 1 else 'are'} asked "
-        hint = "What should stand behind `return`, and in which order?"
-        return [("", facts.Fact("number of results", f"{says}for.", hint))]
+        return [("", _number_of_results(m, n))]
     for order in itertools.permutations(range(n)):
         turned = [_in_order(t, order) for t in wrong]
         if all(close(t.got.numbers, t.expected.numbers) for t in turned):
@@ -112,6 +112,16 @@ def _other_outputs(exercise: Exercise, wrong: Sequence[Trial]) -> list[Finding]:
     if n == 2 and not _shapes_fit(wrong) and _shapes_fit(turned):
         return [("", _EXCHANGED), *_by_output(exercise, turned)]
     return []
+
+
+def _number_of_results(returned: int, asked: int) -> facts.Fact:
+    says = "You return {m} results, and {n} are asked for."
+    if asked == 1:
+        says = "You return {m} results, and 1 is asked for."
+    elif returned == 1:
+        says = "You return 1 result, and {n} are asked for."
+    hint = "What should stand behind `return`, and in which order?"
+    return facts.Fact("number of results", says, hint, {"m": returned, "n": asked})
 
 
 def _in_order(t: Trial, order: Sequence[int]) -> Trial:
@@ -149,41 +159,67 @@ def _verdict(seen: str, exercise: Exercise, found: Sequence[Finding]) -> Verdict
         steps[step.name] = step
     lines = [_sentence(step, outputs[name]) for name, step in steps.items()]
     if len(lines) > 1:
-        lines = [f"{'And' if i else 'First'}: {line}" for i, line in enumerate(lines)]
-    hints = [f"Hint: {step.hint}" for step in steps.values()]
-    text = "\n".join([seen, *lines, *hints, f"Read again: {exercise.section}."])
+        first, *others = lines
+        lines = [tr("First: {line}", line=first), *(tr("And: {line}", line=x) for x in others)]
+    hints = [_hint(step) for step in steps.values()]
+    text = "\n".join([seen, *lines, *hints, _read_again(exercise)])
     return Verdict("mistake", text, " and ".join(steps))
+
+
+def _hint(step: Step | facts.Fact) -> str:
+    values = {} if isinstance(step, Mistake) else step.values
+    return tr("Hint: {hint}", hint=tr(step.hint, **values))
 
 
 def _sentence(step: Step | facts.Fact, outputs: Sequence[str]) -> str:
     """What is wrong, with the names of the outputs in which it is."""
-    names = " and ".join(f"`{it}`" for it in outputs if it)
+    quoted = [f"`{it}`" for it in outputs if it]
+    names = functools.reduce(lambda a, b: tr("{a} and {b}", a=a, b=b), quoted) if quoted else ""
     if isinstance(step, Mistake):
-        return f"In your {names}: {step.diagnosis}" if names else step.diagnosis
-    return step.says.replace("{it}", f"Your {names}" if names else "Your result")
+        said = tr(step.diagnosis)
+        return tr("In your {names}: {diagnosis}", names=names, diagnosis=said) if names else said
+    it = tr("Your {names}", names=names) if names else tr("Your result")
+    return tr(step.says, it=it, **step.values)
+
+
+def _read_again(exercise: Exercise | Choice) -> str:
+    return tr("Read again: {section}.", section=section(exercise))
 
 
 def judge(question: Choice, answer: object) -> Verdict:
     """Compare an answer to a question with the right one, then with every mistake."""
     if answer is None or answer is ...:
-        return Verdict("not done yet", f"Not done yet: answer {question.name} in the cell above.")
+        text = tr("Not done yet: answer {name} in the cell above.", name=question.name)
+        return Verdict("not done yet", text)
     letters = sorted([question.answer, *(m.wrong for m in question.mistakes)])
     letter, seen = str(answer).strip(" ()'\".\t\n").lower(), ""
     if letter not in letters and isinstance(answer, float) and answer in question.values:
         letter = letters[question.values.index(answer)]
-        seen = f"{answer} is answer {letter}. "
+        seen = tr("{answer} is answer {letter}. ", answer=answer, letter=letter)
     if letter == question.answer:
-        return Verdict("right", f"Right. {seen}{question.reason}")
+        return Verdict("right", tr("Right. {seen}{reason}", seen=seen, reason=tr(question.reason)))
     for mistake in question.mistakes:
         if letter == mistake.wrong:
-            lines = [f"Not yet. {seen or f'You chose {letter}.'}", mistake.diagnosis]
-            lines += [f"Hint: {mistake.hint}", f"Read again: {question.section}."]
+            seen = seen or tr("You chose {letter}.", letter=letter)
+            lines = [tr("Not yet. {seen}", seen=seen), tr(mistake.diagnosis)]
+            lines += [_hint(mistake), _read_again(question)]
             return Verdict("mistake", "\n".join(lines), mistake.name)
-    text = f"{answer!r} is not one of the answers: {', '.join(letters)}."
-    return Verdict("wrong", f"{text} Write one of these letters in quotes.")
+    text = tr(
+        "{answer!r} is not one of the answers: {letters}. Write one of these letters in quotes.",
+        answer=answer, letters=", ".join(letters),
+    )  # fmt: skip
+    return Verdict("wrong", text)
 
 
-def _count(exercise: Exercise) -> str:
+_AGREES = {
+    (False, False): "Right: {name} agrees on all values of 1 case.",
+    (False, True): "Right: {name} agrees on all values of {n} cases.",
+    (True, False): "Right: {name} agrees on all values and gradients of 1 case.",
+    (True, True): "Right: {name} agrees on all values and gradients of {n} cases.",
+}
+"""By whether it has gradients, and several cases."""
+
+
+def _agrees(exercise: Exercise) -> str:
     n, gradients = len(exercise.cases), any(case.gradient for case in exercise.cases)
-    what = "values and gradients" if gradients else "values"
-    return f"all {what} of {n} case{'s' if n > 1 else ''}"
+    return tr(_AGREES[gradients, n > 1], name=exercise.name, n=n)

@@ -5,14 +5,15 @@ argument, is right where nothing is padded. The tables are in the order in which
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Attempt
-from rlhf_lab.exercises.observe import Observation, Trial, agree, close, observe
+from rlhf_lab.exercises.observe import Observation, Trial, agree, close, observe, spoken
+from rlhf_lab.translation import tr
 
 Inputs = dict[str, Any]
 
@@ -22,7 +23,10 @@ class Fact(NamedTuple):
 
     name: str
     says: str
+    """In English, and so is `hint`."""
     hint: str
+    values: Mapping[str, object] = {}
+    """What stands for the {placeholders} in `says` and `hint`."""
 
 
 ERRORS: tuple[tuple[str, Fact], ...] = (
@@ -110,7 +114,7 @@ def gradient(trials: Sequence[Trial]) -> Fact:
         )
         if not close([g], [e])
     ]  # fmt: skip
-    names = ", ".join(dict.fromkeys(f"`{name}`" for name, _, _ in pairs))
+    names = _listed(name for name, _, _ in pairs)
     if any(g.isnan().any() for _, g, _ in pairs):
         return Fact("NaN in the gradient", "Your values are right, but the gradient is NaN.",
                     "Replace what is infinite before you multiply, not after.")  # fmt: skip
@@ -118,18 +122,23 @@ def gradient(trials: Sequence[Trial]) -> Fact:
         return Fact("not detached", "Your values are right, but a gradient flows through them, "
                     "and none should.", "What does .detach() do?")  # fmt: skip
     if all(not g.any() for _, g, _ in pairs):
-        return Fact("detached", f"Your values are right, but no gradient reaches {names}: to "
+        return Fact("detached", "Your values are right, but no gradient reaches {names}: to "
                     "autograd your result is a constant.", "Which call cuts the graph? .detach(), "
-                    ".item(), no_grad and torch.tensor(…) do.")  # fmt: skip
+                    ".item(), no_grad and torch.tensor(…) do.", {"names": names})  # fmt: skip
     ratios = [g[e != 0] / e[e != 0] for _, g, e in pairs]
     if all(bool((r - ratios[0][0]).abs().max() < 1e-5) for r in ratios):
-        c = ratios[0][0].item()
-        return Fact("gradient by a factor", f"Your values are right, but the gradient is {c:.4g} "
-                    "times the right one.", "What counts twice, or only half?")  # fmt: skip
-    return Fact("another gradient", f"Your values are right, but the gradient by {names} is "
+        return Fact("gradient by a factor", "Your values are right, but the gradient is {c:.4g} "
+                    "times the right one.", "What counts twice, or only half?",
+                    {"c": ratios[0][0].item()})  # fmt: skip
+    return Fact("another gradient", "Your values are right, but the gradient by {names} is "
                 "another: a part of the formula is cut off (detached, or made a plain number), or "
                 "a path counts that should not.", "Through which of its places should the "
-                "gradient flow?")  # fmt: skip
+                "gradient flow?", {"names": names})  # fmt: skip
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The names of arguments, each once."""
+    return ", ".join(dict.fromkeys(f"`{spoken(name)}`" for name in names))
 
 
 def _everything(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -178,51 +187,68 @@ def _turned(inputs: Inputs) -> Inputs:
     }
 
 
-Simpler = tuple[str, str, str, Callable[[Inputs], Inputs]]
-SIMPLER: tuple[Simpler, ...] = (
-    ("integers used as a mask", "Your code is right for a boolean mask. Here `mask` holds the "
-     "integers 0 and 1, and x[mask] takes rows 0 and 1 instead of choosing places.",
-     "What does mask.bool() change?", lambda i: i | {"mask": i["mask"].bool()}),
-    ("padded on the right only", "Your code is right where all padding is on the right. Here some "
-     "of it is on the left, or in between.", "Where does the mask begin, and where does it end?",
-     _moved_left),
-    ("padding counts", "With zeros in the padding your code would be right: what stands there "
-     "reaches your result.", "Which positions did the policy choose?", _clean),
+class Simpler(NamedTuple):
+    """Other inputs, and what it says of an attempt if it is right, or wrong, on them."""
+
+    fact: Fact
+    change: Callable[[Inputs], Inputs]
+
+
+SIMPLER = (
+    Simpler(
+        Fact("integers used as a mask", "Your code is right for a boolean mask. Here `mask` holds "
+             "the integers 0 and 1, and x[mask] takes rows 0 and 1 instead of choosing places.",
+             "What does mask.bool() change?"),
+        lambda i: i | {"mask": i["mask"].bool()}),
+    Simpler(
+        Fact("padded on the right only", "Your code is right where all padding is on the right. "
+             "Here some of it is on the left, or in between.",
+             "Where does the mask begin, and where does it end?"),
+        _moved_left),
+    Simpler(
+        Fact("padding counts", "With zeros in the padding your code would be right: what stands "
+             "there reaches your result.", "Which positions did the policy choose?"),
+        _clean),
 )  # fmt: skip
 """Simpler inputs that say what is wrong."""
-BEYOND: tuple[Simpler, ...] = (
-    ("left padding", "One thing more, which is not asked here: it fails where a review is padded "
-     "on the left, because the number of its tokens does not tell where the last one stands.", "",
-     _turned),
-    ("integer mask", "One thing more, which is not asked here: it fails for a mask of the integers "
-     "0 and 1, because torch does not read them as no and yes. mask.bool() repairs that.", "",
-     lambda i: i | {"mask": i["mask"].long()}),
+BEYOND = (
+    Simpler(
+        Fact("left padding", "One thing more, which is not asked here: it fails where a review is "
+             "padded on the left, because the number of its tokens does not tell where the last "
+             "one stands.", ""),
+        _turned),
+    Simpler(
+        Fact("integer mask", "One thing more, which is not asked here: it fails for a mask of the "
+             "integers 0 and 1, because torch does not read them as no and yes. mask.bool() "
+             "repairs that.", ""),
+        lambda i: i | {"mask": i["mask"].long()}),
 )  # fmt: skip
 """Inputs that an exercise does not ask for; a right answer that fails on them is told so."""
 
 
 def _where(t: Trial) -> Iterator[Simpler]:
     """Simpler inputs that say in which part the mistake is, and not which it is."""
-    yield (
-        "", "Where nothing is padded your code is right: look at what you do with the mask.", "",
-        lambda i: i | {"mask": torch.ones_like(i["mask"])},
+    yield Simpler(
+        Fact("", "Where nothing is padded your code is right: look at what you do with the mask.",
+             ""), lambda i: i | {"mask": torch.ones_like(i["mask"])},
     )  # fmt: skip
-    yield (
-        "", "For a single review your code is right: look at how you put the batch together.", "",
-        _first_row,
+    yield Simpler(
+        Fact("", "For a single review your code is right: look at how you put the batch together.",
+             ""), _first_row,
     )  # fmt: skip
     for name, value in t.arguments.items():
         if isinstance(value, float | int):
             for special in (1, 0):
-                yield (
-                    "", f"For {name} = {special} your code is right: look at where `{name}` comes "
-                    "in, and at what it multiplies.", "",
+                yield Simpler(
+                    Fact("", "For {name} = {value} your code is right: look at where `{name}` "
+                         "comes in, and at what it multiplies.", "",
+                         {"name": name, "value": special}),
                     _with(name, _constant(type(value)(special))),
                 )  # fmt: skip
         elif isinstance(value, Tensor) and value.is_floating_point():
-            yield (
-                "", f"Where all `{name}` are 0 your code is right: look at where `{name}` comes "
-                "in.", "", _with(name, torch.zeros_like),
+            yield Simpler(
+                Fact("", "Where all `{name}` are 0 your code is right: look at where `{name}` "
+                     "comes in.", "", {"name": spoken(name)}), _with(name, torch.zeros_like),
             )  # fmt: skip
 
 
@@ -240,15 +266,15 @@ def simpler(trials: Sequence[Trial], attempt: Attempt) -> Fact | None:
 def where(trials: Sequence[Trial], attempt: Attempt) -> str:
     """A sentence on the part of the attempt in which the mistake is; "" if none is known."""
     fact = _first_right([*_where(trials[0])], trials, attempt)
-    return fact.says if fact else ""
+    return tr(fact.says, **fact.values) if fact else ""
 
 
 def beyond(trials: Sequence[Trial], attempt: Attempt) -> str:
     """A sentence on inputs that are not asked for and on which a right attempt fails."""
-    for _, says, _, change in BEYOND:
+    for fact, change in BEYOND:
         try:
             if not all(_right_on(t, attempt, change) for t in trials):
-                return says
+                return tr(fact.says)
         except Exception:  # not every exercise has a mask
             continue
     return ""
@@ -257,10 +283,10 @@ def beyond(trials: Sequence[Trial], attempt: Attempt) -> str:
 def _first_right(
     table: Sequence[Simpler], trials: Sequence[Trial], attempt: Attempt
 ) -> Fact | None:
-    for name, says, hint, change in table:
+    for fact, change in table:
         try:
             if all(_right_on(t, attempt, change) for t in trials):
-                return Fact(name, says, hint)
+                return fact
         except Exception:  # not every exercise has a mask, or a batch
             continue
     return None
@@ -308,9 +334,9 @@ def ignored(trials: Sequence[Trial], attempt: Attempt) -> Fact | None:
 
         reference = trials[0].exercise.reference
         if any(moves(t, reference) for t in trials) and not any(moves(t, attempt) for t in trials):
-            return Fact(f"{name} ignored", f"Your result does not depend on `{name}`: with other "
-                        "numbers in it, yours stays the same.",
-                        f"What is `{name}` for?")  # fmt: skip
+            return Fact(f"{name} ignored", "Your result does not depend on `{name}`: with other "
+                        "numbers in it, yours stays the same.", "What is `{name}` for?",
+                        {"name": spoken(name)})  # fmt: skip
     return None
 
 
@@ -324,18 +350,18 @@ def constant(trials: Sequence[Trial]) -> Fact | None:
     if any(g.shape != e.shape or g.numel() < 3 for g, e in pairs):
         return None
     if all(close([g - g.mean()], [e - e.mean()]) for g, e in pairs):
-        by = (pairs[0][0] - pairs[0][1]).mean().item()
+        by = {"by": (pairs[0][0] - pairs[0][1]).mean().item()}
         if all(close([e.exp().sum()], [torch.ones(()).double()]) for _, e in pairs):
-            return Fact("not normalised", f"All your numbers are off by the same constant, here "
-                        f"{by:.4g}. As log-probabilities they do not add up to 1.", "What must be "
-                        "subtracted so that Σ exp of your result is 1?")  # fmt: skip
-        return Fact("off by a constant", f"All your numbers are off by the same constant, here "
-                    f"{by:.4g}.", "Where is it lost?")  # fmt: skip
+            return Fact("not normalised", "All your numbers are off by the same constant, here "
+                        "{by:.4g}. As log-probabilities they do not add up to 1.", "What must be "
+                        "subtracted so that Σ exp of your result is 1?", by)  # fmt: skip
+        return Fact("off by a constant", "All your numbers are off by the same constant, here "
+                    "{by:.4g}.", "Where is it lost?", by)  # fmt: skip
     ratios = [g[e != 0] / e[e != 0] for g, e in pairs]
     if all(close([r], [r.mean().expand_as(r)]) for r in ratios):
-        return Fact("off by a factor", f"All your numbers are off by the same factor, here "
-                    f"{ratios[0].mean().item():.4g}.",
-                    "By what do you divide or multiply?")  # fmt: skip
+        return Fact("off by a factor", "All your numbers are off by the same factor, here "
+                    "{by:.4g}.", "By what do you divide or multiply?",
+                    {"by": ratios[0].mean().item()})  # fmt: skip
     return None
 
 
@@ -344,10 +370,11 @@ def not_a_number(trials: Sequence[Trial]) -> Fact | None:
     for t in trials:
         for got, expected in zip(t.got.numbers, t.expected.numbers, strict=False):
             if not got.isfinite().all() and expected.isfinite().all():
-                what = "NaN" if got.isnan().any() else "infinite"
-                return Fact("not a number", f"Some of your numbers are {what}. That comes from the "
+                what = tr("NaN" if got.isnan().any() else "infinite")
+                return Fact("not a number", "Some of your numbers are {what}. That comes from the "
                             "log of a number that is not positive, from 0 · ∞, or from 0/0.",
-                            "Which step makes it: print what goes in.")  # fmt: skip
+                            "Which step makes it: print what goes in.",
+                            {"what": what})  # fmt: skip
     return None
 
 
@@ -368,12 +395,12 @@ def beside_the_numbers(trials: Sequence[Trial]) -> Fact:
     """What is wrong where all numbers are right."""
     if any(not close(t.got.gradients, t.expected.gradients) for t in trials):
         return gradient(trials)
-    written = dict.fromkeys(list(t.arguments)[i] for t in trials for i in t.got.overwritten)
+    written = [list(t.arguments)[i] for t in trials for i in t.got.overwritten]
     if written:
-        names = ", ".join(f"`{name}`" for name in written)
-        return Fact("writes into its input", f"Your numbers are right, but you write them into "
-                    f"{names}, which belongs to the caller and is lost.",
-                    "Which line changes it, and what does .clone() do?")  # fmt: skip
+        return Fact("writes into its input", "Your numbers are right, but you write them into "
+                    "{names}, which belongs to the caller and is lost.",
+                    "Which line changes it, and what does .clone() do?",
+                    {"names": _listed(written)})  # fmt: skip
     return Fact("integers for booleans", "Your numbers are right, but the text asks for bool. "
                 "x[mask] with integers takes rows 0 and 1, and ~mask gives −1 and −2.",
                 "Which dtype does a comparison such as == have?")  # fmt: skip

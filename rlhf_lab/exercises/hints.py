@@ -5,6 +5,7 @@ import inspect
 import textwrap
 
 from rlhf_lab.exercises.exercise import Exercise
+from rlhf_lab.translation import tr
 
 BLANK = "____"
 
@@ -14,11 +15,12 @@ def more_help(exercise: Exercise, failures: int) -> str:
     if failures < 3:
         return ""
     if failures == 3:
-        return f"One hint more: the package's own solution uses {', '.join(words(exercise))}."
+        named = ", ".join(words(exercise))
+        return tr("One hint more: the package's own solution uses {words}.", words=named)
     if failures == 4:
         code = textwrap.indent(with_blanks(exercise), "    ")
-        return f"The package's own, with blanks for you to fill:\n{code}"
-    return f'solution("{exercise.name}") in a new cell shows the package\'s own.'
+        return tr("The package's own, with blanks for you to fill:") + f"\n{code}"
+    return tr('solution("{name}") in a new cell shows the package\'s own.', name=exercise.name)
 
 
 def words(exercise: Exercise) -> list[str]:

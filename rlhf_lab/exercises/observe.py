@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.exercises.exercise import Attempt, Case, Exercise
+from rlhf_lab.translation import tr
 
 TOLERANCE = 1e-5  # for float32: most attempts start from `torch.zeros(n)`
 MOST_TEXT = 2000  # letters of an exception: a student's may be of any length
@@ -66,6 +67,11 @@ class Trial:
 def argument_names(exercise: Exercise) -> list[str]:
     """The names of the inputs of its cases."""
     return list(exercise.arguments or inspect.signature(exercise.reference).parameters)
+
+
+def spoken(name: str) -> str:
+    """The name of an argument for the reader: what is no name in code is said in words."""
+    return tr(name) if " " in name else name
 
 
 def observe(exercise: Exercise, attempt: Attempt, case: Case) -> Observation:

@@ -9,13 +9,14 @@ first, then two at once.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises.observe import Trial
+from rlhf_lab.exercises.observe import Trial, spoken
+from rlhf_lab.translation import tr
 
 Twist = Callable[[Tensor, Trial], Tensor]
 Disguise = Callable[[dict[str, Any]], dict[str, Any]]
@@ -29,9 +30,12 @@ class Slip(NamedTuple):
 
     name: str
     says: str
-    """What the attempt computes; {it} is "your result" or, if there are several, its name."""
+    """What the attempt computes, in English; {it} is "your result" or, if there are several, its
+    name."""
     hint: str
     change: Callable[..., Any]
+    values: Mapping[str, object] = {}
+    """What stands for the other {placeholders} in `says` and `hint`."""
     backwards: bool = False
     """The twist is still to be made: made on the attempt's output, it gives the right one."""
 
@@ -200,16 +204,23 @@ def factors(t: Trial) -> list[Slip]:
 
 
 def _by_size(name: str) -> Iterator[Slip]:
+    words = {"size": _size_in_words(name)}
     yield Slip(
-        f"times {name}", f"{{it}} is {name} times the right number.",
-        f"Where does {name} come from, and does the formula have it?",
-        lambda y, t: y * sizes(t)[name],
+        f"times {name}", "{it} is {size} times the right number.",
+        "Where does {size} come from, and does the formula have it?",
+        lambda y, t: y * sizes(t)[name], words,
     )  # fmt: skip
     yield Slip(
-        f"divided by {name}", f"{{it}} is the right number divided by {name}.",
-        f"Where is {name} divided out, and does the formula ask for it?",
-        lambda y, t: y / sizes(t)[name],
+        f"divided by {name}", "{it} is the right number divided by {size}.",
+        "Where is {size} divided out, and does the formula ask for it?",
+        lambda y, t: y / sizes(t)[name], words,
     )  # fmt: skip
+
+
+def _size_in_words(name: str) -> str:
+    """A key of `sizes` in the reader's language."""
+    root, squared, _ = name.partition(" squared")
+    return tr("{x} squared", x=root) if squared else tr(name)
 
 
 _BY_MASK = (
@@ -227,17 +238,18 @@ _BY_MASK = (
 
 
 def _by_argument(name: str) -> Iterator[Slip]:
-    yield Slip(f"without {name}", f"{{it}} lacks `{name}`: add it, and it is right.",
-               f"Where should `{name}` come in?", lambda y, t: y - t.arguments[name])  # fmt: skip
-    yield Slip(f"{name} on top", f"{{it}} holds `{name}` once too often.",
-               f"Should `{name}` be added?", lambda y, t: y + t.arguments[name])  # fmt: skip
-    yield Slip(f"multiplied by {name}", f"{{it}} is multiplied by `{name}`.",
-               f"What has `{name}` to do with it?",
-               lambda y, t: y * t.arguments[name])  # fmt: skip
-    yield Slip(f"weighted by e^{name}", f"{{it}} is weighted by e^`{name}`. What was sampled needs "
+    a = {"a": spoken(name)}
+    yield Slip(f"without {name}", "{it} lacks `{a}`: add it, and it is right.",
+               "Where should `{a}` come in?", lambda y, t: y - t.arguments[name], a)  # fmt: skip
+    yield Slip(f"{name} on top", "{it} holds `{a}` once too often.",
+               "Should `{a}` be added?", lambda y, t: y + t.arguments[name], a)  # fmt: skip
+    yield Slip(f"multiplied by {name}", "{it} is multiplied by `{a}`.",
+               "What has `{a}` to do with it?",
+               lambda y, t: y * t.arguments[name], a)  # fmt: skip
+    yield Slip(f"weighted by e^{name}", "{it} is weighted by e^`{a}`. What was sampled needs "
                "no weight: it comes as often as its probability says.",
                "Whose job is it to weigh a sample?",
-               lambda y, t: y * t.arguments[name].exp())  # fmt: skip
+               lambda y, t: y * t.arguments[name].exp(), a)  # fmt: skip
 
 
 def _of(name: str, change: Callable[[Any], Any]) -> Disguise:
@@ -318,20 +330,18 @@ def disguises(t: Trial) -> Iterator[Slip]:
     for name, table in kinds.items():
         a = GREEK.get(name, name)
         for title, says, hint, change in table:
-            yield Slip(
-                title.format(a=a), says.replace("{a}", a), hint.replace("{a}", a),
-                _of(name, change),
-            )  # fmt: skip
+            yield Slip(title.format(a=a), says, hint, _of(name, change), {"a": spoken(a)})
     alike = [n for n, v in t.arguments.items() if isinstance(v, Tensor) and v.is_floating_point()]
     for a, b in itertools.combinations(alike, 2):
         x, y = t.arguments[a], t.arguments[b]
         if x.shape == y.shape:
-            yield Slip(f"{a} and {b} exchanged", f"You exchanged `{a}` and `{b}`.",
-                       "Which of the two comes first in the formula?", _swap(a, b))  # fmt: skip
+            yield Slip(f"{a} and {b} exchanged", "You exchanged `{a}` and `{b}`.",
+                       "Which of the two comes first in the formula?", _swap(a, b),
+                       {"a": spoken(a), "b": spoken(b)})  # fmt: skip
             for old, new in ((a, b), (b, a)):
-                yield Slip(f"{new} for {old}", f"You use `{new}` where `{old}` belongs.",
-                           f"What is `{old}` for?",
-                           _take(old, new))  # fmt: skip
+                yield Slip(f"{new} for {old}", "You use `{new}` where `{old}` belongs.",
+                           "What is `{old}` for?", _take(old, new),
+                           {"old": spoken(old), "new": spoken(new)})  # fmt: skip
 
 
 def _kind(name: str, value: Any) -> Sequence[tuple[str, str, str, Callable[[Any], Any]]]:

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_lab.exercises.observe import TOLERANCE, Observation, Trial, close
+from rlhf_lab.exercises.exercise import Choice, Exercise
+from rlhf_lab.exercises.observe import TOLERANCE, Observation, Trial, close, spoken
 from rlhf_lab.language import WORDS
+from rlhf_lab.translation import columns, tr
 
 WIDTH = 88
 _SHOWN = 6  # rows of the table of differences
@@ -52,7 +54,8 @@ class Verdict(NamedTuple):
 
 def _wrapped(line: str) -> str:
     # Lines that begin with spaces are rows of a table, or code.
-    return line if line.startswith("  ") else textwrap.fill(line, WIDTH) or line
+    width = WIDTH * len(line) // max(columns(line), 1)
+    return line if line.startswith("  ") else textwrap.fill(line, width) or line
 
 
 def _blocks(text: str) -> list[str]:
@@ -69,45 +72,79 @@ def _blocks(text: str) -> list[str]:
     return blocks
 
 
+def section(exercise: Exercise | Choice) -> str:
+    """Where it is explained: a notebook, and a heading of its edition in the reader's language."""
+    notebook, colon, heading = exercise.section.partition(": ")
+    return f"{notebook}{colon}{tr(heading)}"
+
+
 def difference(t: Trial) -> str:
     """The difference between an attempt and the reference, as a sentence or a small table."""
     got, expected = t.got, t.expected
-    if got.error:
-        where = f", in your line\n    {got.line}" if got.line else "."
-        return f"your function stopped with {got.error.splitlines()[0]}{where}"
-    if got.silent:
-        return "your function returned nothing."
-    if expected.error:
-        return f"your function should refuse this input with a {expected.error.split(':')[0]}."
+    if kind := _without_numbers(t):
+        error = (got.error or expected.error.split(":")[0]).partition("\n")[0]
+        return tr(_WITHOUT_NUMBERS[kind], error=error, line=got.line)
     shapes = [tuple(x.shape) for x in got.numbers], [tuple(x.shape) for x in expected.numbers]
     if shapes[0] != shapes[1]:
-        return f"{_results(t)} {_list(shapes[0])}, expected {_list(shapes[1])}."
+        one = len(got.numbers) == len(expected.numbers) == 1
+        says = "the shape is {got}, expected {expected}."
+        says = says if one else "the shapes are {got}, expected {expected}."
+        return tr(says, got=_list(shapes[0]), expected=_list(shapes[1]))
     if not close(got.numbers, expected.numbers):
         return _table(t, "value", got.numbers, expected.numbers)
     if not close(got.gradients, expected.gradients):
         return _table(t, "gradient", got.gradients, expected.gradients)
-    return "the numbers are right."
+    return tr("the numbers are right.")
 
 
-def _results(t: Trial) -> str:
-    one = len(t.got.numbers) == len(t.expected.numbers) == 1
-    return "the shape is" if one else "the shapes are"
+_WITHOUT_NUMBERS = {
+    "line": "your function stopped with {error}, in your line\n    {line}",
+    "error": "your function stopped with {error}.",
+    "silent": "your function returned nothing.",
+    "refusal": "your function should refuse this input with a {error}.",
+}
+
+
+def _without_numbers(t: Trial) -> str:
+    """Why one of the two has no numbers; "" where both have."""
+    if t.got.error:
+        return "line" if t.got.line else "error"
+    return "silent" if t.got.silent else "refusal" if t.expected.error else ""
+
+
+_ONE = {
+    "value": "your value is {got:.4g}, expected {expected:.4g}.",
+    "gradient": "your gradient is {got:.4g}, expected {expected:.4g}.",
+}
+_SOME = {
+    "value": "{n} of {total} values differ.",
+    "gradient": "{n} of {total} gradients differ.",
+}
 
 
 def _table(t: Trial, what: str, got: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
     rows = [
-        (name_of(t, what, part, index), a[index].item(), b[index].item())
+        (part, index, a[index].item(), b[index].item())
         for part, (a, b) in enumerate(zip(got, expected, strict=True))
         for index in _apart(a, b)
     ]
     total = sum(x.numel() for x in got)
     if total == 1:
-        return f"your {what} is {rows[0][1]:.4g}, expected {rows[0][2]:.4g}."
-    width = max(7, *(len(name) for name, _, _ in rows[:_SHOWN]))
-    lines = [f"{len(rows)} of {total} {what}s differ."]
-    lines.append(f"  {'':{width}} {'yours':>10} {'expected':>10}")
-    lines += [f"  {name:{width}} {a:10.4g} {b:10.4g}" for name, a, b in rows[:_SHOWN]]
-    return "\n".join([*lines, *(["  …"] if len(rows) > _SHOWN else []), *_as_words(t, rows[0][0])])
+        return tr(_ONE[what], got=rows[0][2], expected=rows[0][3])
+    names = [name_of(t, what, part, index) for part, index, _, _ in rows[:_SHOWN]]
+    width = max(7, *map(columns, names))
+    lines = [tr(_SOME[what], n=len(rows), total=total)]
+    lines.append(" ".join([f"  {'':{width}}", _padded(tr("yours")), _padded(tr("expected"))]))
+    lines += [
+        f"  {name}{' ' * (width - columns(name))} {a:10.4g} {b:10.4g}"
+        for name, (_, _, a, b) in zip(names, rows, strict=False)
+    ]
+    more = ["  …"] if len(rows) > _SHOWN else []
+    return "\n".join([*lines, *more, *_as_words(t, what, *rows[0][:2])])
+
+
+def _padded(head: str) -> str:
+    return " " * (10 - columns(head)) + head
 
 
 def _apart(a: Tensor, b: Tensor) -> list[tuple[int, ...]]:
@@ -118,40 +155,44 @@ def _apart(a: Tensor, b: Tensor) -> list[tuple[int, ...]]:
 def name_of(t: Trial, what: str, part: int, index: tuple[int, ...]) -> str:
     """The words for one number of an output, such as "kl" or "returns, review 0, token 2"."""
     if what == "gradient":
-        name = f"by {list(t.arguments)[t.case.gradient[part]]}"
-        shape = t.got.gradients[part].shape
+        name = tr("by {name}", name=spoken(list(t.arguments)[t.case.gradient[part]]))
     else:
         name = t.exercise.outputs[part] if t.exercise.outputs else ""
-        shape = t.got.numbers[part].shape
-    axes = _axes(t, tuple(shape))
-    return ", ".join(filter(None, [name, *(f"{x} {i}" for x, i in zip(axes, index, strict=True))]))
+    axes = zip(_axes(t, what, part), index, strict=True)
+    return ", ".join(filter(None, [name, *(f"{tr(axis)} {i}" for axis, i in axes)]))
 
 
-def _axes(t: Trial, shape: tuple[int, ...]) -> list[str]:
+def _axes(t: Trial, what: str, part: int) -> list[str]:
     """What the dimensions of an output count."""
+    shape = tuple((t.got.gradients if what == "gradient" else t.got.numbers)[part].shape)
     mask = t.mask
     if mask is None and "responses" in t.arguments:
         mask = t.arguments["responses"]
     batch = () if mask is None else tuple(mask.shape)
     if batch and shape[:2] == batch:
-        return ["review", "token", "word"][: len(shape)]
+        return [*_BATCH[: len(shape)]]
     if batch and len(shape) == 1 and shape[0] == batch[0]:
-        return ["review"]
-    return ["element"] if len(shape) == 1 else ["row", "column", "place", "place"][: len(shape)]
+        return [_BATCH[0]]
+    return ["element"] if len(shape) == 1 else [*_PLACES[: len(shape)]]
 
 
-def _as_words(t: Trial, name: str) -> list[str]:
+_BATCH = ("review", "token", "word")
+_PLACES = ("row", "column", "place", "place")
+
+
+def _as_words(t: Trial, what: str, part: int, index: tuple[int, ...]) -> list[str]:
     """The review of the first difference in words, where an input is text."""
-    found = [part for part in name.split(", ") if part.startswith("review ")]
     tokens = t.arguments.get("responses")
-    if not found or not isinstance(tokens, Tensor) or tokens.max() >= len(WORDS):
+    if _axes(t, what, part)[:1] != [_BATCH[0]]:
         return []
-    row = tokens[int(found[0].split()[1])].tolist()
-    return [f"  {found[0]} of the input: {' '.join(WORDS[i] for i in row)}"]
+    if not isinstance(tokens, Tensor) or tokens.max() >= len(WORDS):
+        return []
+    words = " ".join(WORDS[i] for i in tokens[index[0]].tolist())
+    return ["  " + tr("review {n} of the input: {words}", n=index[0], words=words)]
 
 
 def _list(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes)) or "none"
+    return ", ".join(map(str, shapes)) or tr("none")
 
 
 def shape_of(o: Observation) -> list[tuple[int, ...]]:

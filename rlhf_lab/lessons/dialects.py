@@ -253,9 +253,19 @@ SETTINGS = (
 """What the card offers."""
 
 
-def table(fields: Iterable[str] = ROWS) -> str:
+def table() -> str:
     """The dialects side by side, in Markdown: one column for each, one row for each field."""
-    lines = [["", *(dialect.name for dialect in DIALECTS)], ["---"] * (len(DIALECTS) + 1)]
-    for field in fields:
-        lines.append([ROWS[field], *(getattr(dialect, field) for dialect in DIALECTS)])
+    head = ["", *(dialect.name for dialect in DIALECTS)]
+    rows = ([words, *(getattr(dialect, x) for dialect in DIALECTS)] for x, words in ROWS.items())
+    return _markdown(head, rows)
+
+
+def narrow_table(*fields: str) -> str:
+    """A few fields of the dialects, in Markdown: one row for each dialect, one column per field."""
+    rows = ([dialect.name, *(getattr(dialect, x) for x in fields)] for dialect in DIALECTS)
+    return _markdown(["", *(ROWS[x] for x in fields)], rows)
+
+
+def _markdown(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(tr, cells))} |" for cells in lines)

@@ -7,6 +7,7 @@ teacher collects the students' files; `rlhf_lab.classroom.report` makes a page o
 import contextlib
 import html
 import json
+import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ import ipywidgets as widgets
 
 from rlhf_lab.files import locked, write_whole
 from rlhf_lab.lessons.answers import ANSWERS
+from rlhf_lab.translation import tr
 
 FILE = "predictions.json"
 MOST_BYTES, LARGEST = 1_000_000, 1e12
@@ -74,11 +76,11 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
         self.choices, self.low, self.high = tuple(choices), low, high
         self.result: Guess | None = None
         self.control = self._control()
-        self.button = widgets.Button(description="Commit", tooltip="Keep this guess")
+        self.button = widgets.Button(description=tr("Commit"), tooltip=tr("Keep this guess"))
         self.button.on_click(self._commit)
         self._closed = self._entered = False
         self.text = widgets.HTML().add_class("rlhf-said")
-        title = widgets.HTML(f"{_STYLE}<div><b>Predict.</b> {html.escape(question)}</div>")
+        title = widgets.HTML(f"{_STYLE}<div>{_asked(question)}</div>")
         row = widgets.HBox([self.control, self.button]).add_class("rlhf-answer")
         super().__init__([title, row, self.text])
         self.add_class("rlhf-prediction")
@@ -91,7 +93,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
         else:
             # Empty at first: a number that stands there already would be committed unread.
             control = widgets.Text(
-                placeholder=f"{_text(self.low)} to {_text(self.high)}",
+                placeholder=_range("{low} to {high}", self.low, self.high),
                 continuous_update=False,  # else the click on Commit may overtake the last digits
             )
             control.on_msg(self._enter)
@@ -102,11 +104,11 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
         return f"Prediction({self.name!r})"
 
     def _static(self) -> tuple[str, str]:
-        options = self.choices or (f"a number from {_text(self.low)} to {_text(self.high)}",)
-        said = [] if self.result is None else [f"Answer: {_text(self.result)}"]
-        lines = [f"Predict. {self.question}", *(f"- {option}" for option in options), *said]
+        options = self.choices or (_range("a number from {low} to {high}", self.low, self.high),)
+        said = [] if self.result is None else [tr("Answer: {x}", x=_text(self.result))]
+        lines = [f"{tr('Predict.')} {self.question}", *(f"- {option}" for option in options), *said]
         items = "".join(f"<li>{html.escape(option)}</li>" for option in options)
-        static = f"<p><b>Predict.</b> {html.escape(self.question)}</p><ul>{items}</ul>"
+        static = f"<p>{_asked(self.question)}</p><ul>{items}</ul>"
         static += "".join(f"<p><b>{html.escape(line)}</b></p>" for line in said)
         return "\n".join(lines), static
 
@@ -134,7 +136,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
             if self.name in guesses:
                 kept = guesses[self.name]
                 said = _text(_meaning(kept, kept["guess"], self.choices))
-                raise ValueError(f"you committed “{said}” already; that one counts")
+                raise ValueError(tr("you committed “{x}” already; that one counts", x=said))
             guesses[self.name] = entry
         self._show(guess)
 
@@ -152,7 +154,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
         guess = self.guess
         if guess is None:
             self._close()  # to know the answer is not to predict it
-            self.text.value = "The answer came first: there is no guess."
+            self.text.value = tr("The answer came first: there is no guess.")
             return Revealed(self, answer, None)
         with _guesses(self.file) as guesses:
             kept = guesses[self.name]
@@ -161,7 +163,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
                     kept["result"] = answer
             elif len(kept["choices"]) == len(self.choices):  # else the question has changed since
                 kept["result"] = self.choices.index(str(answer))
-        self.text.value = f"You guessed <b>{html.escape(_text(guess))}</b>."
+        self.text.value = tr("You guessed <b>{x}</b>.", x=html.escape(_text(guess)))
         return Revealed(self, answer, guess)
 
     def _answer(self, result: Guess | None) -> Guess:
@@ -202,7 +204,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
             return
         try:
             if self.control.value in (None, ""):
-                raise ValueError("Answer first.")
+                raise ValueError(tr("Answer first."))
             self.commit(self.control.value)
         except (ValueError, OSError) as error:  # Jupyter shows what a callback raises to nobody
             self.text.value = f"<span class=rlhf-error>⚠ {html.escape(str(error))}</span>"
@@ -214,46 +216,60 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
 
     def _show(self, guess: Guess) -> None:
         self._close()
-        self.button.description, self.button.tooltip = "✓ Committed", "This guess is kept"
+        self.button.description, self.button.tooltip = tr("✓ Committed"), tr("This guess is kept")
         if isinstance(self.control, widgets.Text):
             self.control.value = _text(guess)
         elif guess in self.choices:  # else the question has changed since
             self.control.value = guess
-        self.text.value = f"You guessed <b>{html.escape(_text(guess))}</b>. Run on to see."
+        said = html.escape(_text(guess))
+        self.text.value = tr("You guessed <b>{x}</b>. Run on to see.", x=said)
+
+
+def _asked(question: str) -> str:
+    return f"<b>{tr('Predict.')}</b> {html.escape(question)}"
 
 
 class Revealed(_Readable, widgets.HTML):  # type: ignore[misc]
     """The strip that `Prediction.reveal` shows: the choices or a number line, with both marks."""
 
     def __init__(self, box: Prediction, answer: Guess, guess: Guess | None) -> None:
-        self._question, self._answer = box.question, _text(answer)
-        note = "" if guess is not None else " (you did not commit a guess)"
+        self._question, self._answer, self._lead = box.question, _text(answer), tr("Answer.")
+        note = "" if guess is not None else tr(" (you did not commit a guess)")
         if isinstance(guess, str) and guess not in box.choices:
-            note = f" (you guessed “{guess}”; the question has changed since)"
+            note = tr(" (you guessed “{x}”; the question has changed since)", x=guess)
         if box.low is None or box.high is None:
             marks = _choices(box.choices, answer, guess)
         else:
             marks = _number_line(box.low, box.high, float(answer), guess)
-        lead = f"<b>Answer</b>{html.escape(note)}"
+        lead = f"<b>{tr('Answer')}</b>{html.escape(note)}"
         super().__init__(f"{_STYLE}<div class=rlhf-strip><span>{lead}</span>{marks}</div>")
         self.add_class("rlhf-reveal")
 
     def __repr__(self) -> str:
-        return f"Answer. {self._question} → {self._answer}"
+        return f"{self._lead} {self._question} → {self._answer}"
 
     def _static(self) -> tuple[str, str]:
         question, answer = html.escape(self._question), html.escape(self._answer)
-        return repr(self), f"<p><b>Answer.</b> {question} → <b>{answer}</b></p>"
+        return repr(self), f"<p><b>{self._lead}</b> {question} → <b>{answer}</b></p>"
+
+
+_MARKS = {
+    (True, True): "answer and your guess",
+    (True, False): "answer",
+    (False, True): "your guess",
+    (False, False): "",
+}
+"""The word beside a choice: is it the answer, is it the guess?"""
 
 
 def _choices(choices: Sequence[str], answer: Guess, guess: Guess | None) -> str:
     """The choices in their order; the right one and the guessed one have a sign and a word."""
     chips = []
     for choice in choices:
-        words = [word for word, it in (("answer", answer), ("your guess", guess)) if choice == it]
-        sign = {"answer": "✓ ", "your guess": "○ "}.get(words[0], "") if words else ""
-        small = f" <small>{' and '.join(words)}</small>" if words else ""
-        kind = "rlhf-right" if choice == answer else "rlhf-guessed" if words else ""
+        says = _MARKS[choice == answer, choice == guess]
+        small = f" <small>{tr(says)}</small>" if says else ""
+        kind = "rlhf-right" if choice == answer else "rlhf-guessed" if choice == guess else ""
+        sign = {"rlhf-right": "✓ ", "rlhf-guessed": "○ "}.get(kind, "")
         chips.append(f"<span class='rlhf-chip {kind}'>{sign}{html.escape(choice)}{small}</span>")
     return "".join(chips)
 
@@ -271,9 +287,9 @@ def _number_line(low: float, high: float, answer: float, guess: Guess | None) ->
             f"{label}{word} <b>{_text(value)}</b></span></div>"
         )
 
-    marks = mark(answer, "rlhf-right", "answer")
+    marks = mark(answer, "rlhf-right", tr("answer"))
     if isinstance(guess, float | int):
-        marks = mark(float(guess), "rlhf-guessed", "your guess") + marks
+        marks = mark(float(guess), "rlhf-guessed", tr("your guess")) + marks
     return (
         f"<span class=rlhf-line><span>{_text(low)}</span><span class=rlhf-track>{marks}</span>"
         f"<span>{_text(high)}</span></span>"
@@ -394,19 +410,25 @@ def _guesses(file: Path) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def _number(text: Guess, low: float, high: float) -> float:
-    """What somebody typed: "2.5", "2,5", "−3"; "60%" where the range is one of shares."""
+    """What somebody typed: "2.5", "2,5", "2。5", "−3"; "60%" where the range is one of shares."""
     plain = unicodedata.normalize("NFKC", str(text)).strip().replace("−", "-")
     percent = plain.endswith("%")
     if percent and (low < 0 or high not in (1, 100)):
-        raise ValueError(f"this is no share: write a number from {_text(low)} to {_text(high)}")
+        raise ValueError(_range("this is no share: write a number from {low} to {high}", low, high))
     try:
-        number = float(plain.removesuffix("%").replace(",", "."))
+        number = float(re.sub("[,。]", ".", plain.removesuffix("%")))
     except (ValueError, OverflowError):
-        raise ValueError(f"“{text}” is not a number; write it as 2.5 or −3") from None
+        says = tr("“{text}” is not a number; write it as 2.5 or −3", text=text)
+        raise ValueError(says) from None
     number = number / 100 if percent and high == 1 else number
     if not low <= number <= high:
-        raise ValueError(f"{_text(number)} is not between {_text(low)} and {_text(high)}")
+        raise ValueError(_range("{x} is not between {low} and {high}", low, high, x=_text(number)))
     return number
+
+
+def _range(message: str, low: float | None, high: float | None, **values: str) -> str:
+    """A sentence with both limits of a number."""
+    return tr(message, low=_text(low), high=_text(high), **values)
 
 
 def _text(value: Guess | None) -> str:
