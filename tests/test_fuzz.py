@@ -71,6 +71,7 @@ ELSEWHERE = {
     "grids.sweep": "files: test_grids_sweep",
     "grids.workers": "work and items of any kind: test_grids_sweep",
     "interrupts": "takes no data: test_interrupts",
+    "labels": "draws: test_labels",
     "loop_drawing": "draws: test_loop_drawing",
     "memory": "takes no data: test_memory",
     "translation": "takes sentences of the code: test_translation",

@@ -33,8 +33,10 @@ from rlhf_lab.language import WORDS
 from rlhf_lab.lessons import dialects
 from rlhf_lab.lessons.answers import ANSWERS
 from rlhf_lab.lessons.museum.exhibits import EXHIBITS
+from rlhf_lab.lessons.museum.figures import PANELS
 from rlhf_lab.lessons.museum.invariants import INVARIANTS
 from rlhf_lab.loop_drawing import PARTS
+from rlhf_lab.ui.cockpit_panels import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rlhf_lab"
@@ -215,9 +217,8 @@ def _findings() -> Iterator[str]:
 
 def _dialects() -> Iterator[str]:
     cells = [*dialects.ROWS.values(), *(cell for dialect in dialects.DIALECTS for cell in dialect)]
-    cells += [
-        text for setting in dialects.SETTINGS for text in (setting.estimator, setting.divided_by)
-    ]
+    for setting in dialects.SETTINGS:
+        cells += [setting.name, setting.estimator, setting.divided_by]
     yield from (cell for cell in cells if re.search("[a-z]{3}", re.sub("`[^`]*`", "", cell)))
 
 
@@ -238,10 +239,12 @@ DATA: dict[str, Callable[[], Iterable[str]]] = {
     "exercises/slips.py": _slips,
     "exercises/verdict.py": lambda: (*verdict._BATCH, *verdict._PLACES, "element"),
     "lessons/museum/exhibits.py": lambda: (exhibit.name for exhibit in EXHIBITS.values()),
+    "lessons/museum/figures.py": lambda: (label for label, _ in PANELS.values()),
     "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
     "lessons/dialects.py": _dialects,
     "lessons/first_minute.py": lambda: ("reward model", "careful readers"),
     "loop_drawing.py": lambda: PARTS,
+    "ui/cockpit_panels.py": lambda: (title for title, _ in QUANTITIES.values()),
     "ui/knobs.py": _knobs,
     "lessons/answers.py": lambda: (answer.reason for answer in ANSWERS.values()),
     "config.py": lambda: (f.metadata["help"] for f in dataclasses.fields(PPOConfig)),
