@@ -32,12 +32,10 @@ from rlhf_lab.files import write_whole
 from rlhf_lab.language import WORDS
 from rlhf_lab.lessons import dialects
 from rlhf_lab.lessons.answers import ANSWERS
-from rlhf_lab.lessons.museum import figures
 from rlhf_lab.lessons.museum.exhibits import EXHIBITS
 from rlhf_lab.lessons.museum.figures import PANELS
 from rlhf_lab.lessons.museum.invariants import INVARIANTS
 from rlhf_lab.loop_drawing import PARTS
-from rlhf_lab.ui.cockpit_panels import QUANTITIES
 from rlhf_lab.ui.cockpit_panels import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,12 +241,10 @@ DATA: dict[str, Callable[[], Iterable[str]]] = {
     "lessons/museum/exhibits.py": lambda: (exhibit.name for exhibit in EXHIBITS.values()),
     "lessons/museum/figures.py": lambda: (label for label, _ in PANELS.values()),
     "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
-    "lessons/museum/figures.py": lambda: (label for label, _ in figures.PANELS.values()),
     "lessons/dialects.py": _dialects,
     "lessons/first_minute.py": lambda: ("reward model", "careful readers"),
     "loop_drawing.py": lambda: PARTS,
     "ui/cockpit_panels.py": lambda: (title for title, _ in QUANTITIES.values()),
-    "ui/cockpit_panels.py": lambda: (label for label, _ in QUANTITIES.values()),
     "ui/knobs.py": _knobs,
     "lessons/answers.py": lambda: (answer.reason for answer in ANSWERS.values()),
     "config.py": lambda: (f.metadata["help"] for f in dataclasses.fields(PPOConfig)),
