@@ -117,8 +117,8 @@ ANSWERS = {
     ),
     "07_border": Answer(
         2,
-        "PPO's bonus stands in the loss and is divided by the spread of the advantages, so it is "
-        "weaker than β says.",
+        "Whitening divides what the score gives by σ_A, the spread of the advantages, but not the "
+        "bonus in the loss. So β counts as β·σ_A, and here σ_A is below 1.",
     ),
     "08_ties": Answer(
         2,
