@@ -33,7 +33,6 @@ from rlhf_lab.language import WORDS
 from rlhf_lab.lessons import dialects
 from rlhf_lab.lessons.answers import ANSWERS
 from rlhf_lab.lessons.museum.exhibits import EXHIBITS
-from rlhf_lab.lessons.museum.invariants import INVARIANTS
 from rlhf_lab.lessons.museum.figures import PANELS
 from rlhf_lab.lessons.museum.invariants import INVARIANTS
 from rlhf_lab.loop_drawing import PARTS
@@ -240,7 +239,6 @@ DATA: dict[str, Callable[[], Iterable[str]]] = {
     "exercises/slips.py": _slips,
     "exercises/verdict.py": lambda: (*verdict._BATCH, *verdict._PLACES, "element"),
     "lessons/museum/exhibits.py": lambda: (exhibit.name for exhibit in EXHIBITS.values()),
-    "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
     "lessons/museum/figures.py": lambda: (label for label, _ in PANELS.values()),
     "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
     "lessons/dialects.py": _dialects,
