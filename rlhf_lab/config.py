@@ -67,7 +67,7 @@ class PPOConfig:
     seed: int = _setting(0, "of the generator that draws every response")
     device: str = _setting("cpu", "cpu or cuda")
     dtype: Literal["float32", "float64"] = _setting(
-        "float32", "float64 is 1.5 times slower, but its runs agree between machines"
+        "float32", "float64 takes 1.5 times as long, but its runs agree between machines"
     )
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ class GroupConfig:
     adam_eps: float = _setting(1e-5, "Adam's ε")
     seed: int = _setting(0, "of the generator that draws every response")
     device: str = _setting("cpu", "cpu or cuda")
-    dtype: Literal["float32", "float64"] = _setting("float32", "float64 is 1.5 times slower")
+    dtype: Literal["float32", "float64"] = _setting("float32", "float64 takes 1.5 times as long")
 
     def __post_init__(self) -> None:
         if not isinstance(self.leash, str) or self.leash not in get_args(Leash):

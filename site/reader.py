@@ -21,12 +21,12 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from PIL import Image
 
+from rlhf_lab.translation import tr
+
 FIGURES = "figures"
 """Folder of the figures, below _static."""
 ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
-NEEDS_PYTHON = (
-    '<p class="needs-python">These sliders need Python: open the notebook in JupyterLab.</p>'
-)
+NEEDS_PYTHON = "These sliders need Python: open the notebook in JupyterLab."
 _ADDRESS = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 _static = Path()
 
@@ -53,12 +53,12 @@ def _show(output: nbformat.NotebookNode, source: str) -> None:
     if call and call[1] in ALIVE:
         data["text/html"] = _alive(ALIVE[call[1]], shown, source, still)
     elif call and call[1] == "Knobs":
-        data["text/html"] = NEEDS_PYTHON
+        data["text/html"] = f'<p class="needs-python">{tr(NEEDS_PYTHON)}</p>'
     elif "rlhf-drawing" in data.get("text/html", ""):
         data["text/html"] = _ADDRESS.sub(_drawing, data["text/html"])
     elif still:
         data["text/html"] = still
-    elif shown.startswith(("Predict. ", "Answer. ")):
+    elif shown.startswith((f"{tr('Predict.')} ", f"{tr('Answer.')} ")):
         data["text/html"] = _guess(shown, data["text/html"])
     data.pop("application/vnd.jupyter.widget-view+json", None)
     data.pop("text/latex", None)
@@ -105,12 +105,13 @@ def _alive(kind: str, shown: str, source: str, still: str) -> str:
 
 def _guess(shown: str, static: str) -> str:
     """A question and its answer, which finds the question again by its words."""
-    kind, text = shown.split(". ", 1)
-    if kind == "Answer":
-        question = text.split(" → ", 1)[0]
+    if shown.startswith(answer := f"{tr('Answer.')} "):
+        question = shown.removeprefix(answer).split(" → ", 1)[0]
         return f'<div class="rlhf-answer" data-question="{html.escape(question)}">{static}</div>'
-    question, *options = text.split("\n- ")
-    number = re.fullmatch(r"a number from (\S+) to (\S+)", options[0])
+    question, *options = shown.removeprefix(f"{tr('Predict.')} ").split("\n- ")
+    limits = tr("a number from {low} to {high}", low="LOW", high="HIGH")
+    pattern = re.escape(limits).replace("LOW", r"(\S+)").replace("HIGH", r"(\S+)")
+    number = re.fullmatch(pattern, options[0])
     limits = f' data-low="{number[1]}" data-high="{number[2]}"' if number else ""
     return f'<div class="rlhf-guess" data-question="{html.escape(question)}"{limits}>{static}</div>'
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import ROOT, course
+from scripts import ROOT, course, load
 
 from rlhf_lab.classroom import copies
 
@@ -203,6 +203,19 @@ def test_copies_in_another_language_have_a_folder_of_their_own(place):
     assert [path.name for path in home.iterdir()] == [NOTEBOOKS[0].name], (
         "a server has one language"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="JupyterHub does not run there")
+def test_a_class_server_hands_out_the_language_of_its_config(place, monkeypatch):
+    start = load("deploy/start_student.py")
+    monkeypatch.setattr(start, "COURSE", place)
+    shutil.copytree(ROOT / "rlhf_lab" / "classroom", place / "rlhf_lab" / "classroom")
+    (place / "notebooks" / "zh").mkdir()
+    shutil.copy(place / "notebooks" / NOTEBOOKS[1].name, place / "notebooks" / "zh")
+    monkeypatch.setenv("RLHF_LAB_LANGUAGE", "zh")
+    start.copy_notebooks(place / "home" / "rlhf_lab")
+    there = [path.name for path in (place / "home" / "rlhf_lab").iterdir()]
+    assert there == [NOTEBOOKS[1].name]
 
 
 def test_what_is_complete_needs_no_permission_to_write(place, monkeypatch):

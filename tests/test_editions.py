@@ -146,7 +146,7 @@ def test_a_whole_translation_has_no_problems(course):
 def test_an_edited_line_is_named_and_appears_in_english(course):
     edit(course, "It costs", "It always costs")
     named = [line for line in edition.problems("de", course) if line.startswith("01")]
-    assert any("markdown:a" in line and "is not translated" in line for line in named)
+    assert any("markdown/a" in line and "is not translated" in line for line in named)
     assert any("is no longer in the English text" in line for line in named)
     assert any("is out of date" in line for line in named)
 

@@ -40,7 +40,7 @@ from rlhf_lab.ui.cockpit_panels import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rlhf_lab"
-TOOLS = (ROOT / "tools" / "site.py",)
+TOOLS = (ROOT / "tools" / "site.py", ROOT / "site" / "reader.py")
 """Those that write for readers."""
 SCRIPTS = (PACKAGE / "ui" / "front", ROOT / "site")
 """Where the page's parts are."""

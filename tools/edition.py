@@ -78,7 +78,7 @@ class Source:
             for cell in self._notebook()["cells"]:
                 kind = cell["cell_type"]
                 replace = words.markdown if kind == "markdown" else words.code
-                yield f"{kind}:{cell['id']}", cell["source"], replace
+                yield f"{kind}/{cell['id']}", cell["source"], replace
 
     def _notebook(self) -> nbformat.NotebookNode:
         return nbformat.read(self.english, as_version=4)

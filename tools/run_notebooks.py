@@ -33,6 +33,7 @@ def run(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for path in [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb")):
-        print(path.name, flush=True)
+    everything = sorted([*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("[a-z]*/*.ipynb")])
+    for path in [Path(name) for name in sys.argv[1:]] or everything:
+        print(path, flush=True)
         run(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlhf_lab.classroom import questions
 from rlhf_lab.classroom.page import document, element
 from rlhf_lab.classroom.slides import REMEMBER, picture
-from rlhf_lab.translation import tr
+from rlhf_lab.translation import language, tr
 
 TITLE = "The reward in PPO for language models"
 NOTATION = (
@@ -83,7 +83,8 @@ def files(course: Path = questions.COURSE) -> dict[str, bytes]:
         (name, n) for name, n in questions.notebooks(course).items() if name.startswith(MAP)
     )
     if not (figure := picture(notebook, REMEMBER)):
-        raise ValueError(f"{name} has no results: run python3 course.py run notebooks/{name}.ipynb")
+        place = "notebooks" if language() == "en" else f"notebooks/{language()}"
+        raise ValueError(f"{name} has no results: run python3 course.py run {place}/{name}.ipynb")
     front = [
         element("h1", TITLE),
         _table("Notation", NOTATION),

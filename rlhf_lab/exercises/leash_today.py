@@ -445,8 +445,8 @@ _PULL = Exercise(
         Mistake(
             "summed from the front, mask forgotten", 11,
             _pulls(reward=lambda d, m: d.cumsum(1)),
-            "Your sum runs over the tokens before t; it must run over those after. (And it goes on "
-            "into the padding.)",
+            "Your sum runs over the tokens before t; it must run over t and those after. (And it "
+            "goes on into the padding.)",
             "Which rewards does the return of token t hold?",
         ),
         Mistake(
@@ -651,7 +651,7 @@ _AGGREGATE = Exercise(
             "tokens of this batch", 34,
             _hows(tokens=lambda x, m, total, length: x.sum() / m.sum()),
             "For \"tokens\" you divide by the tokens of this micro-batch. `total` counts those of "
-            "the whole generation batch, so that all micro-batches weigh the same.",
+            "the whole generation batch, so that a token weighs the same in each of them.",
             "Which argument have you not used?",
         ),
         Mistake(

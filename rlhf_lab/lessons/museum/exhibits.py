@@ -10,6 +10,7 @@ from typing import Any
 from rlhf_lab.lessons.museum import variants
 from rlhf_lab.lessons.museum.steps import CLEAN, Steps
 from rlhf_lab.lessons.museum.trainer import Settings
+from rlhf_lab.translation import tr
 
 PLAIN = Settings()
 IN_LOSS = Settings(eta=0.0, loss_eta=1.0)
@@ -31,6 +32,11 @@ class Exhibit:
     row: int
     """Its number in docs/mistakes.md."""
     settings: Settings = PLAIN
+
+    @property
+    def title(self) -> str:
+        """The name, in the reader's language."""
+        return tr(self.name)
 
     @property
     def steps(self) -> Steps:

@@ -139,7 +139,7 @@ def matrix() -> Figure:
             ax.plot(column, row, "s", color=plots.BLACK, markersize=6)
     for edge in (len(THRESHOLDS), len(signs)):
         ax.axvline(edge - 0.5, color="0.4", linewidth=1)
-    labels = [f"{tr(EXHIBITS[letter].name)}   {letter}" for letter in table]
+    labels = [f"{EXHIBITS[letter].title}   {letter}" for letter in table]
     ax.set_yticks(range(len(table)), labels, fontsize=8.5)
     for text, seen in zip(ax.get_yticklabels(), table.values(), strict=True):
         text.set_fontweight("bold" if seen.silent else "normal")
@@ -169,5 +169,5 @@ def placard(exhibit: Exhibit) -> str:
     right, wrong = exhibit.lines
     return tr(
         "{letter}: {name} ({step})\n  clean  {right}\n  here   {wrong}",
-        letter=exhibit.letter, name=tr(exhibit.name), step=exhibit.step, right=right, wrong=wrong,
+        letter=exhibit.letter, name=exhibit.title, step=exhibit.step, right=right, wrong=wrong,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from rlhf_lab.lessons.museum.steps import Batch, Steps
 from rlhf_lab.lessons.museum.trainer import loss_parts, rollout
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.ppo import returns_to_go
+from rlhf_lab.translation import tr
 
 ETA, BETA = 0.2, 0.3
 _EIGHTHS = torch.tensor([3, 2, 1, 1, 1])
@@ -194,6 +195,11 @@ class Invariant(NamedTuple):
     name: str
     gap: Callable[[Steps], float]
     """0 up to rounding in a correct trainer."""
+
+    @property
+    def title(self) -> str:
+        """The name, in the reader's language."""
+        return tr(self.name)
 
 
 TOLERANCE = 1e-9
