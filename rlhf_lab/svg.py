@@ -1,6 +1,5 @@
 """A figure of matplotlib as an SVG in both themes of `theme`, small and the same every time."""
 
-import io
 import re
 import threading
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from rlhf_lab import theme
+from rlhf_lab import plots, theme
 
 DPI = 110
 """Pixels of a page for an inch of a figure."""
@@ -27,11 +26,9 @@ def themed_svg(figure: Figure) -> str:
     Returns:
         The text of the SVG, which follows `color-scheme` where it is shown as an image.
     """
-    buffer = io.StringIO()
     nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with _ONE_AT_A_TIME, matplotlib.rc_context(_SVG):
-        figure.savefig(buffer, format="svg", metadata=nobody, dpi=1.5 * DPI)
-    text = buffer.getvalue()
+        text = plots.saved(figure, "svg", dpi=1.5 * DPI, metadata=nobody).decode()
     text = text[text.index("<svg") :]
     wide, high = (round(DPI * inches) for inches in figure.get_size_inches())
     text = _SIZE.sub(f'width="{wide}" height="{high}"', text, count=1)
