@@ -176,7 +176,7 @@ class Trials:
         self.pairs, self.ref_logprobs = pairs, tables.ref_logprobs
         self.golds = standardise(tables.golds, tables.ref_logprobs)
         self.bins = rarity(tables.ref_logprobs)
-        self.responses = exact.enumerate_responses(V, pairs.a.shape[1])
+        self.responses = _all_responses(pairs.a.shape[1])
         self.uniforms = torch.rand(len(pairs.a), generator=generator, dtype=torch.float64)
         self.fit = functools.cache(self._fit)
         self.gpt2 = self.measure(tables.scores)
@@ -198,6 +198,11 @@ class Trials:
             square.mean().sqrt().item(),
             self.bins.mean(square).sqrt(),
         )
+
+
+@functools.lru_cache(maxsize=1)
+def _all_responses(depth: int) -> Tensor:
+    return exact.enumerate_responses(V, depth)
 
 
 def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:
