@@ -16,7 +16,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as MarkerPath
@@ -61,29 +60,8 @@ def new_figure(
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a PNG."""
-    return saved(figure, "png", dpi)
-
-
-def saved(figure: Figure, form: str, dpi: float, **how: Any) -> bytes:
-    """What `Figure.savefig` writes in this format.
-
-    To fit the axes to their labels, `savefig` first draws the whole figure without a pen. Here the
-    layout alone is computed, which gives the same picture sooner.
-    """
-    buffer, engine = io.BytesIO(), figure.get_layout_engine()
-    before = figure.canvas, figure.dpi
-    try:
-        if engine is not None:
-            if form == "svg":
-                FigureCanvasSVG(figure)  # it measures letters as they will be written
-            figure.dpi = 72 if form == "svg" else dpi
-            engine.execute(figure)
-            figure.set_layout_engine(None)
-            figure.canvas, figure.dpi = before
-        figure.savefig(buffer, format=form, dpi=dpi, **how)
-    finally:
-        figure.canvas, figure.dpi = before
-        figure.set_layout_engine(engine)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rlhf_lab import plots, theme
-from rlhf_lab.svg import DPI, themed_svg
+from rlhf_lab import theme
+from rlhf_lab.svg import DPI, saved, themed_svg
 
 _FINE, _COLOURS = 165, 64
 
@@ -45,7 +45,7 @@ def show(figure: Figure, alt: str) -> Picture:
 
 def _small(figure: Figure) -> bytes:
     """A PNG with a palette: a fifth of the bytes, and no difference that one sees."""
-    pixels, wide = plots.saved(figure, "raw", dpi=_FINE), int(figure.get_figwidth() * _FINE)
+    pixels, wide = saved(figure, "raw", dpi=_FINE), int(figure.get_figwidth() * _FINE)
     picture = Image.frombytes("RGBA", (wide, len(pixels) // (4 * wide)), pixels).convert("RGB")
     buffer = io.BytesIO()
     picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
