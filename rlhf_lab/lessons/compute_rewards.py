@@ -14,6 +14,7 @@ from rlhf_lab.exact import Tables
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
 from rlhf_lab.kl import exact_kl
+from rlhf_lab.progress import doing
 from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import response_states
 from rlhf_lab.tree import score_tables
@@ -103,6 +104,7 @@ def flow(
     """
     logits, measured = [table.clone() for table in start], list[float]()
     for step in range(steps + 1):
+        doing(f"step {step} of {steps}, penalty {mode}")
         policy = [table.log_softmax(dim=1) for table in logits]
         measured.append(measure(policy))
         if step == steps:

@@ -13,6 +13,7 @@ from rlhf_lab import exact, plots
 from rlhf_lab.language import WORDS
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.pretrain import standardise
+from rlhf_lab.progress import doing
 from rlhf_lab.world import World, WorldTables
 
 V = len(WORDS)
@@ -183,6 +184,7 @@ class Trials:
         """The quality of the world's own reward model."""
 
     def _fit(self, comparisons: int, wrong_labels: float) -> Quality:
+        doing(f"a fit to {comparisons} comparisons")
         prefers_a = (self.pairs.gold_a >= self.pairs.gold_b) ^ (self.uniforms < wrong_labels)
         chosen, rejected = sort_pairs(self.pairs, prefers_a)
         weights = fit_word_pairs(chosen[:comparisons], rejected[:comparisons])

@@ -9,6 +9,7 @@ from rlhf_lab.lessons.museum.exhibits import EXHIBITS, Exhibit
 from rlhf_lab.lessons.museum.invariants import caught_by
 from rlhf_lab.lessons.museum.steps import CLEAN
 from rlhf_lab.lessons.museum.trainer import Record, Settings, run
+from rlhf_lab.progress import doing
 
 LAST = 10
 """Number of iterations in the mean over the end of a run."""
@@ -66,6 +67,7 @@ def signs(records: list[Record], clean: list[Record]) -> dict[str, int]:
 
 def symptoms(exhibit: Exhibit) -> Symptoms:
     """Train an exhibit, compare it with the clean trainer, and check every invariant."""
+    doing(f"exhibit {exhibit.letter}")
     records, clean = exhibit_run(exhibit.letter), clean_run(exhibit.settings)
     last = end(records)
     return Symptoms(
