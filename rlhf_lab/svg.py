@@ -54,7 +54,7 @@ def saved(figure: Figure, form: str, dpi: float, **how: Any) -> bytes:
         if engine is not None:
             if form == "svg":
                 FigureCanvasSVG(figure)  # it measures letters as they will be written
-            figure.dpi = 72 if form == "svg" else dpi
+            figure.dpi = dpi
             engine.execute(figure)
             figure.set_layout_engine(None)
             figure.canvas, figure.dpi = before
