@@ -53,6 +53,7 @@ def clean_run(settings: Settings) -> list[Record]:
 @functools.cache
 def exhibit_run(letter: str) -> list[Record]:
     """The run of an exhibit; takes about a quarter of a second once."""
+    doing(f"exhibit {letter}")
     return run(EXHIBITS[letter].steps, EXHIBITS[letter].settings)
 
 
