@@ -48,7 +48,17 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
 
 @takes(ref_logprobs="distribution (N,)", scores="scores (N,)")
 def best_of_each_n(ref_logprobs: Tensor, scores: Tensor, ns: Iterable[int]) -> Iterator[Tensor]:
-    """`best_of_n` for several n. The scores are sorted once, which takes longer than the rest.
+    """`best_of_n` for several n. The scores are sorted once, which takes as long as all the rest.
+
+    Args:
+        ref_logprobs, scores: as in `best_of_n`.
+        ns: how many responses are drawn, each ≥ 1.
+
+    Returns:
+        An iterator over log π_bon(y), (N,), one for each n.
+
+    Raises:
+        ValueError: as in `best_of_n`.
 
     >>> thirds = torch.full((3,), 1 / 3, dtype=torch.float64).log()
     >>> for logprobs in best_of_each_n(thirds, torch.tensor([0.0, 1.0, 2.0]), [1, 2]):

@@ -33,9 +33,9 @@ class Giver:
         if self._trim is None or _resident() <= self._held + GROWN:
             return
         gc.collect()
-        # Nearly all of a kernel's objects are those of torch and matplotlib. To look at them takes
-        # 0.1 to 0.3 s, twenty times in a notebook. A module or two may come with a student's own
-        # objects, whose cycles are to be found; those many come in a cell of imports.
+        # Nearly all of a kernel's objects are those of torch and matplotlib, and to look at them
+        # takes 0.1 to 0.2 s. A module or two may come with a student's own objects, whose cycles
+        # are to be found; those many come in a cell of imports.
         if len(sys.modules) > self._modules + IMPORTED:
             gc.freeze()
             self._modules = len(sys.modules)

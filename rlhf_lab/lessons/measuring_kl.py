@@ -166,7 +166,10 @@ class Draw(NamedTuple):
 
 def sampled(tables: WorldTables, eta: float, n: int, temperature: float, seed: int = 0) -> Draw:
     """Sample n reviews from π*_η at a temperature, and measure KL(π ‖ π_SFT) three ways."""
-    cdf, everywhere, true_kl = _all_reviews((*tables.tree,), tables.scores, eta, temperature)
+    changes = sum(x._version for x in (*tables.tree, tables.scores))  # in place, by the student
+    cdf, everywhere, true_kl = _all_reviews(
+        (*tables.tree,), tables.scores, eta, temperature, changes
+    )
     chosen = _drawn(cdf, n, torch.Generator().manual_seed(seed))
     values = {name: x[chosen] for name, x in everywhere.items()}
     return Draw(values, (-values["k1"]).exp().mean().item(), true_kl)
@@ -174,7 +177,7 @@ def sampled(tables: WorldTables, eta: float, n: int, temperature: float, seed: i
 
 @functools.lru_cache(maxsize=1)
 def _all_reviews(
-    tree: tuple[Tensor, ...], scores: Tensor, eta: float, temperature: float
+    tree: tuple[Tensor, ...], scores: Tensor, eta: float, temperature: float, changes: int
 ) -> tuple[Tensor, dict[str, Tensor], float]:
     """What all batches of `sampled` share: the running sums of q, each estimator, the true KL."""
     policy = _optimum(tree, scores, eta, 0.0)
