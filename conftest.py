@@ -15,6 +15,7 @@ import torch
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit the variable
         config.table_folder = os.environ["RLHF_LAB_CACHE"] = tempfile.mkdtemp(prefix="rlhf_lab-")
+        os.environ["RLHF_LAB_PROGRESS"] = "off"  # nbval compares all that a cell shows
 
 
 def pytest_unconfigure(config):

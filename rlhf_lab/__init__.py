@@ -28,6 +28,7 @@ from rlhf_lab.kl import KLMode, exact_kl, k1, k2, k3, kl_penalty
 from rlhf_lab.masking import masked_mean, masked_sum, masked_whiten, response_mask
 from rlhf_lab.memory import give_back_after_cells
 from rlhf_lab.ppo import gae, policy_loss, value_loss
+from rlhf_lab.progress import show_progress
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import Task
 from rlhf_lab.sampling import sample
@@ -44,6 +45,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 # glibc returns the memory of every large tensor to the system, and gets it back page by page, until
 # one that is larger has been freed. Without this line `exact.optimum` takes 1.7 times as long.
 torch.empty(2**25 - 2**16, dtype=torch.uint8)  # not touched, so it costs no memory
+show_progress()
 give_back_after_cells()  # what it keeps so is for the cell that needs it, and not for ever
 
 __all__ = [

@@ -12,11 +12,12 @@ multiplies by e^(r/η)/Z, which can be millions.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from rlhf_lab._checks import takes, unchecked
+from rlhf_lab._checks import require, takes, unchecked
 from rlhf_lab._require import require_total
 from rlhf_lab.exact import evaluate
 
@@ -42,6 +43,33 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     >>> best_of_n(thirds, torch.tensor([0.0, 1.0, 2.0]), 2).exp()  # 1, 3 and 5 of 9 pairs
     tensor([0.1111, 0.3333, 0.5556], dtype=torch.float64)
     """
+    return next(_each(ref_logprobs, scores, [n]))
+
+
+@takes(ref_logprobs="distribution (N,)", scores="scores (N,)")
+def best_of_each_n(ref_logprobs: Tensor, scores: Tensor, ns: Iterable[int]) -> Iterator[Tensor]:
+    """`best_of_n` for several n. The scores are sorted once, which takes as long as all the rest.
+
+    Args:
+        ref_logprobs, scores: as in `best_of_n`.
+        ns: how many responses are drawn, each ≥ 1.
+
+    Returns:
+        An iterator over log π_bon(y), (N,), one for each n.
+
+    Raises:
+        ValueError: as in `best_of_n`.
+
+    >>> thirds = torch.full((3,), 1 / 3, dtype=torch.float64).log()
+    >>> for logprobs in best_of_each_n(thirds, torch.tensor([0.0, 1.0, 2.0]), [1, 2]):
+    ...     print(logprobs.exp())
+    tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64)
+    tensor([0.1111, 0.3333, 0.5556], dtype=torch.float64)
+    """
+    return _each(ref_logprobs, scores, [require("ns: each", n, "count") for n in ns])
+
+
+def _each(ref_logprobs: Tensor, scores: Tensor, ns: Iterable[int]) -> Iterator[Tensor]:
     levels, level_of = scores.unique(return_inverse=True)  # in rising order
     p = ref_logprobs.exp()
     require_total("ref_logprobs", p)
@@ -52,10 +80,12 @@ def best_of_n(ref_logprobs: Tensor, scores: Tensor, n: int) -> Tensor:
     # log F near F = 1 keeps its digits only as log(1 − P(r > v)): n multiplies what is lost.
     log_at_most = torch.where(above < 0.5, torch.log1p(-above), at_most.log())
     # F^n − F₋^n = F^n·(1 − (1 − mass/F)^n), divided by the level's own mass.
-    beats = -torch.expm1(n * torch.log1p(-(mass / at_most).clamp(max=1.0)))
-    log_ratio = n * log_at_most + beats.log() - mass.log()
-    log_ratio = log_ratio.masked_fill(mass == 0, 0.0)  # a score that never comes: not NaN
-    return ref_logprobs + log_ratio[level_of]
+    log_others = torch.log1p(-(mass / at_most).clamp(max=1.0))
+    for n in ns:
+        beats = -torch.expm1(n * log_others)
+        log_ratio = n * log_at_most + beats.log() - mass.log()
+        log_ratio = log_ratio.masked_fill(mass == 0, 0.0)  # a score that never comes: not NaN
+        yield ref_logprobs + log_ratio[level_of]
 
 
 @takes(**_DRAWN)

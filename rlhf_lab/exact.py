@@ -126,10 +126,14 @@ def evaluate(logprobs: Tensor, ref_logprobs: Tensor, scores: Tensor, golds: Tens
     """
     p = logprobs.exp()
     require_total("logprobs", p)
-    possible = logprobs.masked_fill(logprobs == -torch.inf, 0.0)  # 0 · log 0 is 0
-    # An impossible response adds nothing even where the reference forbids it too. The difference
-    # is taken before the sum, so that KL(π_ref ‖ π_ref) is 0 whatever it is multiplied by.
-    kl = (p * (possible - ref_logprobs.masked_fill(p == 0, 0.0))).sum()
+    possible, ref = logprobs, ref_logprobs
+    if not (p > 0).all():
+        possible = logprobs.masked_fill(logprobs == -torch.inf, 0.0)  # 0 · log 0 is 0
+        # An impossible response adds nothing even where the reference forbids it too.
+        ref = ref_logprobs.masked_fill(p == 0, 0.0)
+    # The difference is taken before the sum, so that KL(π_ref ‖ π_ref) is 0 whatever it is
+    # multiplied by.
+    kl = (p * (possible - ref)).sum()
     return Evaluation(p @ scores.to(p), p @ golds.to(p), kl, -(p @ possible))
 
 
@@ -381,26 +385,30 @@ def _tilt(ref: Tensor, q: Tensor, eta: float, beta: float) -> _Tilt:
     ref, q = ref.double(), q.double()
     # π_ref^0 is 1 even where π_ref is 0, but 0 · −inf is NaN.
     never = ref == -torch.inf if eta else torch.zeros_like(ref, dtype=torch.bool)
-    top = q.masked_fill(never, -torch.inf).amax(dim=-1, keepdim=True)
+    some = bool(never.any())  # mostly there is none, and to fill in nothing takes time, too
+
+    def where_never(x: Tensor, value: float) -> Tensor:
+        return x.masked_fill(never, value) if some else x
+
+    top = where_never(q, -torch.inf).amax(dim=-1, keepdim=True)
     if (top == -torch.inf).any():
         raise ValueError("ref_logprobs is −inf for all there is to choose from: leave one possible")
     # Halves, because the difference of two scores near 1e308 would overflow.
-    gain = (2 * ((0.5 * q - 0.5 * top) / tau)).masked_fill(never, -torch.inf)
-    log_ratio = None
-    if eta:
-        x, p = (gain - beta / tau * ref).masked_fill(never, 0.0), ref.exp()
+    gain = where_never(2 * ((0.5 * q - 0.5 * top) / tau), -torch.inf)
+    x = where_never(gain - beta / tau * ref if beta else gain, 0.0) if eta else None
+    if x is not None and x.abs().max() <= 1:
+        p = ref.exp()
         total = p.sum(dim=-1, keepdim=True)
-        if x.abs().max() <= 1 and (total - 1).abs().max() < 1e-4:
+        if (total - 1).abs().max() < 1e-4:
             log_z = ((p * x.expm1()).sum(dim=-1, keepdim=True) / total).log1p()
-            log_ratio = x - log_z
-            logprobs = ref + log_ratio
-        else:
-            gain = gain + (eta / tau * ref).masked_fill(never, -torch.inf)
-    if log_ratio is None:
-        log_z = gain.logsumexp(dim=-1, keepdim=True)
-        logprobs = gain - log_z
+            value = (top + tau * log_z).squeeze(-1)
+            value = _not_too_large("J*", value, eta, beta, log_z)
+            return _Tilt(ref + (x - log_z), value, x - log_z)
+    if eta:
+        gain = gain + where_never(eta / tau * ref, -torch.inf)
+    log_z = gain.logsumexp(dim=-1, keepdim=True)
     value = (top + tau * log_z).squeeze(-1)
-    return _Tilt(logprobs, _not_too_large("J*", value, eta, beta, log_z), log_ratio)
+    return _Tilt(gain - log_z, _not_too_large("J*", value, eta, beta, log_z), None)
 
 
 def _temperature(eta: float, beta: float) -> float:

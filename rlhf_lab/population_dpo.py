@@ -23,6 +23,7 @@ from rlhf_lab.preferences import (
     has_minimum,
     require_pairs,
 )
+from rlhf_lab.progress import doing
 
 _ASKED: dict[str, Any] = {"ref_logprobs": "distribution (N,)", "pairs": Comparisons, **SETTINGS}
 _Settings = tuple[float, float, DPOKind]
@@ -96,6 +97,7 @@ def _walk(
     u = (logits - ref)[seen].requires_grad_()
     optimizer = Adam([u], lr=lr, eps=1e-8)
     for step in range(1, steps + 1):
+        doing("DPO, step {step} of {steps}", step=step, steps=steps)
         (pairs.weights @ dpo_terms(u[chosen] - u[rejected], *settings)).backward()
         optimizer.step()
         if step % every == 0:

@@ -15,6 +15,7 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.config import GroupConfig, PPOConfig
 from rlhf_lab.gpt2 import ScalarHead
 from rlhf_lab.interrupts import Interrupts
+from rlhf_lab.progress import doing
 from rlhf_lab.rewards import AdaptiveKLController, FixedKLController
 from rlhf_lab.rollout import Task, check_task
 
@@ -122,6 +123,8 @@ class Stepper(Generic[C, B, R]):
         Raises:
             NonFiniteError: a loss or a weight is NaN or infinite.
         """
+        at = {"n": self.iteration + 1, "eta": self.eta, "beta": self.beta}
+        doing("iteration {n} at η = {eta:g}, β = {beta:g}", **at)
         with Interrupts() as interrupts:
             gradients = torch.is_grad_enabled()
             self._goal = self.state(), self.rollout  # until this iteration is complete

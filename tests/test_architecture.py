@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "binary_groups": "_checks group_updates",
     "flow": "_checks exact gradients",
     "preferences": "_checks _require dpo",
-    "population_dpo": "_checks adam dpo preferences",
+    "population_dpo": "_checks adam dpo preferences progress",
     # model
     "unembed": "_checks",
     "gpt2": "_checks _require files unembed",
@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "adam": "_checks _require",
     "config": "_checks _require aggregation kl ratios rewards",
     "rollout": "_checks _require collapse config gpt2 kl masking ppo rewards sampling",
-    "stepper": "_checks _require adam config gpt2 interrupts rewards rollout",
+    "stepper": "_checks _require adam config gpt2 interrupts progress rewards rollout",
     "trainer": "_checks collapse config entropies masking ppo rollout stepper unembed",
     "group_trainer": "_checks collapse config entropies group_loss groups kl masking ratios "
     "rewards rollout sampling stepper unembed",
@@ -74,24 +74,25 @@ MAY_IMPORT = {
     "runs": "config files interrupts rollout run_files trainer translation",
     "report": "_checks _require collapse exact gpt2 language rollout world",
     # grids
-    "grids": "_checks _require adam collapse config files gpt2 kl masking ppo report rollout "
-    "sampling trainer unembed world",
+    "grids": "_checks _require adam collapse config files gpt2 kl masking ppo progress report "
+    "rollout sampling trainer unembed world",
     # what stands on top
     "doctor": "table_cache translation world",
+    "progress": "translation",
     "theme": "translation",
     "labels": "translation",
     "loop_drawing": "theme translation",
     "plots": "labels translation",
     "svg": "theme translation",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
-    "masking memory ppo rewards rollout sampling trainer world",
+    "masking memory ppo progress rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl labels language "
-    "lessons masking plots ppo report rewards rollout runs sampling svg theme trainer "
+    "lessons masking plots ppo progress report rewards rollout runs sampling svg theme trainer "
     "translation tree world",
-    "lessons": "adam aggregation best_of_n binary_groups collapse config dpo entropies exact files "
-    "flow gpt2 gradients grids group_loss group_trainer group_updates groups kl language masking "
-    "plots ppo preferences pretrain report rewards rollout runs sampling theme trainer translation "
-    "tree world",
+    "lessons": "_checks adam aggregation best_of_n binary_groups collapse config dpo entropies "
+    "exact files flow gpt2 gradients grids group_loss group_trainer group_updates groups kl "
+    "language masking plots ppo preferences pretrain progress report rewards rollout runs sampling "
+    "theme trainer translation tree world",
     "exercises": "aggregation best_of_n collapse config dpo entropies exact gpt2 gradients groups "
     "kl language lessons masking ppo pretrain report rewards rollout sampling trainer "
     "translation tree world",
@@ -103,6 +104,7 @@ ALSO = {
     "labels": {"matplotlib"},
     "plots": {"matplotlib", "numpy"},
     "svg": {"matplotlib"},
+    "progress": {"IPython"},
     "ui": {"anywidget", "matplotlib", "numpy", "ipywidgets", "IPython", "PIL", "traitlets"},
     "lessons": {"matplotlib", "numpy"},
     "classroom": {"matplotlib", "mistune", "text2qti"},
@@ -272,6 +274,6 @@ def test_no_name_hides_a_module(module):
 def test_all_names_every_import_of_the_package():
     names = [name.split(".") for name, _ in imports("__init__")]
     imported = {name[-1] for name in names if name[0] == "rlhf_lab"}
-    imported -= {"give_back_after_cells"}  # called, not offered
+    imported -= {"give_back_after_cells", "show_progress"}  # called, not offered
     assert imported == set(rlhf_lab.__all__)
     assert len(rlhf_lab.__all__) == len(imported)

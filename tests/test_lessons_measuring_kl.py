@@ -91,3 +91,14 @@ def test_the_figure_to_remember_shows_every_estimator():
     figure = lesson.bias_and_spread_figure(rows)
     assert plots.png(figure)
     assert all(len(ax.lines) >= 3 for ax in figure.axes)
+
+
+def test_a_batch_follows_a_table_that_was_changed():
+    tables = load_world().tables("food")
+    mine = tables._replace(scores=tables.scores.clone())
+    before = lesson.sampled(mine, eta=1.0, n=10, temperature=1.0)
+    mine.scores.neg_()
+    after = lesson.sampled(mine, eta=1.0, n=10, temperature=1.0)
+    other_seed = lesson.sampled(mine, eta=1.0, n=10, temperature=1.0, seed=1)
+    assert before.true_kl != after.true_kl == other_seed.true_kl
+    assert not torch.equal(after.values["k1"], other_seed.values["k1"])

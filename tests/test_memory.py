@@ -28,15 +28,36 @@ def test_a_cell_leaves_no_more_than_its_variables():
     assert after - before < 30  # MB
 
 
-def test_a_process_that_has_hardly_grown_is_left_alone(monkeypatch):
-    collected, trimmed = [], []
-    monkeypatch.setattr(memory.gc, "collect", lambda: collected.append(True))
-    sizes = iter([100 * MB, 100 * MB, 110 * MB, 150 * MB, 150 * MB])
-    monkeypatch.setattr(memory, "_resident", lambda: next(sizes))
+@pytest.fixture
+def grown(monkeypatch):
+    """A giver whose process holds as many bytes as the test says, and what it did, by name."""
+    done = []
+    for name in ("collect", "freeze"):
+        monkeypatch.setattr(memory.gc, name, lambda name=name: done.append(name))
     give = memory.Giver()
-    give._trim = trimmed.append
-    counts = [give() or (len(collected), len(trimmed)) for _ in range(3)]
-    assert counts == [(1, 1), (1, 1), (2, 2)]
+    give._trim = lambda _: done.append("trim")
+
+    def grow(*sizes):
+        left = iter(sizes)
+        monkeypatch.setattr(memory, "_resident", lambda: next(left))
+        done.clear()
+        give()
+        return list(done)
+
+    return grow
+
+
+def test_a_process_that_has_hardly_grown_is_left_alone(grown):
+    assert grown(100 * MB, 100 * MB)[-1] == "trim"
+    assert grown(110 * MB) == []
+    assert grown(150 * MB, 150 * MB) == ["collect", "trim"]
+
+
+def test_what_imports_leave_behind_is_searched_once(grown, monkeypatch):
+    assert grown(100 * MB, 100 * MB) == ["collect", "freeze", "trim"]
+    assert grown(200 * MB, 200 * MB) == ["collect", "trim"]
+    monkeypatch.setattr(sys, "modules", sys.modules | {f"a module {k}": sys for k in range(101)})
+    assert grown(300 * MB, 300 * MB) == ["collect", "freeze", "trim"]
 
 
 def test_other_systems_are_left_alone(monkeypatch):

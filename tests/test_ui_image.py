@@ -4,10 +4,12 @@ import base64
 import io
 import re
 
+import matplotlib
 import pytest
 from PIL import Image
 
 from rlhf_lab import plots, theme
+from rlhf_lab.svg import saved
 from rlhf_lab.ui import show
 
 
@@ -32,6 +34,27 @@ def test_it_is_sharp_and_small_where_only_a_png_can_be_shown():
     picture = show(drawn, "bars")
     assert Image.open(io.BytesIO(picture.data)).size == (330, 165)
     assert len(picture.data) < 0.7 * len(plots.png(drawn, dpi=165))
+
+
+@pytest.mark.parametrize("form", ["png", "raw", "svg"])
+@pytest.mark.parametrize("margins", [None, {"left": 0.2}])
+def test_a_figure_laid_out_at_once_is_the_one_that_matplotlib_saves(form, margins):
+    def labelled():
+        figure, axes = plots.new_figure(5, 2, columns=2, margins=margins)
+        for ax in axes:
+            ax.plot([0, 1000], [1, 0], label="a line")
+            ax.set(title="KL(π ‖ π_SFT)", xlabel="nats", ylabel="score")
+            ax.legend()
+        return figure
+
+    how = {"metadata": {"Date": None}} if form == "svg" else {}
+    drawn, wanted = labelled(), io.BytesIO()
+    before = drawn.canvas, drawn.dpi, drawn.get_layout_engine()
+    with matplotlib.rc_context({"svg.hashsalt": "same"}):
+        got = saved(drawn, form, dpi=165, **how)
+        labelled().savefig(wanted, format=form, dpi=165, **how)
+    assert got == wanted.getvalue()
+    assert (drawn.canvas, drawn.dpi, drawn.get_layout_engine()) == before
 
 
 def test_every_colour_follows_the_theme():

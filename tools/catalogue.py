@@ -45,7 +45,8 @@ TOOLS = (ROOT / "tools" / "site.py", ROOT / "site" / "reader.py")
 SCRIPTS = (PACKAGE / "ui" / "front", ROOT / "site")
 """Where the page's parts are."""
 SPEAKERS = {
-    "tr": (0,), "_range": (0,), "_ok": (0,), "_note": (0,), "_problem": (0,), "answer": (1,),
+    "tr": (0,), "doing": (0,), "_range": (0,), "_ok": (0,), "_note": (0,), "_problem": (0,),
+    "answer": (1,),
     "_say": (0,), "say": (0,),
     "Fact": (1, 2), "Slip": (1, 2), "_table": (0,), "_block": (0,), "page": (0,),
     "document": (0,), "element": (1,), "Question": (1,),

@@ -3,6 +3,7 @@
 Readers on the web see what is committed, and nbval compares it with what the next run prints.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+os.environ["RLHF_LAB_PROGRESS"] = "off"  # what is kept does not say how long it took
 
 
 def run(path: Path) -> None:

@@ -28,6 +28,7 @@ from rlhf_lab.grids.stacked import StackedGPT2, stack_head
 from rlhf_lab.kl import kl_penalty
 from rlhf_lab.masking import masked_sum, terminal_reward
 from rlhf_lab.ppo import gae, policy_terms, value_terms
+from rlhf_lab.progress import doing
 from rlhf_lab.rollout import (
     Rollout,
     Task,
@@ -100,6 +101,7 @@ class Ensemble:
 
     def step(self) -> list[StepStats | NonFiniteError]:
         """One iteration of all; for a run that has failed, now or earlier, its error."""
+        doing("iteration {n} of {k} runs together", n=self.iteration + 1, k=len(self.configs))
         rollout = self._collect()
         parts = self._update(rollout)
         self.iteration += 1

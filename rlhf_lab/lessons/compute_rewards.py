@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlhf_lab import exact, gradients, plots
+from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.exact import Tables
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
 from rlhf_lab.kl import exact_kl
+from rlhf_lab.progress import doing
 from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import response_states
 from rlhf_lab.tree import score_tables
@@ -59,10 +61,11 @@ def refusal(*args: Any) -> str:
     return ""
 
 
+@takes(policy="logprobs tables", ref="logprobs tables")
 def tree_kl(policy: Tables, ref: Tables) -> float:
     """KL(π ‖ π_ref) by the chain rule: Σ over prefixes of d(s)·KL(π(·|s) ‖ π_ref(·|s))."""
-    visits = gradients.visitation(policy)
-    parts = [d @ exact_kl(p, q) for d, p, q in zip(visits, policy, ref, strict=True)]
+    visits = unchecked(gradients.visitation)(policy)
+    parts = [d @ unchecked(exact_kl)(p, q) for d, p, q in zip(visits, policy, ref, strict=True)]
     return torch.stack(parts).sum().item()
 
 
@@ -75,6 +78,7 @@ class Flow(NamedTuple):
     """The policy after the last step."""
 
 
+@takes(start="logprobs tables", ref="logprobs tables", scores="scores ends or None")
 def flow(
     start: Tables,
     ref: Tables,
@@ -100,12 +104,15 @@ def flow(
     """
     logits, measured = [table.clone() for table in start], list[float]()
     for step in range(steps + 1):
+        doing("step {n} of {steps}, penalty {mode}", n=step, steps=steps, mode=mode)
         policy = [table.log_softmax(dim=1) for table in logits]
         measured.append(measure(policy))
         if step == steps:
             break
-        down = gradients.kl_reward_gradient(policy, ref, mode)
-        up = gradients.policy_gradient(policy, [torch.zeros_like(p) for p in policy], scores)
+        down = gradients.kl_reward_gradient(policy, ref, mode)  # raises if the flow runs off
+        up = [torch.zeros_like(table) for table in policy]
+        if scores is not None:
+            up = unchecked(gradients.policy_gradient)(policy, up, scores)
         logits = [z + lr * (u - eta * d) for z, u, d in zip(logits, up, down, strict=True)]
     return Flow(measured, policy)
 

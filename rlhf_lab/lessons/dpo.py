@@ -18,6 +18,7 @@ from rlhf_lab.lessons.dialects import Setting
 from rlhf_lab.lessons.paths import Point, point
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.preferences import Comparisons
+from rlhf_lab.progress import doing
 from rlhf_lab.rollout import response_states
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
@@ -112,6 +113,7 @@ def train(
     tables, moments, step = world.tables(prompt), [], 0
     for stop in stops:
         while step < stop:
+            doing("DPO, step {step}", step=step + 1)
             rows = torch.randint(len(pairs.chosen), (batch,), generator=generator)
             ids = torch.cat([pairs.chosen[rows], pairs.rejected[rows]])
             ours = _response_logprobs(world, policy, prompt, responses[ids])

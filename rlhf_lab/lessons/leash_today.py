@@ -19,6 +19,7 @@ from rlhf_lab.group_updates import Rule, Shared, dead_share, expected_weights
 from rlhf_lab.groups import leave_one_out, shaped_scores
 from rlhf_lab.lessons.leash_runs import Record, of
 from rlhf_lab.lessons.paths import Point, point
+from rlhf_lab.progress import doing
 from rlhf_lab.report import optimum_at
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
@@ -162,6 +163,7 @@ def rest_logprobs(tables: WorldTables, eta: float, place: Place) -> Tensor:
 
 def rest(tables: WorldTables, eta: float, place: Place) -> Point:
     """Where training comes to rest, measured."""
+    doing("rest at η = {eta:.2g}", eta=eta)
     return point(tables, eta, rest_logprobs(tables, eta, place))
 
 
@@ -185,6 +187,7 @@ def follow_exactly(
     policy = list(tables.tree if policy is None else policy)
     for time in times:
         while now < time:
+            doing("time {now:g} of {end:g}", now=now, end=times[-1])
             policy = natural_step(policy, tables.tree, ends, eta, leash)
             now += 1
         found.append(point(tables, time, exact.sequence_logprobs(policy)))

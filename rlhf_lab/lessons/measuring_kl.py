@@ -1,5 +1,6 @@
 """Notebook 05: estimates of KL(π ‖ π_ref) beside its exact value, with bias and spread."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,9 +33,12 @@ class Spread(NamedTuple):
 
 def policy_at(tables: WorldTables, eta: float, beta: float = 0.0) -> list[Tensor]:
     """The optimum for (η, β) as T tables of log π: a policy at a distance that we can choose."""
-    V, T = tables.tree[0].shape[1], len(tables.tree)
-    scores = exact.unflatten(tables.scores, V, T)
-    return exact.soft_values(tables.tree, scores, eta, beta).logprobs
+    return _optimum(tables.tree, tables.scores, eta, beta)
+
+
+def _optimum(tree: Tables, scores: Tensor, eta: float, beta: float) -> list[Tensor]:
+    by_depth = exact.unflatten(scores, tree[0].shape[1], len(tree))
+    return exact.soft_values(tree, by_depth, eta, beta).logprobs
 
 
 def tempered(policy: Tables, temperature: float) -> list[Tensor]:
@@ -66,7 +70,14 @@ def spread(policy: Tables, values: Tensor) -> Spread:
 
 def draw(policy: Tables, n: int, generator: torch.Generator) -> Tensor:
     """The numbers of `n` responses sampled from π, (n,), by inverting its distribution."""
-    cdf = exact.sequence_logprobs(policy).exp().cumsum(0)
+    return _drawn(_cdf(policy), n, generator)
+
+
+def _cdf(policy: Tables) -> Tensor:
+    return exact.sequence_logprobs(policy).exp().cumsum(0)
+
+
+def _drawn(cdf: Tensor, n: int, generator: torch.Generator) -> Tensor:
     uniforms = torch.rand(n, generator=generator, dtype=torch.float64)
     return torch.searchsorted(cdf, uniforms * cdf[-1], right=True).clamp(max=len(cdf) - 1)
 
@@ -156,12 +167,23 @@ class Draw(NamedTuple):
 
 def sampled(tables: WorldTables, eta: float, n: int, temperature: float, seed: int = 0) -> Draw:
     """Sample n reviews from π*_η at a temperature, and measure KL(π ‖ π_SFT) three ways."""
-    policy = policy_at(tables, eta)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = draw(tempered(policy, temperature), n, generator)
-    values = {k: along(policy, tables.tree, f)[chosen] for k, f in ESTIMATORS.items()}
-    true_kl = spread(policy, along(policy, tables.tree, k1)).mean
+    changes = sum(x._version for x in (*tables.tree, tables.scores))  # in place, by the student
+    cdf, everywhere, true_kl = _all_reviews(
+        (*tables.tree,), tables.scores, eta, temperature, changes
+    )
+    chosen = _drawn(cdf, n, torch.Generator().manual_seed(seed))
+    values = {name: x[chosen] for name, x in everywhere.items()}
     return Draw(values, (-values["k1"]).exp().mean().item(), true_kl)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_reviews(
+    tree: tuple[Tensor, ...], scores: Tensor, eta: float, temperature: float, changes: int
+) -> tuple[Tensor, dict[str, Tensor], float]:
+    """What all batches of `sampled` share: the running sums of q, each estimator, the true KL."""
+    policy = _optimum(tree, scores, eta, 0.0)
+    values = {name: along(policy, tree, estimator) for name, estimator in ESTIMATORS.items()}
+    return _cdf(tempered(policy, temperature)), values, spread(policy, values["k1"]).mean
 
 
 def said(drawn: Draw) -> str:

@@ -15,8 +15,7 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
-from rlhf_lab.grids.ensemble import Ensemble
-from rlhf_lab.trainer import NonFiniteError, Trainer
+from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, response_text
 
@@ -205,18 +204,16 @@ def equal_runs(
         lam: λ of GAE.
     """
     task = EqualScores(world.sft, world.reward_trunk, world.reward_head, world.prompts)
-    runs = Ensemble(task, [PPOConfig(eta=0, seed=s, lam=lam, dtype="float64") for s in seeds])
-    for _ in range(iterations):
-        last = runs.step()
     ends = []
-    for k, stats in enumerate(last):
-        if isinstance(stats, NonFiniteError):
-            raise stats
+    for seed in seeds:
+        trainer = Trainer(task, PPOConfig(eta=0, seed=seed, lam=lam, dtype="float64"))
+        for _ in range(iterations):
+            last = trainer.step()
         with torch.no_grad():
-            logprobs = world.logprobs(runs.policy(k), prompt)
+            logprobs = world.logprobs(trainer.policy, prompt)
         best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
         share = logprobs[best].exp().item()
-        ends.append(EqualRun(h, response_text(int(best)), share, stats.value_loss))
+        ends.append(EqualRun(h, response_text(int(best)), share, last.value_loss))
     return ends
 
 

@@ -13,6 +13,7 @@ from rlhf_lab import exact, plots
 from rlhf_lab.language import WORDS
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.pretrain import standardise
+from rlhf_lab.progress import doing
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
@@ -177,13 +178,14 @@ class Trials:
         self.pairs, self.ref_logprobs = pairs, tables.ref_logprobs
         self.golds = standardise(tables.golds, tables.ref_logprobs)
         self.bins = rarity(tables.ref_logprobs)
-        self.responses = exact.enumerate_responses(V, pairs.a.shape[1])
+        self.responses = _all_responses(pairs.a.shape[1])
         self.uniforms = torch.rand(len(pairs.a), generator=generator, dtype=torch.float64)
         self.fit = functools.cache(self._fit)
         self.gpt2 = self.measure(tables.scores)
         """The quality of the world's own reward model."""
 
     def _fit(self, comparisons: int, wrong_labels: float) -> Quality:
+        doing("a fit to {n} comparisons", n=comparisons)
         prefers_a = (self.pairs.gold_a >= self.pairs.gold_b) ^ (self.uniforms < wrong_labels)
         chosen, rejected = sort_pairs(self.pairs, prefers_a)
         weights = fit_word_pairs(chosen[:comparisons], rejected[:comparisons])
@@ -199,6 +201,11 @@ class Trials:
             square.mean().sqrt().item(),
             self.bins.mean(square).sqrt(),
         )
+
+
+@functools.lru_cache(maxsize=1)
+def _all_responses(depth: int) -> Tensor:
+    return exact.enumerate_responses(V, depth)
 
 
 def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:

@@ -7,15 +7,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlhf_lab import exact, plots
-from rlhf_lab.best_of_n import best_of_n
+from rlhf_lab.best_of_n import best_of_each_n
 from rlhf_lab.lessons.paths import Point, point
+from rlhf_lab.progress import doing
 from rlhf_lab.translation import tr
 from rlhf_lab.world import WorldTables
 
 
 def best_of_n_path(tables: WorldTables, ns: Sequence[int]) -> list[Point]:
     """Best-of-n at each n."""
-    return [point(tables, n, best_of_n(tables.ref_logprobs, tables.scores, n)) for n in ns]
+    policies = best_of_each_n(tables.ref_logprobs, tables.scores, ns)
+    path = []
+    for n, logprobs in zip(ns, policies, strict=True):
+        doing("best of {n}", n=n)
+        path.append(point(tables, n, logprobs))
+    return path
 
 
 def gold_peak(ref_logprobs: Tensor, scores: Tensor, golds: Tensor, etas: Sequence[float]) -> float:

@@ -55,10 +55,13 @@ class Branch:
     @classmethod
     def start(cls, world: World, config: PPOConfig, policy: GPT2 | None = None) -> Self:
         """A new run from a policy (default: π_SFT); the reference is π_SFT in any case."""
-        trainer = Trainer(world, config)
-        if policy is not None:
-            trainer.policy.load_state_dict(policy.state_dict())
-        return cls(world, trainer)
+        branch = cls(world, Trainer(world, config))
+        if policy is None:
+            known = {prompt: world.tables(prompt).ref_logprobs for prompt in PROMPTS}
+            branch.exact[0] = report.metrics(world, known)
+        else:
+            branch.trainer.policy.load_state_dict(policy.state_dict())
+        return branch
 
     @classmethod
     def load(cls, world: World, folder: str | Path) -> Self:

@@ -20,6 +20,7 @@ from rlhf_lab.config import PPOConfig
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.kl import KLMode
 from rlhf_lab.language import PROMPTS
+from rlhf_lab.progress import doing
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import page_words, tr
 from rlhf_lab.ui.branch import Branch
@@ -137,7 +138,10 @@ class Cockpit(anywidget.AnyWidget):
         # While a cell runs, nobody can say that he has heard.
         self._by_code = True
         try:
-            wait(self._engine.start(n))
+            wait(
+                self._engine.start(n),
+                lambda: doing("cockpit, iteration {n}", n=self.trainer.iteration),
+            )
         finally:
             self.pause()  # after Ctrl-C, too
             self._by_code, self._heard = False, self._serial

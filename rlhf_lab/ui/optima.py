@@ -17,6 +17,7 @@ from torch import Tensor
 from rlhf_lab import exact
 from rlhf_lab.collapse import effective_responses
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.progress import doing
 from rlhf_lab.report import Metrics
 from rlhf_lab.world import World, response_text
 
@@ -188,6 +189,7 @@ class Optima:
     def _fill(self, grid: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         for j, i in itertools.product(rows, columns):
             if grid[j, i] < 0:
+                doing("map of “{prompt}”: {done:.0%}", prompt=self.prompt, done=(grid >= 0).mean())
                 grid[j, i] = KINDS.index(kind(self.point(ETA_POSITIONS[i], BETA_POSITIONS[j])))
         corners = {grid[j, i] for j in rows for i in columns}
         block = grid[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]

@@ -175,6 +175,8 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
         if not self.choices:
             return float(result)
         if result not in self.choices:
+            result = tr(str(result))  # a name that the package knows in English
+        if result not in self.choices:
             raise ValueError(f"{result!r} is none of the choices of {self.name!r}: {self.choices}")
         return result
 

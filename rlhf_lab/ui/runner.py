@@ -150,8 +150,8 @@ def _close_all() -> None:
         runner.close()
 
 
-def wait(done: "Future[None]") -> None:
-    """Wait for a job; raises what the job raised.
+def wait(done: "Future[None]", meanwhile: Job = lambda: None) -> None:
+    """Wait for a job, and do something now and then; raises what the job raised.
 
     It waits in short steps, because on Windows Ctrl-C cannot wake a thread that waits for ever.
     """
@@ -161,3 +161,4 @@ def wait(done: "Future[None]") -> None:
         except TimeoutError:
             if done.done():
                 raise
+            meanwhile()

@@ -9,6 +9,7 @@ from rlhf_lab.lessons.museum.exhibits import EXHIBITS, Exhibit
 from rlhf_lab.lessons.museum.invariants import caught_by
 from rlhf_lab.lessons.museum.steps import CLEAN
 from rlhf_lab.lessons.museum.trainer import Record, Settings, run
+from rlhf_lab.progress import doing
 
 LAST = 10
 """Number of iterations in the mean over the end of a run."""
@@ -52,6 +53,7 @@ def clean_run(settings: Settings) -> list[Record]:
 @functools.cache
 def exhibit_run(letter: str) -> list[Record]:
     """The run of an exhibit; takes about a quarter of a second once."""
+    doing("exhibit {letter}", letter=letter)
     return run(EXHIBITS[letter].steps, EXHIBITS[letter].settings)
 
 
@@ -66,6 +68,7 @@ def signs(records: list[Record], clean: list[Record]) -> dict[str, int]:
 
 def symptoms(exhibit: Exhibit) -> Symptoms:
     """Train an exhibit, compare it with the clean trainer, and check every invariant."""
+    doing("exhibit {letter}", letter=exhibit.letter)
     records, clean = exhibit_run(exhibit.letter), clean_run(exhibit.settings)
     last = end(records)
     return Symptoms(

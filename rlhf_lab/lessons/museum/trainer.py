@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab import exact
+from rlhf_lab.adam import Adam
 from rlhf_lab.lessons.museum.language import LANGUAGE, score, states_of, tables_of
 from rlhf_lab.lessons.museum.steps import CLEAN, Batch, Parts, Steps
 from rlhf_lab.masking import masked_sum
@@ -105,7 +106,7 @@ def run(steps: Steps = CLEAN, settings: Settings | None = None) -> list[Record]:
     generator = torch.Generator().manual_seed(s.seed)
     policy = LANGUAGE.sft.clone().requires_grad_(True)
     critic = torch.zeros(len(policy), dtype=policy.dtype, requires_grad=True)
-    optimizer = torch.optim.Adam([policy, critic], lr=s.lr, eps=1e-5)
+    optimizer = Adam([policy, critic], lr=s.lr, eps=1e-5)
     ref, eta, records = LANGUAGE.sft, s.eta, []
     for _ in range(s.iterations):
         responses = steps.sample(policy.detach(), s.batch, generator)
@@ -114,7 +115,6 @@ def run(steps: Steps = CLEAN, settings: Settings | None = None) -> list[Record]:
         for _ in range(s.epochs):
             parts = loss_parts(steps, policy, critic, batch, s.beta, generator)
             loss = steps.total_loss(parts, eta, s.loss_eta)
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         records.append(measure(before, batch, parts, eta))
