@@ -28,13 +28,17 @@ class LabelledFigure(Figure):
         super().__init__(**kwargs)
         FigureCanvasAgg(self)
 
-    def draw(self, renderer: Any) -> None:
+    def translate(self) -> None:
+        """Say all labels in the reader's language, in letters that there are; before a layout."""
         if language() != "en":
             font = _has_font(language())
             for text in self.findobj(Text):
                 text.set_text(tr(text.get_text()))
                 if font and FALLBACK not in (families := text.get_fontfamily()):
                     text.set_fontfamily([*families, FALLBACK])
+
+    def draw(self, renderer: Any) -> None:
+        self.translate()
         super().draw(renderer)
 
 

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from rlhf_lab import theme
+from rlhf_lab.labels import LabelledFigure
 from rlhf_lab.translation import tr
 
 DPI = 110
@@ -51,6 +52,8 @@ def saved(figure: Figure, form: str, dpi: float, **how: Any) -> bytes:
     """
     buffer, engine = io.BytesIO(), figure.get_layout_engine()
     before = figure.canvas, figure.dpi
+    if isinstance(figure, LabelledFigure):
+        figure.translate()
     try:
         if engine is not None:
             if form == "svg":

@@ -83,7 +83,7 @@ MAY_IMPORT = {
     "labels": "translation",
     "loop_drawing": "theme translation",
     "plots": "labels translation",
-    "svg": "theme translation",
+    "svg": "labels theme translation",
     "__init__": "aggregation collapse config dpo entropies gpt2 group_loss group_trainer groups kl "
     "masking memory ppo progress rewards rollout sampling trainer world",
     "ui": "_require collapse config entropies exact files gpt2 gradients kl labels language "
