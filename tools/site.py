@@ -153,6 +153,7 @@ def main(args: list[str]) -> int:
             return code
         name = "rlhf_lab.html" if language == "en" else f"rlhf_lab.{language}.html"
         _write(SITE.parent / name, edition.single_page())
+    shutil.rmtree(SITE / "jupyter_execute", ignore_errors=True)  # beside each edition, MyST-NB's
     (SITE / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with _
     page = SITE / "index.html"
     print(f"The site is in {SITE}, and one page to mail is beside it. Open {page.as_uri()}")
