@@ -114,7 +114,7 @@ def _narrow(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
         + _step(2, 142, 254, "judge", lit),
         "paid": _arrow("M266 180", 242, 180, "left") + _chips(92, 164, 15)
         + _step(3, 30, 230, "paid", lit),
-        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 126, "moves", lit, tr("π moves")),
+        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 126, "moves", lit, "π moves"),
         "readers": _readers(26, 288),
     }  # fmt: skip
 
@@ -122,19 +122,18 @@ def _narrow(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
 _SOFT = 'style="fill:var(--soft)"'
 
 
-def _steps() -> dict[str, tuple[str, str]]:
-    """The words of each step, and its colour."""
-    return {
-        "writes": (tr("π writes reviews"), "ink"),
-        "judge": (tr("reward model scores"), "score"),
-        "paid": (tr("tokens are paid"), "leash"),
-        "moves": (tr("π moves towards what was paid"), "liked"),
-    }
+STEPS = {
+    "writes": ("π writes reviews", "ink"),
+    "judge": ("reward model scores", "score"),
+    "paid": ("tokens are paid", "leash"),
+    "moves": ("π moves towards what was paid", "liked"),
+}
+"""The words of each step, and its colour."""
 
 
 def _text(x: float, y: float, words: str, size: int, more: str = "") -> str:
-    """Text by its left end; `more` holds attributes."""
-    return f'<text x="{x}" y="{y}" font-size="{size}" {more}>{html.escape(words)}</text>'
+    """A message by its left end; `more` holds attributes."""
+    return f'<text x="{x}" y="{y}" font-size="{size}" {more}>{html.escape(tr(words))}</text>'
 
 
 def _line(way: str, more: str = "") -> str:
@@ -163,7 +162,7 @@ def _at(x: float, y: float, size: float, shapes: str) -> str:
 
 def _step(number: int, x: float, y: float, part: str, lit: Collection[str], words: str = "") -> str:
     """A number in a ring, filled if this part is one of a few in colour, with its words."""
-    usual, colour = _steps()[part]
+    usual, colour = STEPS[part]
     chosen = part in lit and set(lit) != set(PARTS)
     fill, ink = (f"var(--{colour})", "var(--bg)") if chosen else ("none", f"var(--{colour})")
     return (
@@ -176,7 +175,7 @@ def _step(number: int, x: float, y: float, part: str, lit: Collection[str], word
 
 def _leash(x: float, y: float) -> str:
     """The rope's name."""
-    return _text(x, y, tr("the leash: η · KL"), 14, 'class="name" style="fill:var(--leash)"')
+    return _text(x, y, "the leash: η · KL", 14, 'class="name" style="fill:var(--leash)"')
 
 
 def _rope(x: float, foot: float, top: float, to: float, y: float, sag: float) -> str:
@@ -239,8 +238,8 @@ def _chips(x: float, y: float, size: int) -> str:
 
 
 def _readers(x: float, y: float) -> str:
-    words = _text(x + 27, y - 4, tr("careful readers"), 14, 'class="name"')
-    words += _text(x + 27, y + 14, tr("nobody asks them"), 13, _SOFT)
+    words = _text(x + 27, y - 4, "careful readers", 14, 'class="name"')
+    words += _text(x + 27, y + 14, "nobody asks them", 13, _SOFT)
     return _at(x, y, 19, theme.face(GOLD)) + words
 
 

@@ -26,6 +26,7 @@ from rlhf_lab.translation import tr
 FIGURES = "figures"
 """Folder of the figures, below _static."""
 ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
+PLAY = {"explorer": "Play first: the explorer", "cockpit": "Play first: the cockpit"}
 NEEDS_PYTHON = "These sliders need Python: open the notebook in JupyterLab."
 _ADDRESS = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 _static = Path()
@@ -163,7 +164,7 @@ def _arrival(body: str) -> str:
     if not first or "</h1>" not in body:
         return body
     body = body.replace(first[0], f'{first[0]} id="play"', 1)
-    link = f'<p class="arrive"><a href="#play">Play first: the {first[1]} ↓</a></p>'
+    link = f'<p class="arrive"><a href="#play">{tr(PLAY[first[1]])} ↓</a></p>'
     return body.replace("</h1>", f"</h1>{link}", 1)
 
 

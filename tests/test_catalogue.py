@@ -26,7 +26,7 @@ SAYS_DATA = {
     "exercises/verdict.py", "labels.py", "lessons/dialects.py", "lessons/entropy_bonus.py",
     "lessons/first_minute.py", "lessons/museum/exhibits.py",
     "lessons/museum/figures.py", "lessons/museum/invariants.py", "lessons/score_at_the_end.py",
-    "loop_drawing.py", "ui/explorer_still.py", "ui/knobs.py", "ui/predict.py",
+    "loop_drawing.py", "progress.py", "ui/explorer_still.py", "ui/knobs.py", "ui/predict.py",
 }  # fmt: skip
 """Modules in which `tr` is called with data: `SPEAKERS`, `LABELS` and `DATA` must find it."""
 

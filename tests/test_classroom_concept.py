@@ -11,6 +11,7 @@ import pytest
 import scripts
 
 from rlhf_lab.classroom import concept
+from rlhf_lab.translation import LANGUAGES, set_language
 
 with warnings.catch_warnings():  # it asks for the locale in a way that Python wants to drop
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -92,8 +93,11 @@ def test_each_notebook_named_is_one_of_the_course():
 
 def test_the_page_in_docs_is_up_to_date():
     tool = scripts.load("tools/concept_test.py")
-    page = tool.PAGE.read_text(encoding="utf-8")
-    assert tool.up_to_date(page) == page
+    for language in LANGUAGES:
+        set_language(language)
+        page = tool.page().read_text(encoding="utf-8")
+        assert tool.up_to_date(page) == page
+    set_language("en")
     with pytest.raises(ValueError, match="lost its marks"):
         tool.up_to_date(page.replace("<!--", "<!-"))
 

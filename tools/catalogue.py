@@ -35,7 +35,7 @@ from rlhf_lab.lessons.answers import ANSWERS
 from rlhf_lab.lessons.museum.exhibits import EXHIBITS
 from rlhf_lab.lessons.museum.figures import PANELS
 from rlhf_lab.lessons.museum.invariants import INVARIANTS
-from rlhf_lab.loop_drawing import PARTS
+from rlhf_lab.loop_drawing import PARTS, STEPS
 from rlhf_lab.ui.cockpit_panels import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ SCRIPTS = (PACKAGE / "ui" / "front", ROOT / "site")
 SPEAKERS = {
     "tr": (0,), "doing": (0,), "_range": (0,), "_ok": (0,), "_note": (0,), "_problem": (0,),
     "answer": (1,),
-    "_say": (0,), "say": (0,),
+    "_say": (0,), "say": (0,), "_text": (2,),
     "Fact": (1, 2), "Slip": (1, 2), "_table": (0,), "_block": (0,), "page": (0,),
     "document": (0,), "element": (1,), "Question": (1,),
     "_slide": (1,), "_package": (2,), "partial": (3,),
@@ -244,7 +244,7 @@ DATA: dict[str, Callable[[], Iterable[str]]] = {
     "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
     "lessons/dialects.py": _dialects,
     "lessons/first_minute.py": lambda: ("reward model", "careful readers"),
-    "loop_drawing.py": lambda: PARTS,
+    "loop_drawing.py": lambda: (*PARTS, *(words for words, _ in STEPS.values()), "π moves"),
     "ui/cockpit_panels.py": lambda: (title for title, _ in QUANTITIES.values()),
     "ui/knobs.py": _knobs,
     "lessons/answers.py": lambda: (answer.reason for answer in ANSWERS.values()),

@@ -1,19 +1,23 @@
-"""Write the questions into docs/concept_test.md: `python tools/concept_test.py`.
+"""Write the questions into docs/concept_test.md, and into the pages of other languages.
 
-Their one source is `rlhf_lab/classroom/concept_test.toml`; a test holds the page to it.
+    python tools/concept_test.py
+
+Their one source is `rlhf_lab/classroom/concept_test.toml`; a test holds the pages to it.
 """
 
 from pathlib import Path
 
+from rlhf_lab import translation
 from rlhf_lab.classroom.concept import markdown, questions
+from rlhf_lab.translation import LANGUAGES, set_language
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "concept_test.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN = "<!-- the questions: tools/concept_test.py writes them -->\n\n"
 END = "\n\n<!-- end of the questions -->"
 
 
 def up_to_date(text: str) -> str:
-    """The page with the questions as they are now.
+    """The page with the questions as they are now, in the language that is spoken.
 
     Raises:
         ValueError: the marks around the questions are gone.
@@ -25,8 +29,16 @@ def up_to_date(text: str) -> str:
     return before + BEGIN + markdown(questions()) + END + after
 
 
-def main(page: Path = PAGE) -> None:
-    page.write_text(up_to_date(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+def page() -> Path:
+    """The page in the language that is spoken now."""
+    return DOCS / ("" if (now := translation.language()) == "en" else now) / "concept_test.md"
+
+
+def main() -> None:
+    for language in LANGUAGES:
+        set_language(language)
+        text = page().read_text(encoding="utf-8")
+        page().write_text(up_to_date(text), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

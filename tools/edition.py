@@ -126,7 +126,7 @@ class Source:
             goal = Path(os.path.normpath(self.english.parent / path))
             if not path:
                 return f"{start}#{anchors.get(anchor[1:], anchor[1:])}{end}" if anchor else link[0]
-            if not goal.exists():
+            if not goal.exists() or goal == self.english:  # that one leads back to English
                 return link[0]
             goal = _edition_of(goal, self.language, self.root)
             path = Path(os.path.relpath(goal, self.target.parent)).as_posix()

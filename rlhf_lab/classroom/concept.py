@@ -72,12 +72,12 @@ def markdown(test: list[Question]) -> str:
         pairs = zip(LETTERS, question.answers, strict=True)
         answers = " ".join(f"({letter}) {text}" for letter, text in pairs)
         lines.append(f"{number}. {_starred(question.text)}\n   {_starred(answers)}")
-    head = "| | right | because | notebook |\n|---|---|---|---|"
+    head = tr("| | right | because | notebook |") + "\n|---|---|---|---|"
     rows = (
         f"| {number} | {q.right} | {_starred(q.why)} | {q.notebook} |"
         for number, q in enumerate(test, 1)
     )
-    return "\n".join([*lines, "", "## Key", "", head, *rows])
+    return "\n".join([*lines, "", f"## {tr('Key')}", "", head, *rows])
 
 
 def sheet(test: list[Question]) -> bytes:
