@@ -11,6 +11,7 @@ import pytest
 
 from rlhf_lab import load_world, loop_drawing
 from rlhf_lab.loop_drawing import ALT, FILES, PARTS, Loop, draw
+from rlhf_lab.translation import set_language
 from rlhf_lab.world import response_text
 
 ROOT = Path(__file__).parent.parent
@@ -70,8 +71,12 @@ def test_labels_are_large_and_inside(narrow):
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_of_readme_and_site_are_up_to_date(name):
-    """If not: python -m rlhf_lab.loop_drawing docs."""
+    """If not: python -m rlhf_lab.loop_drawing docs, and with RLHF_LAB_LANGUAGE=zh docs/zh."""
     assert (ROOT / "docs" / name).read_text("utf-8") == draw(narrow=FILES[name])
+    set_language("zh")
+    chinese = draw(narrow=FILES[name])
+    set_language("en")
+    assert (ROOT / "docs" / "zh" / name).read_text("utf-8") == chinese
     for page in ("README.md", "site/index.md"):
         text = (ROOT / page).read_text("utf-8")
         assert f"{name}" in text

@@ -82,6 +82,8 @@ class Edition:
             self._place(notebook, f"notebooks/{notebook.name}")
         _reference(self.source)
         _static(self.source)
+        still = self.file(ROOT / "docs" / "explorer.png")
+        _copy(still, self.source / "_static" / "explorer.png")
         options = ["-W", "--keep-going", "-q", "-b", "html"]
         options += ["-A", f"own={' '.join(own)}"]
         return subprocess.call(
@@ -204,7 +206,6 @@ def _static(source: Path) -> None:
         _copy(file, static / file.name)
     _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
-    _copy(ROOT / "docs" / "explorer.png", static / "explorer.png")
     for name, narrow in loop_drawing.FILES.items():
         _write(static / name, loop_drawing.draw(narrow=narrow))
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
