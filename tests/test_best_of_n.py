@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from rlhf_lab import exact
-from rlhf_lab.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
+from rlhf_lab.best_of_n import best_of_each_n, best_of_n, best_of_n_kl, best_of_n_kl_bound
 
 
 def world(seed, responses, levels=None):
@@ -111,3 +111,13 @@ def test_shapes_and_scores_are_checked():
         best_of_n(ref, scores[:3], 2)
     with pytest.raises(ValueError, match=r"scores is -?inf at row 0; check the reward model"):
         best_of_n(ref, scores / 0, 2)
+
+
+def test_several_n_give_what_each_gives_alone():
+    ref_logprobs = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    scores = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
+    together = best_of_each_n(ref_logprobs, scores, [1, 3, 64])
+    for n, found in zip((1, 3, 64), together, strict=True):
+        assert torch.equal(found, best_of_n(ref_logprobs, scores, n))
+    with pytest.raises(ValueError, match="ns: each"):
+        best_of_each_n(ref_logprobs, scores, [1, 0])

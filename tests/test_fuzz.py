@@ -65,6 +65,7 @@ SECONDS = 20
 """A call that takes longer has no end."""
 PACKAGE = Path(rlhf_lab.__file__).parent
 ELSEWHERE = {
+    "command_line": "words of a command line: test_cli",
     "doctor": "takes no data; test_doctor",
     "files": "paths: test_files",
     "grids.results": "files: test_grids_results",
@@ -76,6 +77,7 @@ ELSEWHERE = {
     "memory": "takes no data: test_memory",
     "translation": "takes sentences of the code: test_translation",
     "plots": "draws what the lessons compute",
+    "progress": "sentences of the code: test_progress",
     "rollout": "parts of Trainer.step",
     "run_files": "files: test_runs",
     "table_cache": "files: test_table_cache",
@@ -88,6 +90,7 @@ ELSEWHERE = {
 }
 """Modules that are tried in tests of their own."""
 EXEMPT = {
+    "best_of_n.best_of_each_n": "best_of_n for several n, by the same lines",
     "gpt2.Attention": "a layer of GPT2, which checks what it gets",
     "gpt2.Block": "a layer of GPT2",
     "gpt2.Conv1D": "a layer of GPT2",
