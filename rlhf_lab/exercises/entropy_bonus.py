@@ -200,6 +200,15 @@ _BONUS = Exercise(
             "Select the tokens, or fill the padding with something harmless, before you begin.",
         ),
         Mistake(
+            "selected at the end",
+            8,
+            lambda logits, mask, beta: -beta * _naive(logits)[mask].mean(),
+            "Your values are right, but the gradient is NaN: you compute the entropy of the "
+            "padding, too, and leave it out afterwards. What stands there spoils the gradient "
+            "all the same.",
+            "What could you select before you compute anything?",
+        ),
+        Mistake(
             "padding forbidden",
             31,
             lambda logits, mask, beta: (
