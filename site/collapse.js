@@ -8,8 +8,8 @@ const rlhfCollapse = (() => {
   const HELD = 0.3,
     ITERATIONS = 100,
     FREE = 45;
-  /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
-  const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
+  /** For an iteration, in ms: the fall comes after 12, and somebody who speaks can say what happens. */
+  const pauseOf = (iteration) => (iteration >= 12 && iteration < 20 ? 200 : 80);
 
   const STAGES = [
     ["is-learning", tr("It learns")],
@@ -138,7 +138,8 @@ const rlhfCollapse = (() => {
       moves = [],
       until = FREE,
       frame = 0,
-      frames = 0,
+      due = 0, // when the next iteration comes, in ms
+      paused = false,
       trouble = "";
 
     function draw() {
@@ -146,7 +147,7 @@ const rlhfCollapse = (() => {
         said = record ? run.batch()[0] : null,
         held = run.config.eta > 0;
       const at = stage(records, held),
-        over = !frame;
+        over = !frame && !paused;
       root.querySelectorAll(".stages li").forEach((li, k) => {
         li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
       });
@@ -170,7 +171,7 @@ const rlhfCollapse = (() => {
         records,
         moves,
         find(".chart").clientWidth,
-        document.fullscreenElement?.contains(root),
+        large(),
       );
       find(".why").textContent = trouble || why(record, held, over);
       const k = ETAS.indexOf(run.config.eta);
@@ -181,19 +182,23 @@ const rlhfCollapse = (() => {
       const begun = Boolean(record || frame);
       find(".leash").textContent = held ? tr("Let it go") : tr("Put it on a leash");
       find(".leash").hidden = !begun;
-      find(".again").innerHTML = begun
-        ? `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`
-        : tr("Start");
+      find(".again").innerHTML = !begun
+        ? tr("Start")
+        : frame
+          ? tr("Pause")
+          : paused
+            ? tr("Go on")
+            : `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`;
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);
       root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
     }
 
-    function play() {
-      const due = frames-- <= 0;
-      if (due) {
-        frames = framesOf(run.iteration);
+    function play(now) {
+      const comes = now >= due;
+      if (comes) {
+        due = now + pauseOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
         else
@@ -203,19 +208,36 @@ const rlhfCollapse = (() => {
       }
       const goes = !trouble && run.iteration < until && root.isConnected;
       frame = goes ? requestAnimationFrame(play) : 0;
-      if (due || !goes) draw();
-      if (!goes)
-        find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
-          k: run.iteration,
-          share: find(".share").textContent,
-          said: find(".big").textContent,
-          why: find(".why").textContent,
-        });
+      if (comes || !goes) draw();
+      if (!goes) tell();
     }
+    const tell = () => {
+      find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
+        k: run.iteration,
+        share: find(".share").textContent,
+        said: find(".big").textContent,
+        why: find(".why").textContent,
+      });
+    };
     const go = (iterations) => {
       until = Math.min(iterations, ITERATIONS);
+      paused = false;
       frame ||= requestAnimationFrame(play);
     };
+    const halt = () => {
+      cancelAnimationFrame(frame);
+      frame = 0;
+    };
+    /** The second button, and the space bar: start, pause, go on, start again. */
+    function next() {
+      if (frame) {
+        halt();
+        paused = true;
+        tell();
+      } else if (paused) go(until);
+      else return again(0);
+      draw();
+    }
 
     function hold(eta) {
       if (eta === run.config.eta) return;
@@ -225,24 +247,50 @@ const rlhfCollapse = (() => {
       else go(ITERATIONS);
       draw();
     }
-    function again(eta) {
+    function reset(eta) {
       run.config.eta = eta;
       run.start();
-      [records, moves, frames, trouble] = [[], [], 0, ""];
+      [records, moves, due, trouble, paused] = [[], [], 0, "", false];
+    }
+    function again(eta) {
+      reset(eta);
       go(eta ? ITERATIONS : FREE);
       draw();
+    }
+    const large = () => Boolean(document.fullscreenElement?.contains(root));
+    /** On a wall it waits for Start, unless a hand has already paused or steered it. */
+    function enlarged() {
+      if (large()) {
+        if (!paused && !moves.length && !run.config.eta) {
+          halt();
+          reset(0);
+        }
+        find(".again").focus(); // so that the space bar presses it
+      }
+      draw();
+    }
+    function typed(event) {
+      const free = !event.target.closest?.("button, a");
+      if (event.key !== " " || !free || !(large() || root.contains(event.target))) return;
+      event.preventDefault(); // else the page scrolls
+      next();
     }
 
     slider.addEventListener("input", () => hold(ETAS[slider.value]));
     find(".leash").addEventListener("click", () => hold(run.config.eta > 0 ? 0 : HELD));
-    find(".again").addEventListener("click", () => again(0));
+    find(".again").addEventListener("click", next);
+    root.tabIndex = -1; // a click into it gives it the space bar
+    document.addEventListener("keydown", typed);
+    document.addEventListener("fullscreenchange", enlarged);
     const resized = new ResizeObserver(draw);
     resized.observe(root);
     if (!still && !waits) go(FREE);
     draw();
     return () => {
-      cancelAnimationFrame(frame);
+      halt();
       resized.disconnect();
+      document.removeEventListener("keydown", typed);
+      document.removeEventListener("fullscreenchange", enlarged);
     };
   }
 
