@@ -129,6 +129,42 @@ def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page.wait_for_function(at)  # the page rolls there
 
 
+FRONT = "document.querySelector('.rlhf-collapse')"
+
+
+def test_the_fall_can_be_paused_and_goes_on(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    page.wait_for_function(f"{FRONT}.state.iteration >= 14")
+    button = root.locator(".again")
+    assert button.inner_text() == "Pause"
+    button.click()
+    stopped = page.evaluate(f"{FRONT}.state.iteration")
+    page.wait_for_timeout(500)
+    assert page.evaluate(f"{FRONT}.state.iteration") == stopped < 20
+    assert button.inner_text() == "Go on"
+    root.locator(".big").click()  # from anywhere in the card, the space bar is the button
+    page.keyboard.press(" ")
+    page.wait_for_function(f"{FRONT}.state.iteration > {stopped}")
+    page.keyboard.press(" ")
+    assert button.inner_text() == "Go on"
+    assert page.evaluate("scrollY") == 0
+    root.get_by_role("button", name="Put it on a leash").click()
+    assert button.inner_text() == "Pause"
+
+
+def test_on_a_wall_it_waits_for_start(visit):
+    page = visit("index.html")
+    alive(page, "collapse")
+    page.wait_for_function(f"{FRONT}.state.iteration > 2")
+    page.locator(".rlhf-live > .full").first.click()
+    page.wait_for_function(f"{FRONT}.state.iteration === 0")
+    page.wait_for_timeout(400)
+    assert page.evaluate(f"{FRONT}.state.iteration") == 0
+    page.keyboard.press(" ")
+    page.wait_for_function(f"{FRONT}.state.iteration > 2")
+
+
 def test_the_faces_are_the_reviews_of_the_last_batch(visit):
     page = visit("index.html")
     root = alive(page, "collapse")
