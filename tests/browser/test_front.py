@@ -156,6 +156,43 @@ def test_what_is_no_longer_said_stays_in_sight(open_page):
     ]
 
 
+@pytest.mark.parametrize("eta", ["0.1", "0.3", "10"])
+def test_no_tick_stands_outside_its_scale(open_page, eta):
+    page = open_page()
+    page.locator("[data-typed=eta]").fill(eta)
+    page.keyboard.press("Enter")
+    state = settled(page)
+    full = float(page.locator(".full").inner_text().split(" = ")[1].rstrip("%")) / 100
+    bars, ticks = page.locator(".row:not(.gone) .bar"), page.locator(".row:not(.gone) .bar .tick")
+    for one, bar, tick in zip(state["said"], bars.all(), ticks.all(), strict=False):
+        box = bar.bounding_box()
+        if tick.is_visible():
+            at = (tick.bounding_box()["x"] + 1 - box["x"]) / box["width"]
+            assert at == pytest.approx(one["compared"] / full, abs=0.006)
+            assert at <= 1.01
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_one_of_many_does_not_stand_for_all(open_page, width):
+    page = open_page(width)
+    assert page.locator(".row.rest").count() == 0
+    page.locator("[data-typed=beta]").fill("0.5")
+    page.keyboard.press("Enter")
+    state = settled(page)
+    assert state["said"][0]["p"] < 0.05
+    assert page.locator(".headline small").inner_text() == "for instance, one of many:"
+    tables = load_world().tables("food")
+    p = truth.optimum(tables, state["eta"], state["beta"]).exp()
+    best = p.topk(6)
+    others = 1 - best.values.sum()
+    gold = (p @ tables.golds.to(p.dtype) - best.values @ tables.golds[best.indices].to(p.dtype)) / others
+    rest = page.locator(".row.rest")
+    assert rest.is_visible()
+    text, mean = rest.inner_text().split("\n")[0], rest.locator(".gold").inner_text()
+    assert text == f"the other {min(100 * others.item(), 99.9):.{0 if others < 0.995 else 1}f}%"
+    assert mean == number(gold.item(), 1, sign=True)
+
+
 def test_where_nothing_holds_it_no_other_review_is_said(open_page):
     page = open_page()
     page.locator("[data-typed=eta]").fill("0")

@@ -63,6 +63,8 @@ const rlhfExplorer = (() => {
   const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
     GONE = 2, // of them, at most, for what is no longer said
+    RARE = 0.05, // what is said less often stands for nothing but itself
+    BESIDE = 60, // px that a number takes behind its bar
     TRAIL = 80,
     SWEEP = 6000; // ms from the tightest leash to none
 
@@ -406,7 +408,8 @@ const rlhfExplorer = (() => {
       playing = 0,
       greying = 0,
       speaking = 0,
-      width = 0;
+      width = 0,
+      barWidth = 0;
     const wish = () => ({
       prompt: host.get("prompt"),
       score: host.get("score"),
@@ -510,6 +513,7 @@ const rlhfExplorer = (() => {
     function background(world, { prompt, score }) {
       [drawn, width] = [world, wide];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
+      barWidth = room(".bar");
       map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
       front = frontPicture(id, room(".front"), world.still, score);
       find(".map").innerHTML = map.svg;
@@ -526,7 +530,9 @@ const rlhfExplorer = (() => {
       find(".meaning").innerHTML = printed(
         s.eta + s.beta === 0 ? tr("nothing holds π*") : meanings()[s.kind],
       );
-      find(".headline").textContent = `“${s.first}”`;
+      const instance = first.p < RARE ? `<small>${tr("for instance, one of many:")}</small>` : "";
+      find(".headline").innerHTML = `${instance}<span>“${escaped(s.first)}”</span>`;
+      find(".headline").classList.toggle("is-one-of-many", first.p < RARE);
       find(".headline").style.setProperty("--letters", s.first.length);
       find(".of").innerHTML = tr("is <b>{p}</b> of what it says; {before}", {
         p: share(first.p),
@@ -536,7 +542,7 @@ const rlhfExplorer = (() => {
       find(".by-readers").innerHTML = judge(face(s.gold), s.gold, tr("careful readers"), liking(s.gold));
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
-      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
+      rows(s, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
       const { rule, mark } = markOnFront(front, s);
@@ -562,14 +568,16 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    /** `others`: how many reviews are never said, where only one is. */
-    function rows(said, lost, others) {
-      const full = scale(Math.max(...said.map(({ p }) => p)));
-      find(".full").textContent =
-        full < 1 ? tr("full width = {p}%", { p: +(100 * full).toPrecision(2) }) : "";
-      find(".rows ol").className = lost.length ? "lost" : "";
-      const shown = [...said.slice(0, ROWS - lost.length), ...lost];
+    /** `others`: how many reviews are never said, where only one is. Where no review is frequent, the last row is for all
+     *  that are not shown. */
+    function rows(s, lost, others) {
+      const many = s.said[0].p < RARE,
+        shown = [...s.said.slice(0, ROWS - lost.length - (many ? 1 : 0)), ...lost],
+        full = scale(Math.max(...shown.flatMap(({ p, compared }) => [p, compared])));
+      find(".full").textContent = tr("full width = {p}%", { p: +(100 * full).toPrecision(2) });
+      find(".rows ol").className = `${lost.length ? "lost" : ""} ${many ? "many" : ""}`;
       all(".row").forEach((line, k) => {
+        if (many && k === shown.length) return remainder(line, s, shown);
         const one = shown[k],
           away = lost.includes(one);
         line.className = one
@@ -582,17 +590,30 @@ const rlhfExplorer = (() => {
           });
         }
         if (!one) return;
-        const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
+        const percent = (p) => `${((100 * p) / full).toFixed(2)}%`,
+          before = ((one.compared - one.p) / full) * barWidth; // px from the bar's end to its tick
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
         line.querySelector("i").style.width = percent(away ? one.compared : one.p);
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
-        behind.style.left = percent(Math.max(one.p, one.compared));
+        if (away) behind.style.left = one.compared > 0.55 * full ? 0 : percent(one.compared); // else no room behind it
+        else behind.style.left = percent(before > -4 && before < BESIDE ? one.compared : one.p);
         behind.textContent = away
           ? tr("was {before}, now {now}", { before: share(one.compared), now: share(one.p) })
           : share(one.p);
         line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
       });
+    }
+
+    /** All reviews that have no row of their own: how often π* says one of them, and what readers think of them. */
+    function remainder(line, s, shown) {
+      const p = 1 - shown.reduce((sum, one) => sum + one.p, 0),
+        gold = (s.gold - shown.reduce((sum, one) => sum + one.p * one.gold, 0)) / p;
+      line.className = `row rest ${gold < 0 ? "bad" : ""}`;
+      line.querySelector(".text").textContent = tr("the other {p}%", {
+        p: p < 0.995 ? (100 * p).toFixed(0) : Math.min(99.9, 100 * p).toFixed(1),
+      });
+      line.querySelector(".gold").innerHTML = `${number(gold, 1, true)}${icon(face(gold), 22)}`;
     }
 
     function ring(eta, beta) {
