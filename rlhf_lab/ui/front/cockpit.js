@@ -115,10 +115,10 @@ const rlhfCockpit = (() => {
         ? tr("readers have turned, the reward model has not noticed")
         : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
-      if (Math.min(...golds) < -1) return tr("it is back, and both judges like it");
+      if (Math.min(...golds) < -1) return tr("it is back, and both like it");
       return lately > 0.2
-        ? tr("it learns, and both judges like it more and more")
-        : tr("both judges like it");
+        ? tr("it learns, and both like it more and more")
+        : tr("both like it");
     }
     if (likes) return tr("readers like it, and the reward model hardly pays for it");
     if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
@@ -133,8 +133,9 @@ const rlhfCockpit = (() => {
 
   /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
-    const left = 2.6 * size,
-      right = 2.2 * size,
+    const stands = width > 34 * size ? tr("where π* stands") : "π*",
+      left = 2.6 * size,
+      right = 2.4 * size + 0.56 * size * letters(stands), // for the stars, and their labels
       top = 0.5 * size,
       bottom = high - 2 * size;
     const last = Math.max(run.rows.length, run.parent.length, 1);
@@ -158,8 +159,13 @@ const rlhfCockpit = (() => {
       .join("");
     const since = x(run.moves.at(-1)?.[0] ?? 0),
       best = now.optimum;
-    const level = (of) =>
-      `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
+    const aside = Math.max(0, 1.2 * size - Math.abs(y(best[SCORE]) - y(best[GOLD]))) / 2,
+      upper = best[SCORE] > best[GOLD] ? SCORE : GOLD;
+    const level = (of) => {
+      const [colour, at] = [of === SCORE ? "score" : liking(best[GOLD]), y(best[of])],
+        word = at + 0.35 * size + (of === upper ? -aside : aside); // labels step aside from each other
+      return `<path d="M${since} ${at}H${width - right}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, at, 0.7 * size, colour)}<text class="name star" x="${width - right + 1.8 * size}" y="${word}" style="fill:var(--${colour});font-size:${size}px">${stands}</text>`;
+    };
     const flags = raised(run, x, width - right, top, y(0) + 0.4 * size, bottom, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
     const apart = run.exact.filter(
@@ -197,12 +203,12 @@ const rlhfCockpit = (() => {
       y(best[GOLD]),
       ...[at, under, old].filter(Boolean).map(([, v]) => v),
     ];
-    const named = (text, colour, x0, near, ways, anchor = "start") => {
+    const named = (text, colour, x0, near, ways) => {
       const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
         room = (middle) => Math.min(size, ...taken.map((other) => Math.abs(other - middle))),
         middle = middles.reduce((found, next) => (room(next) > room(found) ? next : found));
       taken.push(middle);
-      return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+      return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
     const beside = ([px]) => Math.min(px + 10, width - right - 8.5 * size),
       [up, down] = [
@@ -210,14 +216,6 @@ const rlhfCockpit = (() => {
         [1.3, -1.3, 2.4, -2.4, 3.5],
       ];
     const names = [
-      named(
-        tr("best possible, π*"),
-        "ink",
-        width - right - 0.4 * size,
-        y(best[SCORE]),
-        [-0.9, 0.9, -2, 2],
-        "end",
-      ),
       at && under && named(tr("reward model"), "score", beside(at), at[1], under[1] > at[1] ? up : down),
       at &&
         under &&
@@ -296,7 +294,7 @@ const rlhfCockpit = (() => {
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
-      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
+      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size, "score")}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
       <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${tr("{kl} nats from {home}", { kl: number(last[KL], 1), home: SFT_DRAWN })}</text></svg>`;
@@ -493,7 +491,7 @@ const rlhfCockpit = (() => {
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
       find(".sentence").textContent = sentence(run.rows);
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 18 ? 17.5 : 20) * size);
+        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : 20) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
