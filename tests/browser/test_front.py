@@ -185,7 +185,9 @@ def test_what_is_one_of_many_does_not_stand_for_all(open_page, width):
     p = truth.optimum(tables, state["eta"], state["beta"]).exp()
     best = p.topk(6)
     others = 1 - best.values.sum()
-    gold = (p @ tables.golds.to(p.dtype) - best.values @ tables.golds[best.indices].to(p.dtype)) / others
+    gold = (
+        p @ tables.golds.to(p.dtype) - best.values @ tables.golds[best.indices].to(p.dtype)
+    ) / others
     rest = page.locator(".row.rest")
     assert rest.is_visible()
     text, mean = rest.inner_text().split("\n")[0], rest.locator(".gold").inner_text()
@@ -366,6 +368,25 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     assert shown == [*(number(x) for x in last["optimum"]), "0.00"]
     assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
     assert page.evaluate("() => root.run.rows.length") == last["iteration"] == 52
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_each_star_has_its_label_and_none_lies_on_another(open_page, flight, width):
+    page, best = open_page(width, 1080, address=flight[0]), flight[1][-1]["optimum"]
+    assert abs(best[0] - best[1]) < 0.5  # near each other, so that labels must step aside
+    labels = page.locator(".curves text.name").all()
+    words = [label.text_content() for label in labels]
+    assert words.count("where π* stands") == 2
+    boxes = [label.bounding_box() for label in labels]
+    stars = [star.bounding_box() for star in page.locator(".curves polygon").all()]
+    assert len(stars) == 2
+    for box in boxes[:2]:
+        assert box["x"] >= max(star["x"] + star["width"] for star in stars) - 2
+    boxes += [flag.bounding_box() for flag in page.locator(".curves rect").all()]
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        middles = [box["y"] + box["height"] / 2 for box in (one, other)]
+        assert apart or abs(middles[0] - middles[1]) >= 0.75 * boxes[0]["height"]
 
 
 def test_flags_hang_below_zero_and_do_not_hide_each_other(open_page, flight):

@@ -15,6 +15,7 @@ from rlhf_lab.ui import Cockpit
 from rlhf_lab.ui.optima import optima
 
 FIRST = "notebooks/00_start_here.html"
+NINE = "notebooks/09_the_ppo_loop.html"
 WIDTHS = (360, 1280)
 # the reward model's scores are rounded to 16 bits in the page
 TOLERANCE = 2e-3
@@ -196,6 +197,27 @@ def test_a_live_part_gets_the_whole_screen_and_gives_it_back(visit, path, kind):
     page.wait_for_function("!document.fullscreenElement")
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "least"), [(FIRST, "explorer", 20), (NINE, "cockpit", 22)]
+)
+def test_on_a_wall_all_is_in_sight_and_large(visit, path, kind, least):
+    page = visit(path, viewport={"width": 1920, "height": 1080})
+    alive(page, kind)
+    wall = page.locator(f".rlhf-live[data-kind={kind}]").first
+    wall.locator("> .full").click()
+    page.wait_for_function("document.fullscreenElement && innerHeight === 1080")
+    page.wait_for_timeout(500)
+    assert wall.evaluate("wall => wall.scrollHeight - wall.clientHeight") <= 0
+    small = wall.locator(".rlhf-front *").evaluate_all(
+        """(all, least) => all.filter((e) => e.checkVisibility() && !e.closest(".heard")
+          && !e.matches("sub, tspan")
+          && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
+          && parseFloat(getComputedStyle(e).fontSize) < least).map((e) => e.outerHTML)""",
+        least,
+    )
+    assert small == []
+
+
 def test_nothing_moves_by_itself_for_those_who_asked_for_that(visit):
     page = visit("index.html", reduced_motion="reduce")
     root = alive(page, "collapse")
@@ -236,7 +258,6 @@ def _ref(world, prompt):
 
 
 COCKPIT = "document.querySelector('.rlhf-cockpit')"
-NINE = "notebooks/09_the_ppo_loop.html"
 
 
 def steps(page, root, n):

@@ -202,6 +202,9 @@ const rlhfCockpit = (() => {
       y(best[SCORE]),
       y(best[GOLD]),
       ...[at, under, old].filter(Boolean).map(([, v]) => v),
+      ...flags.boxes
+        .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
+        .flatMap(([, , middle]) => [middle - size / 2, middle + size / 2]),
     ];
     const named = (text, colour, x0, near, ways) => {
       const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
@@ -238,6 +241,7 @@ const rlhfCockpit = (() => {
   /** The moves of a hand, as flags in lanes from `first` on; those that find no room keep their pole. */
   function raised(run, x, end, top, first, bottom, size) {
     const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
+      boxes = [], // [left, right, middle] of each flag
       marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
     for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
     const last = [...marks].sort(([a], [b]) => b - a),
@@ -249,11 +253,13 @@ const rlhfCockpit = (() => {
       const lane = free.findIndex((begins) => from + long + 4 <= begins);
       if (lane < 0) return "";
       free[lane] = from;
+      boxes.push([from, from + long, first + (1.8 * lane + 0.8) * size]);
       return flag(from, first + lane * 1.8 * size, words, size, open(texts));
     });
     return {
       poles: last.map(([k, texts]) => pole(x(k), top, bottom, open(texts))).join(""),
       flags: flags.join(""),
+      boxes,
     };
   }
 
