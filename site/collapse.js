@@ -98,8 +98,12 @@ const rlhfCollapse = (() => {
           `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k === 100 ? tr("{k} iterations", { k }) : k}</text>`,
       )
       .join("");
-    const flags = moves.map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), low - 1.6 * size, `η → ${eta}`, size)).join("");
-    const named = last ? names(records, x, y, { size, low, right: width - right, poles: moves.map(([k]) => x(k)) }) : "";
+    const flags = moves
+      .map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), low - 1.6 * size, `η → ${eta}`, size))
+      .join("");
+    const named = last
+      ? names(records, x, y, { size, low, right: width - right, poles: moves.map(([k]) => x(k)) })
+      : "";
     const ends = last
       ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="${0.46 * size}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
       <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(${0.85 * size})">${face(last.gold)}</g>`
@@ -201,12 +205,7 @@ const rlhfCollapse = (() => {
       find(".by-readers").innerHTML = judge(face(gold || 0), gold, tr("careful readers"), liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
-      find(".chart").innerHTML = chart(
-        records,
-        moves,
-        find(".chart").clientWidth,
-        large(),
-      );
+      find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth, large());
       find(".why").textContent = trouble || why(record, held, over);
       const k = ETAS.indexOf(run.config.eta);
       slider.value = k;

@@ -116,9 +116,7 @@ const rlhfCockpit = (() => {
         : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
       if (Math.min(...golds) < -1) return tr("it is back, and both like it");
-      return lately > 0.2
-        ? tr("it learns, and both like it more and more")
-        : tr("both like it");
+      return lately > 0.2 ? tr("it learns, and both like it more and more") : tr("both like it");
     }
     if (likes) return tr("readers like it, and the reward model hardly pays for it");
     if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
@@ -164,7 +162,7 @@ const rlhfCockpit = (() => {
     const level = (of) => {
       const [colour, at] = [of === SCORE ? "score" : liking(best[GOLD]), y(best[of])],
         word = at + 0.35 * size + (of === upper ? -aside : aside); // labels step aside from each other
-      return `<path d="M${since} ${at}H${width - right}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, at, 0.7 * size, colour)}<text class="name star" x="${width - right + 1.8 * size}" y="${word}" style="fill:var(--${colour});font-size:${size}px">${stands}</text>`;
+      return `<path d="M${since} ${at}H${width - right}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, at, 0.7 * size, `var(--${colour})`, "var(--bg)")}<text class="name star" x="${width - right + 1.8 * size}" y="${word}" style="fill:var(--${colour});font-size:${size}px">${stands}</text>`;
     };
     const flags = raised(run, x, width - right, top, y(0) + 0.4 * size, bottom, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
@@ -300,7 +298,7 @@ const rlhfCockpit = (() => {
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
-      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size, "score")}
+      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
       <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${tr("{kl} nats from {home}", { kl: number(last[KL], 1), home: SFT_DRAWN })}</text></svg>`;

@@ -246,7 +246,8 @@ const rlhfExplorer = (() => {
         `<text x="${places.x(k).toFixed(1)}" y="${H + 4 + words}" text-anchor="${v === 10 ? "end" : "middle"}" dx="${v === 10 ? 5 : 0}">${v}</text>`,
     );
     const beside = ticks(betas, [0, 0.03, 0.1, 0.3, 1]).map(
-      ([k, v]) => `<text x="${left - 6}" y="${(places.y(k) + 0.34 * words).toFixed(1)}" text-anchor="end">${v}</text>`,
+      ([k, v]) =>
+        `<text x="${left - 6}" y="${(places.y(k) + 0.34 * words).toFixed(1)}" text-anchor="end">${v}</text>`,
     );
     const svg = `<svg width="${width}" height="${H + 10 + words}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
       <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
@@ -596,7 +597,8 @@ const rlhfExplorer = (() => {
         line.querySelector("i").style.width = percent(away ? one.compared : one.p);
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
-        if (away) behind.style.left = one.compared > 0.55 * full ? 0 : percent(one.compared); // else no room behind it
+        if (away)
+          behind.style.left = one.compared > 0.55 * full ? 0 : percent(one.compared); // else no room behind it
         else behind.style.left = percent(before > -4 && before < BESIDE ? one.compared : one.p);
         behind.textContent = away
           ? tr("was {before}, now {now}", { before: share(one.compared), now: share(one.p) })
