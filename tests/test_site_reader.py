@@ -55,7 +55,7 @@ def test_a_still_without_html_becomes_a_picture_with_its_words(reader, tmp_path)
 @pytest.mark.parametrize(
     ("path", "says"), [("", "may not move"), ("zh/", "滑块可能不会动")], ids=["en", "zh"]
 )
-def test_the_site_does_not_say_that_its_sliders_do_not_move(path, says):
+def test_the_site_does_not_say_that_its_sliders_do_not_move(reader, path, says):
     text = (ROOT / "notebooks" / path / "00_start_here.ipynb").read_text(encoding="utf-8")
     assert says in text
     read = reader.read_notebook(text)
