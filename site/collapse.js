@@ -3,13 +3,13 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { tr, liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { tr, letters, clip, liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
     FREE = 45;
-  /** Frames for an iteration: the fall comes between 12 and 17, and is to be seen. */
-  const framesOf = (iteration) => (iteration < 12 ? 5 : iteration < 18 ? 12 : 4);
+  /** For an iteration, in ms: the fall comes after 12, and somebody who speaks can say what happens. */
+  const pauseOf = (iteration) => (iteration >= 12 && iteration < 20 ? 200 : 80);
 
   const STAGES = [
     ["is-learning", tr("It learns")],
@@ -26,12 +26,54 @@ const rlhfCollapse = (() => {
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
     <svg width="0" height="0" aria-hidden="true"><defs>${MOODS.map((gold, k) => `<symbol id="${id}-${k}" viewBox="-1.08 -1.08 2.16 2.16">${face(gold)}</symbol>`).join("")}</defs></svg>
-    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>${tr("all 128 reviews, as readers see them")}</figcaption></figure></div>
+    <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>${tr('all 128 reviews<span class="more">, as readers see them</span>')}</figcaption></figure></div>
     <p class="why"></p>
     <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> ${tr("the leash")}</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
     <p class="buttons"><button class="leash"></button> <button class="again">${tr("Start again, without a leash")}</button> <a class="onward" hidden>${tr("Now find the best leash →")}</a></p>
     <p class="heard" role="status"></p>`;
+
+  /** Both curves by name: the reward model's at its end, the readers' above its maximum. Neither stands where a curve or
+   *  the pole of a flag runs, if there is any other place near. */
+  function names(records, x, y, { size, low, right, poles }) {
+    const last = records.at(-1),
+      most = records.reduce((best, record) => (record.gold > best.gold ? record : best)),
+      taken = [];
+    const curves = ["score", "gold"].flatMap((of) => records.map((r) => [x(r.iteration), y(r[of])]));
+    const hits = ([left, at, long]) =>
+      curves.filter(
+        ([px, py]) => px > left - 6 && px < left + long + 6 && py > at - 1.1 * size && py < at + 0.5 * size,
+      ).length +
+      poles.filter((px) => px > left - 4 && px < left + long + 4).length +
+      taken.filter(([px, py, wide]) => px < left + long && left < px + wide && Math.abs(py - at) < 1.2 * size)
+        .length *
+        9;
+    const name = (text, colour, px, py, away) => {
+      const long = 0.56 * size * letters(text),
+        at = (across, up) => [
+          clip(px + across * long, 2.6 * size, right - long),
+          clip(py + up * size, 1.1 * size, low - 0.4 * size),
+          long,
+        ];
+      const found = away
+        .flatMap((up) => [-0.5, 0, -1, 0.5, -1.5].map((across) => at(across, up)))
+        .reduce((best, next) => (hits(next) < hits(best) ? next : best));
+      taken.push(found);
+      return `<text class="name halo" x="${found[0]}" y="${found[1]}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    };
+    const above = [-0.9, -1.4, -2, -2.8, 2.1, 3],
+      below = [2.1, 3, -0.9, -1.4];
+    return (
+      name(tr("careful readers"), liking(most.gold), x(most.iteration), y(most.gold), above) +
+      name(
+        tr("reward model"),
+        "score",
+        x(last.iteration),
+        y(last.score),
+        last.score < last.gold ? [...below, ...above] : above,
+      )
+    );
+  }
 
   function chart(records, moves, width, large) {
     const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
@@ -40,7 +82,8 @@ const rlhfCollapse = (() => {
       right = 20,
       x = (k) => left + ((width - left - right) * k) / ITERATIONS;
     const low = height - 1.7 * size,
-      y = (v) => 34 + ((2.4 - v) / 4.8) * (low - 44),
+      top = 1.8 * size, // above, room for a name; below, for the flags
+      y = (v) => top + ((2.2 - v) / 4.4) * (low - 1.9 * size - top),
       last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
     const ticks = [-2, 0, 2]
@@ -55,16 +98,11 @@ const rlhfCollapse = (() => {
           `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k === 100 ? tr("{k} iterations", { k }) : k}</text>`,
       )
       .join("");
-    const flags = moves.map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), 0, `η → ${eta}`, size)).join("");
-    const name = (text, colour, at) =>
-      `<text class="name halo" x="${Math.min(x(last.iteration) + 12, width - 9 * size)}" y="${at}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
-    // The upper curve is named above it, the lower one below, or above where no room is left.
-    const over = (v) => y(v) - 14,
-      under = (v) => (y(v) + 27 + size > low ? y(v) - 18 : y(v) + 16 + size),
-      higher = last && last.gold > last.score;
+    const flags = moves
+      .map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), low - 1.6 * size, `η → ${eta}`, size))
+      .join("");
     const named = last
-      ? name(tr("reward model"), "score", (higher ? under : over)(last.score)) +
-        name(tr("careful readers"), liking(last.gold), (higher ? over : under)(last.gold))
+      ? names(records, x, y, { size, low, right: width - right, poles: moves.map(([k]) => x(k)) })
       : "";
     const ends = last
       ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="${0.46 * size}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
@@ -138,7 +176,8 @@ const rlhfCollapse = (() => {
       moves = [],
       until = FREE,
       frame = 0,
-      frames = 0,
+      due = 0, // when the next iteration comes, in ms
+      paused = false,
       trouble = "";
 
     function draw() {
@@ -146,7 +185,7 @@ const rlhfCollapse = (() => {
         said = record ? run.batch()[0] : null,
         held = run.config.eta > 0;
       const at = stage(records, held),
-        over = !frame;
+        over = !frame && !paused;
       root.querySelectorAll(".stages li").forEach((li, k) => {
         li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
       });
@@ -166,12 +205,7 @@ const rlhfCollapse = (() => {
       find(".by-readers").innerHTML = judge(face(gold || 0), gold, tr("careful readers"), liking(gold));
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
       find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
-      find(".chart").innerHTML = chart(
-        records,
-        moves,
-        find(".chart").clientWidth,
-        document.fullscreenElement?.contains(root),
-      );
+      find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth, large());
       find(".why").textContent = trouble || why(record, held, over);
       const k = ETAS.indexOf(run.config.eta);
       slider.value = k;
@@ -181,19 +215,23 @@ const rlhfCollapse = (() => {
       const begun = Boolean(record || frame);
       find(".leash").textContent = held ? tr("Let it go") : tr("Put it on a leash");
       find(".leash").hidden = !begun;
-      find(".again").innerHTML = begun
-        ? `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`
-        : tr("Start");
+      find(".again").innerHTML = !begun
+        ? tr("Start")
+        : frame
+          ? tr("Pause")
+          : paused
+            ? tr("Go on")
+            : `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`;
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
       find(".onward").hidden = !onward || !(over && at === 3);
       root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
     }
 
-    function play() {
-      const due = frames-- <= 0;
-      if (due) {
-        frames = framesOf(run.iteration);
+    function play(now) {
+      const comes = now >= due;
+      if (comes) {
+        due = now + pauseOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
         else
@@ -203,19 +241,36 @@ const rlhfCollapse = (() => {
       }
       const goes = !trouble && run.iteration < until && root.isConnected;
       frame = goes ? requestAnimationFrame(play) : 0;
-      if (due || !goes) draw();
-      if (!goes)
-        find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
-          k: run.iteration,
-          share: find(".share").textContent,
-          said: find(".big").textContent,
-          why: find(".why").textContent,
-        });
+      if (comes || !goes) draw();
+      if (!goes) tell();
     }
+    const tell = () => {
+      find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
+        k: run.iteration,
+        share: find(".share").textContent,
+        said: find(".big").textContent,
+        why: find(".why").textContent,
+      });
+    };
     const go = (iterations) => {
       until = Math.min(iterations, ITERATIONS);
+      paused = false;
       frame ||= requestAnimationFrame(play);
     };
+    const halt = () => {
+      cancelAnimationFrame(frame);
+      frame = 0;
+    };
+    /** The second button, and the space bar: start, pause, go on, start again. */
+    function next() {
+      if (frame) {
+        halt();
+        paused = true;
+        tell();
+      } else if (paused) go(until);
+      else return again(0);
+      draw();
+    }
 
     function hold(eta) {
       if (eta === run.config.eta) return;
@@ -225,24 +280,50 @@ const rlhfCollapse = (() => {
       else go(ITERATIONS);
       draw();
     }
-    function again(eta) {
+    function reset(eta) {
       run.config.eta = eta;
       run.start();
-      [records, moves, frames, trouble] = [[], [], 0, ""];
+      [records, moves, due, trouble, paused] = [[], [], 0, "", false];
+    }
+    function again(eta) {
+      reset(eta);
       go(eta ? ITERATIONS : FREE);
       draw();
+    }
+    const large = () => Boolean(document.fullscreenElement?.contains(root));
+    /** On a wall it waits for Start, unless a hand has already paused or steered it. */
+    function enlarged() {
+      if (large()) {
+        if (!paused && !moves.length && !run.config.eta) {
+          halt();
+          reset(0);
+        }
+        find(".again").focus(); // so that the space bar presses it
+      }
+      draw();
+    }
+    function typed(event) {
+      const free = !event.target.closest?.("button, a");
+      if (event.key !== " " || !free || !(large() || root.contains(event.target))) return;
+      event.preventDefault(); // else the page scrolls
+      next();
     }
 
     slider.addEventListener("input", () => hold(ETAS[slider.value]));
     find(".leash").addEventListener("click", () => hold(run.config.eta > 0 ? 0 : HELD));
-    find(".again").addEventListener("click", () => again(0));
+    find(".again").addEventListener("click", next);
+    root.tabIndex = -1; // a click into it gives it the space bar
+    document.addEventListener("keydown", typed);
+    document.addEventListener("fullscreenchange", enlarged);
     const resized = new ResizeObserver(draw);
     resized.observe(root);
     if (!still && !waits) go(FREE);
     draw();
     return () => {
-      cancelAnimationFrame(frame);
+      halt();
       resized.disconnect();
+      document.removeEventListener("keydown", typed);
+      document.removeEventListener("fullscreenchange", enlarged);
     };
   }
 

@@ -29,6 +29,11 @@ ALIVE = {"Explorer": "explorer", "Cockpit": "cockpit"}
 PLAY = {"explorer": "Play first: the explorer", "cockpit": "Play first: the cockpit"}
 NEEDS_PYTHON = "These sliders need Python: open the notebook in JupyterLab."
 _ADDRESS = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
+_WITHOUT_KERNEL = re.compile(
+    r" ?\(They are also for readers without a \*kernel\*[^)]*\)"
+    r"|（这些数字也是给没有\*内核\*的读者看的[^）]*）"
+)
+"""What notebook 00 says to readers whose sliders may not move: here they do."""
 _static = Path()
 
 
@@ -36,6 +41,8 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     """An .ipynb as MyST-NB wants it, with outputs that a page without a kernel can show."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _WITHOUT_KERNEL.sub("", cell.source)
         if "keep-output" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-input")  # of a drawing it only says what is lit
         elif cell.metadata.get("jupyter", {}).get("source_hidden"):

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from scripts import load
+from scripts import ROOT, load
 
 from rlhf_lab import plots
 from rlhf_lab.ui import show
@@ -50,3 +50,13 @@ def test_a_still_without_html_becomes_a_picture_with_its_words(reader, tmp_path)
     assert 'alt="nothing"' in shown
     name = re.search(r"figures/\w+\.webp", shown)[0]
     assert (tmp_path / name).stat().st_size < len(base64.b64decode(data["image/png"])) + 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("", "may not move"), ("zh/", "滑块可能不会动")], ids=["en", "zh"]
+)
+def test_the_site_does_not_say_that_its_sliders_do_not_move(reader, path, says):
+    text = (ROOT / "notebooks" / path / "00_start_here.ipynb").read_text(encoding="utf-8")
+    assert says in text
+    read = reader.read_notebook(text)
+    assert says not in "".join(cell.source for cell in read.cells)

@@ -156,6 +156,45 @@ def test_what_is_no_longer_said_stays_in_sight(open_page):
     ]
 
 
+@pytest.mark.parametrize("beta", ["0", "0.5"])
+def test_no_tick_stands_outside_its_scale(open_page, beta):
+    page = open_page()
+    page.locator("[data-typed=beta]").fill(beta)
+    page.keyboard.press("Enter")
+    state = settled(page)
+    full = float(page.locator(".full").inner_text().split(" = ")[1].rstrip("%")) / 100
+    bars, ticks = page.locator(".row:not(.gone) .bar"), page.locator(".row:not(.gone) .bar .tick")
+    for one, bar, tick in zip(state["said"], bars.all(), ticks.all(), strict=False):
+        box = bar.bounding_box()
+        if tick.is_visible():
+            at = (tick.bounding_box()["x"] + 1 - box["x"]) / box["width"]
+            assert at == pytest.approx(one["compared"] / full, abs=0.006)
+            assert at <= 1.01
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_one_of_many_does_not_stand_for_all(open_page, width):
+    page = open_page(width)
+    assert page.locator(".row.rest").count() == 0
+    page.locator("[data-typed=beta]").fill("0.5")
+    page.keyboard.press("Enter")
+    state = settled(page)
+    assert state["said"][0]["p"] < 0.05
+    assert page.locator(".headline small").inner_text() == "for instance, one of many:"
+    tables = load_world().tables("food")
+    p = truth.optimum(tables, state["eta"], state["beta"]).exp()
+    best = p.topk(6)
+    others = 1 - best.values.sum()
+    gold = (
+        p @ tables.golds.to(p.dtype) - best.values @ tables.golds[best.indices].to(p.dtype)
+    ) / others
+    rest = page.locator(".row.rest")
+    assert rest.is_visible()
+    text, mean = rest.inner_text().split("\n")[0], rest.locator(".gold").inner_text()
+    assert text == f"the other {min(100 * others.item(), 99.9):.{0 if others < 0.995 else 1}f}%"
+    assert mean == number(gold.item(), 1, sign=True)
+
+
 def test_where_nothing_holds_it_no_other_review_is_said(open_page):
     page = open_page()
     page.locator("[data-typed=eta]").fill("0")
@@ -329,6 +368,29 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     assert shown == [*(number(x) for x in last["optimum"]), "0.00"]
     assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
     assert page.evaluate("() => root.run.rows.length") == last["iteration"] == 52
+
+
+@pytest.mark.parametrize(("width", "above"), [(1280, 0.1), (1920, 0.1), (1920, 0.38)])
+def test_each_star_has_its_label_and_none_lies_on_another(open_page, flight, width, above):
+    page, last = open_page(width, 1080, address=flight[0]), flight[1][-1]
+    score, _, *rest = last["optimum"]
+    near = {"optimum": [score, score + above, *rest]}  # near: labels must step aside
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], **near})
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    labels = page.locator(".curves text.name").all()
+    words = [label.text_content() for label in labels]
+    assert words.count("where π* stands") == 2
+    boxes = [label.bounding_box() for label in labels]
+    stars = [star.bounding_box() for star in page.locator(".curves polygon").all()]
+    assert len(stars) == 2
+    for box in boxes[:2]:
+        assert box["x"] >= max(star["x"] + star["width"] for star in stars) - 2
+    boxes += [flag.bounding_box() for flag in page.locator(".curves rect").all()]
+    for one, other in itertools.combinations(boxes, 2):
+        apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        middles = [box["y"] + box["height"] / 2 for box in (one, other)]
+        room = (one["height"] + other["height"]) / 2  # of lines, whose letters are lower
+        assert apart or abs(middles[0] - middles[1]) >= 0.8 * room
 
 
 def test_flags_hang_below_zero_and_do_not_hide_each_other(open_page, flight):

@@ -15,6 +15,7 @@ from rlhf_lab.ui import Cockpit
 from rlhf_lab.ui.optima import optima
 
 FIRST = "notebooks/00_start_here.html"
+NINE = "notebooks/09_the_ppo_loop.html"
 WIDTHS = (360, 1280)
 # the reward model's scores are rounded to 16 bits in the page
 TOLERANCE = 2e-3
@@ -129,6 +130,42 @@ def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page.wait_for_function(at)  # the page rolls there
 
 
+FRONT = "document.querySelector('.rlhf-collapse')"
+
+
+def test_the_fall_can_be_paused_and_goes_on(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    page.wait_for_function(f"{FRONT}.state.iteration >= 14")
+    button = root.locator(".again")
+    assert button.inner_text() == "Pause"
+    button.click()
+    stopped = page.evaluate(f"{FRONT}.state.iteration")
+    page.wait_for_timeout(500)
+    assert page.evaluate(f"{FRONT}.state.iteration") == stopped < 20
+    assert button.inner_text() == "Go on"
+    root.locator(".big").click()  # from anywhere in the card, the space bar is the button
+    page.keyboard.press(" ")
+    page.wait_for_function(f"{FRONT}.state.iteration > {stopped}")
+    page.keyboard.press(" ")
+    assert button.inner_text() == "Go on"
+    assert page.evaluate("scrollY") == 0
+    root.get_by_role("button", name="Put it on a leash").click()
+    assert button.inner_text() == "Pause"
+
+
+def test_on_a_wall_it_waits_for_start(visit):
+    page = visit("index.html")
+    alive(page, "collapse")
+    page.wait_for_function(f"{FRONT}.state.iteration > 2")
+    page.locator(".rlhf-live > .full").first.click()
+    page.wait_for_function(f"{FRONT}.state.iteration === 0")
+    page.wait_for_timeout(400)
+    assert page.evaluate(f"{FRONT}.state.iteration") == 0
+    page.keyboard.press(" ")
+    page.wait_for_function(f"{FRONT}.state.iteration > 2")
+
+
 def test_the_faces_are_the_reviews_of_the_last_batch(visit):
     page = visit("index.html")
     root = alive(page, "collapse")
@@ -158,6 +195,27 @@ def test_a_live_part_gets_the_whole_screen_and_gives_it_back(visit, path, kind):
     assert root.evaluate("root => root.clientWidth") > width
     button.click()
     page.wait_for_function("!document.fullscreenElement")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "least"), [(FIRST, "explorer", 20), (NINE, "cockpit", 22)]
+)
+def test_on_a_wall_all_is_in_sight_and_large(visit, path, kind, least):
+    page = visit(path, viewport={"width": 1920, "height": 1080})
+    alive(page, kind)
+    wall = page.locator(f".rlhf-live[data-kind={kind}]").first
+    wall.locator("> .full").click()
+    page.wait_for_function("document.fullscreenElement && innerHeight === 1080")
+    page.wait_for_timeout(500)
+    assert wall.evaluate("wall => wall.scrollHeight - wall.clientHeight") <= 0
+    small = wall.locator(".rlhf-front *").evaluate_all(
+        """(all, least) => all.filter((e) => e.checkVisibility() && !e.closest(".heard")
+          && !e.matches("sub, tspan")
+          && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
+          && parseFloat(getComputedStyle(e).fontSize) < least).map((e) => e.outerHTML)""",
+        least,
+    )
+    assert small == []
 
 
 def test_nothing_moves_by_itself_for_those_who_asked_for_that(visit):
@@ -200,7 +258,6 @@ def _ref(world, prompt):
 
 
 COCKPIT = "document.querySelector('.rlhf-cockpit')"
-NINE = "notebooks/09_the_ppo_loop.html"
 
 
 def steps(page, root, n):

@@ -115,10 +115,8 @@ const rlhfCockpit = (() => {
         ? tr("readers have turned, the reward model has not noticed")
         : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
-      if (Math.min(...golds) < -1) return tr("it is back, and both judges like it");
-      return lately > 0.2
-        ? tr("it learns, and both judges like it more and more")
-        : tr("both judges like it");
+      if (Math.min(...golds) < -1) return tr("it is back, and both like it");
+      return lately > 0.2 ? tr("it learns, and both like it more and more") : tr("both like it");
     }
     if (likes) return tr("readers like it, and the reward model hardly pays for it");
     if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
@@ -133,8 +131,9 @@ const rlhfCockpit = (() => {
 
   /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
-    const left = 2.6 * size,
-      right = 2.2 * size,
+    const stands = width > 34 * size ? tr("where π* stands") : "π*",
+      left = 2.6 * size,
+      right = 2.4 * size + 0.56 * size * letters(stands), // for the stars, and their labels
       top = 0.5 * size,
       bottom = high - 2 * size;
     const last = Math.max(run.rows.length, run.parent.length, 1);
@@ -158,8 +157,13 @@ const rlhfCockpit = (() => {
       .join("");
     const since = x(run.moves.at(-1)?.[0] ?? 0),
       best = now.optimum;
-    const level = (of) =>
-      `<path d="M${since} ${y(best[of])}H${width - right}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, y(best[of]), 0.7 * size)}`;
+    const aside = Math.max(0, 1.2 * size - Math.abs(y(best[SCORE]) - y(best[GOLD]))) / 2,
+      upper = best[SCORE] > best[GOLD] ? SCORE : GOLD;
+    const level = (of) => {
+      const [colour, at] = [of === SCORE ? "score" : liking(best[GOLD]), y(best[of])],
+        word = at + 0.35 * size + (of === upper ? -aside : aside); // labels step aside from each other
+      return `<path d="M${since} ${at}H${width - right}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, at, 0.7 * size, `var(--${colour})`, "var(--bg)")}<text class="name star" x="${width - right + 1.8 * size}" y="${word}" style="fill:var(--${colour});font-size:${size}px">${stands}</text>`;
+    };
     const flags = raised(run, x, width - right, top, y(0) + 0.4 * size, bottom, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
     const apart = run.exact.filter(
@@ -196,13 +200,16 @@ const rlhfCockpit = (() => {
       y(best[SCORE]),
       y(best[GOLD]),
       ...[at, under, old].filter(Boolean).map(([, v]) => v),
+      ...flags.boxes
+        .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
+        .flatMap(([, , middle]) => [middle - size / 2, middle + size / 2]),
     ];
-    const named = (text, colour, x0, near, ways, anchor = "start") => {
+    const named = (text, colour, x0, near, ways) => {
       const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
         room = (middle) => Math.min(size, ...taken.map((other) => Math.abs(other - middle))),
         middle = middles.reduce((found, next) => (room(next) > room(found) ? next : found));
       taken.push(middle);
-      return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+      return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
     const beside = ([px]) => Math.min(px + 10, width - right - 8.5 * size),
       [up, down] = [
@@ -210,14 +217,6 @@ const rlhfCockpit = (() => {
         [1.3, -1.3, 2.4, -2.4, 3.5],
       ];
     const names = [
-      named(
-        tr("best possible, π*"),
-        "ink",
-        width - right - 0.4 * size,
-        y(best[SCORE]),
-        [-0.9, 0.9, -2, 2],
-        "end",
-      ),
       at && under && named(tr("reward model"), "score", beside(at), at[1], under[1] > at[1] ? up : down),
       at &&
         under &&
@@ -240,6 +239,7 @@ const rlhfCockpit = (() => {
   /** The moves of a hand, as flags in lanes from `first` on; those that find no room keep their pole. */
   function raised(run, x, end, top, first, bottom, size) {
     const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
+      boxes = [], // [left, right, middle] of each flag
       marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
     for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
     const last = [...marks].sort(([a], [b]) => b - a),
@@ -251,11 +251,13 @@ const rlhfCockpit = (() => {
       const lane = free.findIndex((begins) => from + long + 4 <= begins);
       if (lane < 0) return "";
       free[lane] = from;
+      boxes.push([from, from + long, first + (1.8 * lane + 0.8) * size]);
       return flag(from, first + lane * 1.8 * size, words, size, open(texts));
     });
     return {
       poles: last.map(([k, texts]) => pole(x(k), top, bottom, open(texts))).join(""),
       flags: flags.join(""),
+      boxes,
     };
   }
 
@@ -493,7 +495,7 @@ const rlhfCockpit = (() => {
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
       find(".sentence").textContent = sentence(run.rows);
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 18 ? 17.5 : 20) * size);
+        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : 20) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(

@@ -63,6 +63,8 @@ const rlhfExplorer = (() => {
   const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
     GONE = 2, // of them, at most, for what is no longer said
+    RARE = 0.05, // what is said less often stands for nothing but itself
+    BESIDE = 60, // px that a number takes behind its bar
     TRAIL = 80,
     SWEEP = 6000; // ms from the tightest leash to none
 
@@ -141,9 +143,8 @@ const rlhfExplorer = (() => {
 
   /** Where things are on the map: ring and thumbs stand at the same place, whatever the position. 0 has no place on a
    *  logarithmic axis, so that a gap sets it apart. */
-  function mapPlaces(width, etas, betas) {
-    const left = 30,
-      pad = 12, // half a thumb
+  function mapPlaces(width, etas, betas, left) {
+    const pad = 12, // half a thumb
       gap = 4,
       W = width - left,
       H = Math.round(0.62 * W);
@@ -211,8 +212,8 @@ const rlhfExplorer = (() => {
     return best;
   }
 
-  function mapPicture(id, width, { etas, betas }, map) {
-    const places = mapPlaces(width, etas, betas),
+  function mapPicture(id, { width, size: words }, { etas, betas }, map) {
+    const places = mapPlaces(width, etas, betas, words > 12 ? 2.3 * words : 30),
       { left, W, H } = places;
     const tints = ["bad-tint", "liked-tint", "cool-tint", "many-tint", "liked-tint"];
     const over = ["collapse", "", "frozen", "salad", ""];
@@ -231,7 +232,7 @@ const rlhfExplorer = (() => {
           "",
       )
       .join("");
-    const size = W < 340 ? 12 : 13;
+    const size = words > 12 ? words : W < 340 ? 12 : 13;
     const names = KINDS.map((key, kind) => {
       const name = regionName(key),
         at = nameplate(map, etas, betas, places, kind, 0.6 * size * letters(name));
@@ -242,23 +243,24 @@ const rlhfExplorer = (() => {
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
     const below = ticks(etas, [0, 0.03, 0.1, 0.3, 1, 3, 10]).map(
       ([k, v]) =>
-        `<text x="${places.x(k).toFixed(1)}" y="${H + 16}" text-anchor="${v === 10 ? "end" : "middle"}" dx="${v === 10 ? 5 : 0}">${v}</text>`,
+        `<text x="${places.x(k).toFixed(1)}" y="${H + 4 + words}" text-anchor="${v === 10 ? "end" : "middle"}" dx="${v === 10 ? 5 : 0}">${v}</text>`,
     );
     const beside = ticks(betas, [0, 0.03, 0.1, 0.3, 1]).map(
-      ([k, v]) => `<text x="${left - 6}" y="${(places.y(k) + 4).toFixed(1)}" text-anchor="end">${v}</text>`,
+      ([k, v]) =>
+        `<text x="${left - 6}" y="${(places.y(k) + 0.34 * words).toFixed(1)}" text-anchor="end">${v}</text>`,
     );
-    const svg = `<svg width="${width}" height="${H + 22}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
+    const svg = `<svg width="${width}" height="${H + 10 + words}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
       <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
     return { places, svg };
   }
 
   /** Curves of both judges over the distance that π* goes, with an axis of √KL, and the rope. */
-  function frontPicture(id, width, { reference, curve }, aim) {
-    const high = width > 480 ? 190 : 152,
-      left = 26,
+  function frontPicture(id, { width, size }, { reference, curve }, aim) {
+    const high = size > 12 ? 9.5 * size : width > 480 ? 190 : 152,
+      left = size > 12 ? 2.2 * size : 26,
       right = 8,
-      axis = high + 20,
-      rope = high + 50;
+      axis = high + 8 + size,
+      rope = axis + 18 + size;
     const points = [reference, ...[...curve].reverse()];
     const far = Math.sqrt(Math.max(...points.map((m) => m.kl))) * 1.03;
     const x = (kl) => left + (Math.sqrt(Math.max(kl, 0)) / far) * (width - left - right);
@@ -272,8 +274,8 @@ const rlhfExplorer = (() => {
     const end = points.length - 1,
       [s, g] = [score[end][1], gold[end][1]];
     // Each curve is named at its end: the upper one above it, the lower one on its free side.
-    const above = (v) => v - 13,
-      below = (v) => v + 23;
+    const above = (v) => v - 1.05 * size,
+      below = (v) => v + 1.1 * size + 10;
     const label = (text, at, colour) =>
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
@@ -283,18 +285,18 @@ const rlhfExplorer = (() => {
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
         (kl, k, shown) =>
-          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 14}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
+          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 2 + size}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
       );
     const ticksY = [-2, 0, 2].map(
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
-    const svg = `<svg width="${width}" height="${rope + 28}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
+    const svg = `<svg width="${width}" height="${rope + 16 + size}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
       ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${names}<g class="mark"></g></svg>`;
-    return { x, y, left, width, rope, svg };
+    return { x, y, left, width, rope, size, svg };
   }
 
   function markOnFront(front, s) {
-    const { x, y, left, width, rope: at } = front,
+    const { x, y, left, width, rope: at, size } = front,
       here = x(s.kl),
       top = y(s.score),
       bottom = y(s.gold),
@@ -302,7 +304,7 @@ const rlhfExplorer = (() => {
       aside = Math.abs(top - bottom) < 18 ? (here < left + 30 ? 1 : -1) * 18 : 0;
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
-    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 25}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${tr("{kl} nats from {home}", { kl: number(s.kl, 1), home: SFT_DRAWN })}</text>`;
+    const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 13 + size}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${tr("{kl} nats from {home}", { kl: number(s.kl, 1), home: SFT_DRAWN })}</text>`;
     const rule = `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>`; // behind the names
     const mark = `<path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
       <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
@@ -406,7 +408,8 @@ const rlhfExplorer = (() => {
       playing = 0,
       greying = 0,
       speaking = 0,
-      width = 0;
+      width = 0,
+      barWidth = 0;
     const wish = () => ({
       prompt: host.get("prompt"),
       score: host.get("score"),
@@ -510,8 +513,10 @@ const rlhfExplorer = (() => {
     function background(world, { prompt, score }) {
       [drawn, width] = [world, wide];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
-      map = mapPicture(id, room(".map"), constants, Array.from(world.still.map, Number));
-      front = frontPicture(id, room(".front"), world.still, score);
+      barWidth = room(".bar");
+      const size = parseFloat(getComputedStyle(find(".map")).fontSize); // of the words on axes
+      map = mapPicture(id, { width: room(".map"), size }, constants, Array.from(world.still.map, Number));
+      front = frontPicture(id, { width: room(".front"), size }, world.still, score);
       find(".map").innerHTML = map.svg;
       find(".front").innerHTML = `<h3>${tr("What distance buys")}</h3>${front.svg}`;
       find(".about").innerHTML = tr("what π* says of <b>{prompt}</b>", { prompt: escaped(prompt) });
@@ -526,7 +531,9 @@ const rlhfExplorer = (() => {
       find(".meaning").innerHTML = printed(
         s.eta + s.beta === 0 ? tr("nothing holds π*") : meanings()[s.kind],
       );
-      find(".headline").textContent = `“${s.first}”`;
+      const instance = first.p < RARE ? `<small>${tr("for instance, one of many:")}</small>` : "";
+      find(".headline").innerHTML = `${instance}<span>“${escaped(s.first)}”</span>`;
+      find(".headline").classList.toggle("is-one-of-many", first.p < RARE);
       find(".headline").style.setProperty("--letters", s.first.length);
       find(".of").innerHTML = tr("is <b>{p}</b> of what it says; {before}", {
         p: share(first.p),
@@ -536,7 +543,7 @@ const rlhfExplorer = (() => {
       find(".by-readers").innerHTML = judge(face(s.gold), s.gold, tr("careful readers"), liking(s.gold));
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
-      rows(s.said, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
+      rows(s, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
       const { rule, mark } = markOnFront(front, s);
@@ -562,14 +569,16 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    /** `others`: how many reviews are never said, where only one is. */
-    function rows(said, lost, others) {
-      const full = scale(Math.max(...said.map(({ p }) => p)));
-      find(".full").textContent =
-        full < 1 ? tr("full width = {p}%", { p: +(100 * full).toPrecision(2) }) : "";
-      find(".rows ol").className = lost.length ? "lost" : "";
-      const shown = [...said.slice(0, ROWS - lost.length), ...lost];
+    /** `others`: how many reviews are never said, where only one is. Where no review is frequent, the last row is for all
+     *  that are not shown. */
+    function rows(s, lost, others) {
+      const many = s.said[0].p < RARE,
+        shown = [...s.said.slice(0, ROWS - lost.length - (many ? 1 : 0)), ...lost],
+        full = scale(Math.max(...shown.flatMap(({ p, compared }) => [p, compared])));
+      find(".full").textContent = tr("full width = {p}%", { p: +(100 * full).toPrecision(2) });
+      find(".rows ol").className = `${lost.length ? "lost" : ""} ${many ? "many" : ""}`;
       all(".row").forEach((line, k) => {
+        if (many && k === shown.length) return remainder(line, s, shown);
         const one = shown[k],
           away = lost.includes(one);
         line.className = one
@@ -582,17 +591,31 @@ const rlhfExplorer = (() => {
           });
         }
         if (!one) return;
-        const percent = (p) => `${Math.min(100, (100 * p) / full).toFixed(2)}%`;
+        const percent = (p) => `${((100 * p) / full).toFixed(2)}%`,
+          before = ((one.compared - one.p) / full) * barWidth; // px from the bar's end to its tick
         line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
         line.querySelector("i").style.width = percent(away ? one.compared : one.p);
         line.querySelector(".tick").style.left = percent(one.compared);
         const behind = line.querySelector(".bar b");
-        behind.style.left = percent(Math.max(one.p, one.compared));
+        if (away)
+          behind.style.left = one.compared > 0.55 * full ? 0 : percent(one.compared); // else no room behind it
+        else behind.style.left = percent(before > -4 && before < BESIDE ? one.compared : one.p);
         behind.textContent = away
           ? tr("was {before}, now {now}", { before: share(one.compared), now: share(one.p) })
           : share(one.p);
         line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
       });
+    }
+
+    /** All reviews that have no row of their own: how often π* says one of them, and what readers think of them. */
+    function remainder(line, s, shown) {
+      const p = 1 - shown.reduce((sum, one) => sum + one.p, 0),
+        gold = (s.gold - shown.reduce((sum, one) => sum + one.p * one.gold, 0)) / p;
+      line.className = `row rest ${gold < 0 ? "bad" : ""}`;
+      line.querySelector(".text").textContent = tr("the other {p}%", {
+        p: p < 0.995 ? (100 * p).toFixed(0) : Math.min(99.9, 100 * p).toFixed(1),
+      });
+      line.querySelector(".gold").innerHTML = `${number(gold, 1, true)}${icon(face(gold), 22)}`;
     }
 
     function ring(eta, beta) {

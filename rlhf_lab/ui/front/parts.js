@@ -159,14 +159,14 @@ const rlhfParts = (() => {
   const pole = (x, top, bottom, open = false) =>
     `<path d="M${x} ${top}V${bottom}" stroke="var(--ink)" stroke-width="1.5" ${open ? 'stroke-dasharray="3 3"' : ""}/>`;
 
-  /** π*, and nothing else. */
-  function star(x, y, r) {
+  /** π*, and nothing else: yellow as in all figures, or in the colour of what is measured there. */
+  function star(x, y, r, fill = "#f0e442", edge = "#1a1a1c") {
     const points = Array.from({ length: 10 }, (_, k) => {
       const angle = (k * Math.PI) / 5 - Math.PI / 2,
         far = k % 2 ? 0.45 * r : r;
       return `${(x + far * Math.cos(angle)).toFixed(1)},${(y + far * Math.sin(angle)).toFixed(1)}`;
     });
-    return `<polygon points="${points.join(" ")}" fill="#f0e442" stroke="#1a1a1c" stroke-width="1.6" stroke-linejoin="round"/>`;
+    return `<polygon points="${points.join(" ")}" fill="${fill}" stroke="${edge}" stroke-width="1.6" stroke-linejoin="round"/>`;
   }
 
   /** The position that is nearest to a value, as an index. */
