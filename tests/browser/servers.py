@@ -63,6 +63,7 @@ def _serve(
         (folder / "notebooks" / "cockpit.ipynb").write_text(notebook, encoding="utf-8")
     private = {name: str(folder / place) for name, place in PRIVATE.items()}
     (argv,) = course.TASKS[command]
+    argv = [part.format("") for part in argv]  # in English
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
