@@ -37,6 +37,8 @@ def page() -> Path:
 def main() -> None:
     for language in LANGUAGES:
         set_language(language)
+        if not page().exists():
+            continue  # a language may lack this page
         text = page().read_text(encoding="utf-8")
         page().write_text(up_to_date(text), encoding="utf-8", newline="\n")
 

@@ -9,10 +9,10 @@ import io
 import json
 import re
 import tokenize
-import unicodedata
 from collections.abc import Callable, Iterator
 
 from rlhf_lab.language import WORDS
+from rlhf_lab.translation import columns
 
 Translate = Callable[[str], str]
 Edit = tuple[tuple[int, int], tuple[int, int], str]
@@ -29,8 +29,9 @@ _ALT = re.compile(r'alt="[^"]*[A-Za-z]{2}|\\text\{[^}]*[a-z]{3}')
 """Words within what else is silent."""
 _PLACEHOLDER = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 _ALWAYS = {"Prediction", "reveal", "show", "set_title", "set_xlabel", "set_ylabel", "set_language"}
+"""Calls whose strings are messages, even single words."""
 _LABELS = {"title", "xlabel", "ylabel", "label"}
-"""Calls and arguments whose strings are messages, even single words."""
+"""Arguments of which the same is true."""
 _ORDER = re.compile(r"fmt: .*|noqa.*")
 """A comment for a program."""
 _WIDTH = 100
@@ -165,7 +166,7 @@ def _literal(node: ast.expr, text: str, column: int, line: str) -> str:
     joined = isinstance(node, ast.JoinedStr)
     pieces, room = [""], _WIDTH - column - 4
     for bit in re.findall(rf"\{{\{{|\}}\}}|{_PLACEHOLDER}|\\.|[A-Za-z0-9_]+ ?|.", text):
-        if _columns(pieces[-1] + bit) > room and pieces[-1]:
+        if columns(pieces[-1] + bit) > room and pieces[-1]:
             pieces.append("")
         pieces[-1] += bit
     parts = [_one_literal(piece, joined) for piece in pieces]
@@ -188,7 +189,3 @@ def _one_literal(piece: str, joined: bool) -> str:
         inside = re.sub(rf'(?:{_PLACEHOLDER})|"', lambda m: m[0] if m[0] != '"' else '\\"', piece)
         return f'f"{inside}"'
     return '"' + piece.replace('"', '\\"') + '"'
-
-
-def _columns(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
