@@ -41,8 +41,16 @@ const rlhfPage = (() => {
         for (const one of s.said) one.compared = one.ref;
         return { eta, beta, ...s, kind: rlhfOptimum.kind(s, reference) };
       },
+      links: links(),
       trouble: () => () => {},
     };
+  }
+
+  /** Where PPO is trained; a page that is alone, outside the site, has no such places. */
+  function links() {
+    const root = document.documentElement.dataset.content_root;
+    if (root === undefined) return {};
+    return { ppo: `${root}notebooks/09_the_ppo_loop.html`, cockpit: `${root}notebooks/cockpit.html` };
   }
 
   const KINDS = {

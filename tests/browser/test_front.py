@@ -215,6 +215,79 @@ def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):
         assert 0 <= box["y"] <= 780 - box["height"], part
 
 
+def test_the_places_to_find_are_above_the_fold(open_page):
+    page = open_page(1280, 720)
+    cards = page.locator(".goals li")
+    assert cards.count() == 5
+    assert max(box["y"] + box["height"] for box in (c.bounding_box() for c in cards.all())) < 120
+
+
+def go(page, eta, beta="0"):
+    for name, value in (("beta", beta), ("eta", eta)):
+        page.locator(f"[data-typed={name}]").fill(value)
+        page.keyboard.press("Enter")
+    return settled(page)["kind"]
+
+
+def test_it_says_what_to_try_next_until_all_is_found(open_page):
+    page = open_page()
+    hint = page.locator(".hint")
+    found = 1
+    for eta, beta, kind, next_one in (
+        ("0.014", "0", "collapse", "to the right (more η)"),
+        ("10", "0", "frozen", "up (more β)"),
+        ("0.1", "0.9", "word salad", "maximise the gold score"),
+    ):
+        assert go(page, eta, beta) == kind
+        found += 1
+        assert f"{found} of 5 found" in hint.inner_text()
+        assert next_one in hint.inner_text()
+    page.locator(".choice label", has_text="gold score").click()
+    settled(page)
+    assert "until π* says one thing only" in hint.inner_text()
+    assert go(page, "0") == "one good answer"
+    assert "5 of 5 found" in hint.inner_text()
+    assert "notebook 09" in hint.inner_text()
+
+
+def test_a_card_leads_back_to_where_its_kind_was_seen_best(open_page):
+    page = open_page()
+    for eta in ("0.014", "0.04", "0.1"):
+        go(page, eta)
+    card = page.locator("[data-go=collapse]")
+    assert page.locator(".goals .is-here b").inner_text() == "✓ useful"
+    card.focus()
+    page.keyboard.press("Enter")
+    state = settled(page)
+    assert (state["kind"], state["eta"]) == ("collapse", 0.014)
+    assert page.locator(".goals .is-here b").inner_text() == "✓ collapse"
+
+
+def test_the_arrow_that_says_where_to_drag_goes_with_the_first_move(open_page):
+    page = open_page()
+    assert page.locator(".cue").is_visible()
+    page.locator(".eta input[type=range]").focus()
+    page.keyboard.press("ArrowLeft")
+    settled(page)
+    assert not page.locator(".cue").is_visible()
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_find_is_felt_except_by_those_who_want_no_motion(open_page, motion):
+    page = open_page(reduced_motion=motion)
+    moving = "() => document.querySelector('.goals').getAnimations({ subtree: true }).length"
+    assert page.evaluate(moving) == 0
+    page.evaluate("() => host.set('eta', 0.014, true)")
+    assert page.evaluate(moving) == (1 if motion == "no-preference" else 0)
+
+
+def test_everything_on_a_phone_is_large_enough_for_a_finger(open_page):
+    page = open_page(360, 780)
+    for part in (".choice label", ".play", ".typed", "input[type=range]", ".goals li > *"):
+        for one in page.locator(part).all():
+            assert one.bounding_box()["height"] >= 44, part
+
+
 def test_a_find_moves_no_other_card(open_page):
     page = open_page()
     places = (

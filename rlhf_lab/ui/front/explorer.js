@@ -9,6 +9,7 @@
 //       still = {reference, curve, map}: numbers of π_SFT, those of π* at β = 0 for each η, and the
 //       kind of π* for each β and η, as an index into KINDS
 //   host.solve({prompt, score, eta, beta}, reference)  may be left out: the same as rlhfOptimum.solve, but faster
+//   host.links  may be left out: {ppo, cockpit}, addresses of where PPO is trained
 //   host.trouble(callback)  calls back with a sentence if what stands behind the page is lost
 //
 // One function, `draw`, shows one state of one world. While another world is on its way, all that
@@ -44,11 +45,11 @@ const rlhfExplorer = (() => {
   } = rlhfParts;
   const KINDS = ["collapse", "useful", "frozen", "word salad", "one good answer"];
   const meanings = () => ({
-    collapse: tr("less varied than π_SFT, and readers dislike it"),
-    useful: tr("readers like it, and it has more than one thing to say"),
+    collapse: tr("less varied than π_SFT, and careful readers dislike it"),
+    useful: tr("careful readers like it, and it has more than one thing to say"),
     frozen: tr("hardly different from π_SFT"),
-    "word salad": tr("more varied than π_SFT, and readers dislike it"),
-    "one good answer": tr("a collapse, too, but readers like it"),
+    "word salad": tr("more varied than π_SFT, and careful readers dislike it"),
+    "one good answer": tr("a collapse, too, but careful readers like it"),
   });
   const reasons = () => ({
     collapse: tr(
@@ -57,9 +58,36 @@ const rlhfExplorer = (() => {
     useful: tr("Distance costs enough that π* stays where the reward model is mostly right."),
     frozen: tr("A nat costs more than the reward pays for it, so π* stays where it is."),
     "word salad": tr("β pays for variety itself, and most of 402,234 reviews are nonsense."),
-    "one good answer": tr("Collapse on something that readers like: as varied as fewer than two reviews."),
+    "one good answer": tr(
+      "Collapse on something that careful readers like: as varied as fewer than two reviews.",
+    ),
   });
-  const PLACES = ["collapse", "useful", "frozen", "word salad"]; // to be found; the fifth is a find
+  const ORDER = ["collapse", "frozen", "word salad", "useful", "one good answer"]; // in which to look for them
+  /** What to try in order to see a kind, while π* maximises `aim`. */
+  const quest = (kind, aim) =>
+    ({
+      collapse:
+        aim === "gold"
+          ? tr("Let π* maximise the score again, and drag the ring to the left (less η).")
+          : tr("Drag the ring to the left (less η), until the face frowns."),
+      frozen: tr("Drag the ring to the right (more η), until π* hardly changes."),
+      "word salad": tr("Drag the ring up (more β), until the words make no sense."),
+      useful: tr("Drag the ring into the green area, until the face smiles."),
+      "one good answer":
+        aim === "gold"
+          ? tr("Drag the ring to the left (less η), until π* says one thing only.")
+          : tr("Let π* maximise the gold score, and drag the ring to the left (less η)."),
+    })[kind];
+  /** How well a place shows its kind: of all that were visited, the best is kept. */
+  const worth = ({ kind, gold, kl }) =>
+    kind === "frozen" ? -kl : kind === "useful" || kind === "one good answer" ? gold : -gold;
+  const SWATCHES = {
+    collapse: ["bad-tint", "collapse"],
+    useful: ["liked-tint", ""],
+    frozen: ["cool-tint", "frozen"],
+    "word salad": ["many-tint", "salad"],
+    "one good answer": ["liked-tint", ""],
+  };
   const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
     GONE = 2, // of them, at most, for what is no longer said
@@ -129,16 +157,17 @@ const rlhfExplorer = (() => {
   function skeleton(id, { prompts, scores, etas, betas, panels }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
-      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question">${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("reward model") })}</span>
+      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question">${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("score") })}</span>
         <button class="play" type="button" aria-pressed="false">${tr("Let the leash go, slowly")}</button></div>
-      <div class="head"><div class="front-says"><p class="kind"><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
+      <div class="head"><div class="front-says"><p class="kind"><svg class="here" width="22" height="22" viewBox="-11 -11 22 22" aria-hidden="true"><circle r="8.5" fill="none" stroke="var(--ink)" stroke-width="2.6"/><circle r="2.2" fill="var(--ink)"/></svg><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
-      <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span></p><ol>${row().repeat(ROWS)}</ol></div>
-      <dl class="nums"></dl><p class="bill"></p>
+      <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span><span class="judged">${tr("gold score")}</span></p><ol>${row().repeat(ROWS)}</ol></div>
+      <dl class="nums"></dl><div class="sums"><p class="bill"></p><p class="why"></p></div>
+      <ul class="goals" aria-label="${tr("Places to find on the map")}"></ul>
       <div class="place"><p class="hint" role="status"></p><div class="map" ${hidden("map")}></div>
-        <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", ""], betas.length - 1)}</div>
+        <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), [tr("no bonus"), `${tr("large bonus")}<span> ${tr("for variety")}</span>`], betas.length - 1)}</div>
         <div class="front" ${hidden("frontier")}></div></div>
-      <ul class="goals"></ul><p class="wait"></p><p class="heard" role="status"></p></div>`;
+      <p class="wait"></p><p class="heard" role="status"></p></div>`;
   }
 
   /** Where things are on the map: ring and thumbs stand at the same place, whatever the position. 0 has no place on a
@@ -215,8 +244,7 @@ const rlhfExplorer = (() => {
   function mapPicture(id, { width, size: words }, { etas, betas }, map) {
     const places = mapPlaces(width, etas, betas, words > 12 ? 2.3 * words : 30),
       { left, W, H } = places;
-    const tints = ["bad-tint", "liked-tint", "cool-tint", "many-tint", "liked-tint"];
-    const over = ["collapse", "", "frozen", "salad", ""];
+    const [tints, over] = [0, 1].map((k) => KINDS.map((kind) => SWATCHES[kind][k]));
     const cells = KINDS.map(() => []);
     for (const [i, j, n, kind] of runs(map, etas.length)) {
       const { x, y, width: w, height: h } = places.box(i, j, n);
@@ -250,13 +278,13 @@ const rlhfExplorer = (() => {
         `<text x="${left - 6}" y="${(places.y(k) + 0.34 * words).toFixed(1)}" text-anchor="end">${v}</text>`,
     );
     const svg = `<svg width="${width}" height="${H + 10 + words}" role="img">${areas}${below.join("")}${beside.join("")}<polyline class="trail"/>${names}
-      <g class="ring"><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
+      <g class="ring"><circle class="pulse" r="11" fill="none" stroke="var(--ink)" stroke-width="2" opacity="0"/><path class="cue" d="M-21-6l-6 6 6 6M-32-6l-6 6 6 6"/><circle r="11" fill="none" stroke="var(--bg)" stroke-width="7"/><circle r="11" fill="none" stroke="var(--ink)" stroke-width="3"/><circle r="2.6" fill="var(--ink)"/></g></svg>`;
     return { places, svg };
   }
 
   /** Curves of both judges over the distance that π* goes, with an axis of √KL, and the rope. */
   function frontPicture(id, { width, size }, { reference, curve }, aim) {
-    const high = size > 12 ? 9.5 * size : width > 480 ? 190 : 152,
+    const high = size > 12 ? 9.5 * size : width > 480 ? 180 : 124,
       left = size > 12 ? 2.2 * size : 26,
       right = 8,
       axis = high + 8 + size,
@@ -279,8 +307,8 @@ const rlhfExplorer = (() => {
     const label = (text, at, colour) =>
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
-      label(tr("reward model"), s <= g ? above(s) : below(s), "score") +
-      label(tr("careful readers"), g < s ? above(g) : below(g), liking(points[end].gold));
+      label(tr("score"), s <= g ? above(s) : below(s), "score") +
+      label(tr("gold score"), g < s ? above(g) : below(g), liking(points[end].gold));
     const ticksX = [1, 5, 10, 20]
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
@@ -392,11 +420,9 @@ const rlhfExplorer = (() => {
       all = (selector) => [...root.querySelectorAll(selector)];
     // JupyterLab and Notebook take arrow keys for themselves unless the focused element says no.
     for (const input of all("input, button")) input.dataset.lmSuppressShortcuts = "true";
-    const HINT = constants.panels.includes("map")
-      ? tr("Drag the ring, or move a slider")
-      : tr("Move a slider");
     const worlds = new Map(),
-      found = new Set(),
+      found = new Map(), // of each kind the place that shows it best
+      calm = matchMedia("(prefers-reduced-motion: reduce)"),
       trail = [];
     let drawn = null,
       map = null,
@@ -408,6 +434,8 @@ const rlhfExplorer = (() => {
       playing = 0,
       greying = 0,
       speaking = 0,
+      shownGuide = "",
+      here = null,
       width = 0,
       barWidth = 0;
     const wish = () => ({
@@ -419,6 +447,27 @@ const rlhfExplorer = (() => {
     const key = ({ prompt, score }) => `${prompt} ${score}`;
     const hint = (text) => {
       find(".hint").textContent = text;
+    };
+    /** How many places are found, and what to try next. */
+    const guide = () => {
+      const next = ORDER.find((kind) => !found.has(kind)),
+        tally = tr("{n} of {all} found", { n: found.size, all: KINDS.length });
+      const text = !constants.panels.includes("map")
+        ? tr("Move a slider")
+        : next
+          ? quest(next, host.get("score"))
+          : whatNext();
+      if (shownGuide === tally + text && find(".tally")) return;
+      shownGuide = tally + text;
+      find(".hint").innerHTML = `<span class="tally">${tally}</span> ${text}`;
+    };
+    const whatNext = () => {
+      const { ppo, cockpit } = host.links ?? {},
+        link = (address, text) => (address ? `<a href="${escaped(address)}">${text}</a>` : text);
+      return tr("The price of a nat decides what π* says. Does PPO get there? Train it: {ppo}, {cockpit}.", {
+        ppo: link(ppo, tr("notebook 09")),
+        cockpit: link(cockpit, tr("the cockpit")),
+      });
     };
     const fail = (text) => {
       find(".trouble").textContent = text;
@@ -523,8 +572,9 @@ const rlhfExplorer = (() => {
       find(".by").innerHTML = tr("how often {name} says it", { name: printed(comparedName) });
     }
 
-    function show(s, world, { prompt, score, eta, beta }) {
-      const { reference } = world.still,
+    function show(s, world, wanted) {
+      const { score, eta, beta } = wanted,
+        { reference } = world.still,
         first = s.said[0];
       find(".chip").textContent = regionName(s.kind);
       find(".chip").className = `chip ${REGIONS[s.kind]}`;
@@ -539,13 +589,19 @@ const rlhfExplorer = (() => {
         p: share(first.p),
         before: printed(rarely(first.compared, comparedName)),
       });
-      find(".by-model").innerHTML = judge(gauge(s.score), s.score, tr("reward model"), "score");
-      find(".by-readers").innerHTML = judge(face(s.gold), s.gold, tr("careful readers"), liking(s.gold));
+      find(".by-model").innerHTML = judge(gauge(s.score), s.score, tr("<strong>score</strong> of the reward model"), "score");
+      find(".by-readers").innerHTML = judge(
+        face(s.gold),
+        s.gold,
+        tr("<strong>gold score</strong> of careful readers"),
+        liking(s.gold),
+      );
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
       rows(s, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
       find(".nums").innerHTML = numbers(s, reference, draws);
       find(".bill").innerHTML = bill(s, reference, score);
+      find(".why").textContent = reasons()[s.kind];
       const { rule, mark } = markOnFront(front, s);
       find(".rule").innerHTML = rule;
       find(".mark").innerHTML = mark;
@@ -562,7 +618,7 @@ const rlhfExplorer = (() => {
         "aria-label",
         `${tr("Both scores over the distance from π_SFT.")} ${spoken(s)}`,
       );
-      goals(s.kind, eta, beta);
+      goals(s, wanted);
       clearTimeout(speaking);
       speaking = setTimeout(() => {
         find(".heard").textContent = spoken(s);
@@ -624,6 +680,7 @@ const rlhfExplorer = (() => {
       const last = trail.at(-1);
       if (!last || last[0] !== eta || last[1] !== beta) trail.push([eta, beta]);
       if (trail.length > TRAIL) trail.shift();
+      if (trail.length > 1) root.classList.add("moved");
       find(".trail").setAttribute(
         "points",
         trail
@@ -635,16 +692,57 @@ const rlhfExplorer = (() => {
       );
     }
 
-    function goals(kind, eta, beta) {
-      if (found.has(kind) && find(".goals li")) return;
-      found.add(kind);
+    /** Remember where each kind was seen best. A new one is felt: its card and the ring answer, once. */
+    function goals(s, place) {
+      const known = found.get(s.kind),
+        value = worth(s);
+      if (!known || value > known.value) found.set(s.kind, { ...place, value });
+      if (!known) cards();
+      if (here !== s.kind || !known) {
+        here = s.kind;
+        all(".goals li").forEach((card, k) => card.classList.toggle("is-here", KINDS[k] === here));
+      }
+      if (known) return;
+      guide();
+      if (found.size > 1 && !calm.matches) celebrate(find(`[data-go="${s.kind}"]`));
+    }
+
+    function cards() {
+      const focused = root.ownerDocument.activeElement?.dataset?.go;
       find(".goals").innerHTML = KINDS.map((name) => {
+        const [tint, over] = SWATCHES[name],
+          swatch = `<svg width="16" height="16" aria-hidden="true"><rect width="16" height="16" rx="4" fill="var(--${tint})"/>${over && `<rect width="16" height="16" rx="4" fill="url(#${id}-${over})"/>`}<rect x=".6" y=".6" width="14.8" height="14.8" rx="3.6" fill="none" stroke="var(--edge)" stroke-width="1.2"/></svg>`;
         if (found.has(name))
-          return `<li class="found ${REGIONS[name]}"><b>✓ ${regionName(name)}</b>${reasons()[name]}</li>`;
-        return PLACES.includes(name)
-          ? `<li><b>${regionName(name)}</b>${tr("not found yet")}</li>`
-          : `<li><b>?</b>${tr("One more, for those who let π* maximise the gold score.")}</li>`;
+          return `<li class="found ${REGIONS[name]}"><button type="button" data-go="${name}" data-lm-suppress-shortcuts="true" title="${tr("Back to this place")}"><b>✓ ${regionName(name)}</b></button></li>`;
+        const unknown = name === "one good answer";
+        return `<li title="${tr("not found yet")}"><span>${unknown ? "" : swatch}<b>${unknown ? tr("? one more") : regionName(name)}</b></span></li>`;
       }).join("");
+      if (focused) find(`[data-go="${focused}"]`)?.focus();
+    }
+
+    function celebrate(card) {
+      card.animate([{ transform: "scale(0.9)" }, { transform: "scale(1.07)" }, { transform: "none" }], {
+        duration: 420,
+        easing: "cubic-bezier(0.2, 0.7, 0.2, 1)",
+      });
+      find(".pulse")?.animate(
+        [
+          { opacity: 0.9, transform: "scale(1)" },
+          { opacity: 0, transform: "scale(3)" },
+        ],
+        { duration: 600, easing: "ease-out" },
+      );
+    }
+
+    /** Back to where a kind was seen best. */
+    function goBack(name) {
+      const place = found.get(name);
+      if (!place) return;
+      hold = true; // one picture for all four
+      for (const key of ["prompt", "score", "eta", "beta"]) host.set(key, place[key], true);
+      hold = false;
+      guide();
+      update();
     }
 
     const move = (name, k, done) => host.set(name, values[name][k], done);
@@ -683,7 +781,8 @@ const rlhfExplorer = (() => {
       else {
         const k = nearest(values[name], asked);
         const place = values[name][k];
-        hint(place === asked ? HINT : tr("The position nearest to {asked} is {place}", { asked, place }));
+        if (place === asked) guide();
+        else hint(tr("The position nearest to {asked} is {place}", { asked, place }));
         move(name, k, true);
       }
       update();
@@ -698,9 +797,9 @@ const rlhfExplorer = (() => {
         return;
       }
       if (!of) return;
-      hint(HINT);
       if (of in values) move(of, Number(event.target.value), done);
       else host.set(of, event.target.value, done);
+      guide();
     }
 
     function dragged(event) {
@@ -735,13 +834,21 @@ const rlhfExplorer = (() => {
         },
       ],
       [
+        find(".goals"),
+        "click",
+        (event) => {
+          const button = event.target.closest?.("[data-go]");
+          if (button) goBack(button.dataset.go);
+        },
+      ],
+      [
         mapBox,
         "pointerdown",
         (event) => {
           dragging = true;
           mapBox.setPointerCapture(event.pointerId);
           event.preventDefault();
-          hint(HINT);
+          guide();
           dragged(event);
         },
       ],
@@ -776,7 +883,7 @@ const rlhfExplorer = (() => {
     resized.observe(find(".sheet"));
     const undo = ["prompt", "score", "eta", "beta"].map((name) => host.on(name, update));
     undo.push(host.trouble(fail));
-    hint(HINT);
+    guide();
     update();
     Promise.resolve(host.world(host.get("prompt"), host.get("score"))).then(prefetch, () => {});
     return () => {
