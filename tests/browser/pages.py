@@ -145,7 +145,7 @@ class Explorer:
 
     def choose(self, word: str) -> None:
         """Click on a prompt, or on what π* maximises."""
-        self.root.locator(".choice label", has_text=word).click()
+        self.root.locator(f".choice [value='{word}'] + label").click()
 
     @property
     def state(self) -> dict:

@@ -157,7 +157,7 @@ const rlhfExplorer = (() => {
   function skeleton(id, { prompts, scores, etas, betas, panels }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
-      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question">${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("score") })}</span>
+      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question"><span class="long">${tr("the best policy")} </span>${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("score") })}</span>
         <button class="play" type="button" aria-pressed="false">${tr("Let the leash go, slowly")}</button></div>
       <div class="head"><div class="front-says"><p class="kind"><svg class="here" width="22" height="22" viewBox="-11 -11 22 22" aria-hidden="true"><circle r="8.5" fill="none" stroke="var(--ink)" stroke-width="2.6"/><circle r="2.2" fill="var(--ink)"/></svg><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
@@ -589,7 +589,12 @@ const rlhfExplorer = (() => {
         p: share(first.p),
         before: printed(rarely(first.compared, comparedName)),
       });
-      find(".by-model").innerHTML = judge(gauge(s.score), s.score, tr("<strong>score</strong> of the reward model"), "score");
+      find(".by-model").innerHTML = judge(
+        gauge(s.score),
+        s.score,
+        tr("<strong>score</strong> of the reward model"),
+        "score",
+      );
       find(".by-readers").innerHTML = judge(
         face(s.gold),
         s.gold,
