@@ -309,7 +309,7 @@ const rlhfExplorer = (() => {
     const names =
       label(tr("score"), s <= g ? above(s) : below(s), "score") +
       label(tr("gold score"), g < s ? above(g) : below(g), liking(points[end].gold));
-    const ticksX = [1, 5, 10, 20]
+    const ticksX = (far < 2.5 ? [1, 2, 3] : [1, 5, 10, 20])
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
         (kl, k, shown) =>
@@ -464,7 +464,7 @@ const rlhfExplorer = (() => {
     const whatNext = () => {
       const { ppo, cockpit } = host.links ?? {},
         link = (address, text) => (address ? `<a href="${escaped(address)}">${text}</a>` : text);
-      return tr("The price of a nat decides what π* says. Does PPO get there? Train it: {ppo}, {cockpit}.", {
+      return tr("η and β decide what π* says. Does PPO get there? See {ppo}, {cockpit}.", {
         ppo: link(ppo, tr("notebook 09")),
         cockpit: link(cockpit, tr("the cockpit")),
       });
