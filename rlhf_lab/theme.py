@@ -54,8 +54,9 @@ THEMES = _PAGES[0].format(
 
 
 def ui() -> str:
-    """The family of type for labels. A catalogue names fonts of its language for "sans-serif"."""
-    return f"system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', {tr('sans-serif')}"
+    """The family for labels, as the site has it. A catalogue names fonts for "sans-serif"."""
+    known = "Inter, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial"
+    return f"{known}, {tr('sans-serif')}"
 
 
 def voice() -> str:

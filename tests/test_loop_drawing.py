@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -67,6 +68,27 @@ def test_labels_are_large_and_inside(narrow):
         left = x - wide / 2 if text.get("text-anchor") else x
         assert 0 <= left < left + wide <= width, "".join(text.itertext())
         assert size <= float(text.get("y")) <= height - 5
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_score_fits_into_its_circle(narrow):
+    """Even in DejaVu Sans Bold, where a letter is at most 0.7 em wide."""
+    shapes = list(ElementTree.fromstring(draw(narrow=narrow)).iter())
+    at = next(k for k, shape in enumerate(shapes) if shape.text == "+1.8")
+    size = float(shapes[at].get("font-size"))
+    half = (0.7 * size * 4 / 2, 0.36 * size)
+    assert math.hypot(*half) < float(shapes[at - 1].get("r")), shapes[at - 1].tag
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_sft_is_a_subscript(narrow):
+    svg = ElementTree.fromstring(draw(narrow=narrow))
+    texts = ["".join(text.itertext()) for text in svg.iter(f"{SVG}text")]
+    assert "πSFT" in texts
+    assert not any("_" in text for text in texts)
+    (low,) = svg.iter(f"{SVG}tspan")
+    assert low.text == "SFT"
+    assert low.get("dy") == ".25em"
 
 
 @pytest.mark.parametrize("name", FILES)

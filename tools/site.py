@@ -48,6 +48,7 @@ ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILIN
 UP = re.compile(r"(\]\()\.\./([^)\s]*)")
 """A link out of the folder of a language."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
+FACE = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 SCRIPTS = (
     "messages.js", "parts.js", "optimum.js", "explorer.js", "cockpit.js",
     "data.js", "engine.js", "run.js", "collapse.js", "page.js",
@@ -207,7 +208,10 @@ def _static(source: Path) -> None:
     _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
     for name, narrow in loop_drawing.FILES.items():
-        _write(static / name, loop_drawing.draw(narrow=narrow))
+        # In an <img> a drawing sees no style of the page, so it gets the page's fonts, too.
+        fonts = "".join(FACE.findall(_read(static / "page.css")))
+        drawing = loop_drawing.draw(narrow=narrow)
+        _write(static / name, drawing.replace("<style>", f"<style>{fonts}", 1))
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
     words = json.dumps(page_words(), ensure_ascii=False)
