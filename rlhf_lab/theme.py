@@ -83,6 +83,19 @@ def variables() -> str:
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
+def lowered(text: str) -> str:
+    """A text for an SVG's <text>, in which the SFT of π_SFT is a subscript.
+
+    >>> lowered("KL to π_SFT")
+    'KL to π<tspan dy=".25em" font-size="72%">SFT</tspan>'
+    """
+    first, *rest = text.split("_SFT")
+    low = '<tspan dy=".25em" font-size="72%">SFT</tspan>'
+    # What follows is as much higher, in its own size: 72% of .25 em.
+    up = [f'<tspan dy="-.18em">{after}</tspan>' if after else "" for after in rest]
+    return first + "".join(low + after for after in up)
+
+
 def gauge(score: float) -> str:
     """The reward model: a square whose needle is the score. Shapes within ±1, as in parts.js."""
     angle = 1.2 * max(-1.0, min(1.0, score / 2.4))
