@@ -185,7 +185,7 @@ def _rope(x: float, foot: float, top: float, to: float, y: float, sag: float) ->
     return (
         _line(post, 'style="stroke-width:4"')
         + f'<text x="{x}" y="{foot + 3}" text-anchor="middle" font-size="15" class="name">'
-        'π<tspan dy=".25em" font-size="72%">SFT</tspan></text>'
+        f"{theme.lowered('π_SFT')}</text>"
         + strand.format(way, "leash-dark", 'stroke-width="7"')
         + strand.format(way, "leash-fill", 'stroke-width="4" stroke-dasharray="6 4.5"')
         + f'<circle cx="{to}" cy="{y}" r="5" fill="var(--bg)" stroke="var(--leash-dark)" '

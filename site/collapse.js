@@ -23,7 +23,7 @@ const rlhfCollapse = (() => {
   const MOODS = [-2, -1, 0, 1, 2];
 
   const skeleton = (id) => `
-    <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li class="${kind}"><button type="button"><b>${k + 1}</b> ${text}</button></li>`).join("")}</ol>
+    <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li class="${kind}"><button type="button"><b>${k + 1}</b><span>${text}</span></button></li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
@@ -157,7 +157,7 @@ const rlhfCollapse = (() => {
   }
 
   const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}<small class="wide">${tr("mean score")}</small></b><figcaption>${name}</figcaption>`;
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
@@ -196,7 +196,7 @@ const rlhfCollapse = (() => {
         else button.removeAttribute("aria-current");
       });
       find(".share").innerHTML = said
-        ? tr("<b>{n}</b> of {all} reviews say", { n: said.count, all: run.config.batch_size })
+        ? tr('<span class="wide">The language model: </span><b>{n}</b> of {all} reviews say', { n: said.count, all: run.config.batch_size })
         : "";
       find(".step").textContent = tr("iteration {k}", { k: run.iteration });
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";

@@ -5,12 +5,13 @@ import html
 import json
 import math
 import re
+import runpy
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_lab import load_world, loop_drawing
+from rlhf_lab import load_world, loop_drawing, theme
 from rlhf_lab.loop_drawing import ALT, FILES, PARTS, Loop, draw
 from rlhf_lab.translation import set_language
 from rlhf_lab.world import response_text
@@ -110,6 +111,20 @@ def test_its_numbers_are_those_of_the_tables():
     index = next(i for i in range(1000) if response_text(i) == loop_drawing.SAYS)
     assert round(tables.scores[index].item(), 1) == loop_drawing.SCORE
     assert round(tables.golds[index].item(), 1) == loop_drawing.GOLD
+
+
+def test_each_part_has_an_icon_of_its_own_in_the_colours_of_the_course():
+    icon = runpy.run_path(str(ROOT / "site" / "icons.py"))["icon"]
+    icons = [icon(part) for part in ("π", *PARTS)]
+    assert len(set(icons)) == 1 + len(PARTS)
+    for shapes in icons:
+        svg = ElementTree.fromstring(f"<svg>{shapes}</svg>")
+        paints = {shape.get(kind) for shape in svg.iter() for kind in ("fill", "stroke")}
+        names = {
+            paint.removeprefix("var(--").removesuffix(")") for paint in paints - {None, "none"}
+        }
+        assert names
+        assert names <= set(theme.COLOURS) - {"leash-line"}  # front.css has no such colour
 
 
 def test_a_part_that_does_not_exist_is_refused():
