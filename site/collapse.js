@@ -157,7 +157,7 @@ const rlhfCollapse = (() => {
   }
 
   const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}<small class="wide">${tr("mean score")}</small></b><figcaption>${name}</figcaption>`;
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}${value === value ? `<small class="wide">${tr("mean score")}</small>` : ""}</b><figcaption>${name}</figcaption>`;
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
