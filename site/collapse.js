@@ -47,8 +47,10 @@ const rlhfCollapse = (() => {
         ([px, py]) => px > left - 6 && px < left + long + 6 && py > at - 1.1 * size && py < at + 0.5 * size,
       ).length +
       poles.filter((px) => px > left - 4 && px < left + long + 4).length +
-      taken.filter(([px, py, wide]) => px < left + long && left < px + wide && Math.abs(py - at) < 1.2 * size)
-        .length *
+      taken.filter(
+        ([px, py, wide]) =>
+          px < left + long + size && left < px + wide + size && Math.abs(py - at) < 1.2 * size,
+      ).length *
         9;
     const name = (text, colour, px, py, away) => {
       const long = 0.56 * size * letters(text),
