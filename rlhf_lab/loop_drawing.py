@@ -95,9 +95,8 @@ def _wide(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
         "judge": _arrow("M466 74", 505, 74) + _at(544, 74, 31, theme.gauge(SCORE))
         + _step(2, 474, 132, "judge", lit),
         "paid": _arrow("M584 74", 622, 74) + _chips(632, 56, 16) + _step(3, 672, 132, "paid", lit),
-        "moves": _line("M706 146V164a16 16 0 0 1 -16 16H640")
-        + _arrow("M334 180H222a16 16 0 0 1 -16 -16", 206, 113, "up")
-        + _step(4, 346, 185, "moves", lit),
+        "moves": _arrow("M713 143V150a16 16 0 0 1 -16 16H222a16 16 0 0 1 -16 -16", 206, 113, "up")
+        + _step(4, 356, 191, "moves", lit),
         "readers": _readers(46, 178),
     }  # fmt: skip
 
@@ -105,17 +104,17 @@ def _wide(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
 def _narrow(lit: Collection[str]) -> tuple[int, int, dict[str, str]]:
     """The same, folded."""
     back = "M84 180H74a16 16 0 0 1 -16 -16V148a16 16 0 0 1 16 -16H102a16 16 0 0 0 16 -16"
-    return 340, 318, {
+    return 340, 292, {
         "rope": _rope(26, 92, 42, 88, 56, 11) + _leash(8, 20),
         "π": _pi(118, 56, 27),
         "writes": _arrow("M150 56", 174, 56) + _sheets(180, 30, 140, 52, 18)
         + _step(1, 172, 106, "writes", lit),
         "judge": _arrow("M302 116", 302, 143, "down") + _at(302, 178, 27, theme.gauge(SCORE))
-        + _step(2, 142, 254, "judge", lit),
+        + _step(2, 204, 228, "judge", lit, "reward model"),
         "paid": _arrow("M266 180", 242, 180, "left") + _chips(92, 164, 15)
-        + _step(3, 30, 230, "paid", lit),
-        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 126, "moves", lit, "π moves"),
-        "readers": _readers(26, 288),
+        + _step(3, 34, 228, "paid", lit),
+        "moves": _arrow(back, 118, 91, "up") + _step(4, 124, 129, "moves", lit, "π moves"),
+        "readers": _readers(26, 264),
     }  # fmt: skip
 
 
@@ -185,8 +184,8 @@ def _rope(x: float, foot: float, top: float, to: float, y: float, sag: float) ->
     post = f"M{x} {foot - 16}V{top - 4}M{x - 9} {foot - 16}h18"
     return (
         _line(post, 'style="stroke-width:4"')
-        + f'<text x="{x}" y="{foot + 4}" text-anchor="middle" font-size="14" class="name">'
-        "π_SFT</text>"
+        + f'<text x="{x}" y="{foot + 3}" text-anchor="middle" font-size="15" class="name">'
+        f"{theme.lowered('π_SFT')}</text>"
         + strand.format(way, "leash-dark", 'stroke-width="7"')
         + strand.format(way, "leash-fill", 'stroke-width="4" stroke-dasharray="6 4.5"')
         + f'<circle cx="{to}" cy="{y}" r="5" fill="var(--bg)" stroke="var(--leash-dark)" '
@@ -230,8 +229,8 @@ def _chips(x: float, y: float, size: int) -> str:
         )
         middle, x = x + w / 2, x + w + 6
     return (
-        shapes + f'<circle cx="{middle:.1f}" cy="{y - 16}" r="18" fill="var(--score-tint)" '
-        f'stroke="var(--score)" stroke-width="1.8"/><text x="{middle:.1f}" y="{y - 11}" '
+        shapes + f'<circle cx="{middle:.1f}" cy="{y - 18}" r="20" fill="var(--score-tint)" '
+        f'stroke="var(--score)" stroke-width="1.8"/><text x="{middle:.1f}" y="{y - 13}" '
         f'text-anchor="middle" font-size="13" style="fill:var(--ink);font-weight:700">'
         f"{SCORE:+.1f}</text>"
     )

@@ -40,6 +40,7 @@ def themed_svg(figure: Figure) -> str:
     text = _IDLE.sub("", text)
     text = _FONTS.sub(lambda found: _family(found[1]), text)
     text = _DRAWN.sub(lambda found: _LONG.sub(lambda part: part[1] or "", found[0]), text)
+    text = _SAID.sub(lambda found: theme.lowered(found[0]), text)
     style = f"<style>{theme.variables()}svg{{fill:var(--ink)}}text{{white-space:pre}}</style>"
     return text.replace(">", f"{theme.lang()}>{style}", 1)
 
@@ -74,6 +75,7 @@ _IDLE = re.compile(r'(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"|(?<=>)\s+(
 """Names that nothing refers to, turns by nothing, and indentation."""
 _FONTS = re.compile(r"'DejaVu (Sans|Serif)'(?:, (?:'[^']*'|[\w-]+))*")
 _PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})")
+_SAID = re.compile(r"(?<=>)[^<>]+(?=</text>)")
 _DRAWN = re.compile(r'\b(?:d|x|y|points)="[^"]*"')
 _LONG = re.compile(r"(\d\.\d)\d+|\n")  # a tenth of a point is enough
 

@@ -54,8 +54,9 @@ THEMES = _PAGES[0].format(
 
 
 def ui() -> str:
-    """The family of type for labels. A catalogue names fonts of its language for "sans-serif"."""
-    return f"system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', {tr('sans-serif')}"
+    """The family for labels, as the site has it. A catalogue names fonts for "sans-serif"."""
+    known = "Inter, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial"
+    return f"{known}, {tr('sans-serif')}"
 
 
 def voice() -> str:
@@ -80,6 +81,19 @@ def variables() -> str:
         "".join(f"--{name}:{both[k]};" for name, both in COLOURS.items()) for k in (0, 1)
     )
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def lowered(text: str) -> str:
+    """A text for an SVG's <text>, in which the SFT of π_SFT is a subscript.
+
+    >>> lowered("KL to π_SFT")
+    'KL to π<tspan dy=".25em" font-size="72%">SFT</tspan>'
+    """
+    first, *rest = text.split("_SFT")
+    low = '<tspan dy=".25em" font-size="72%">SFT</tspan>'
+    # What follows is as much higher, in its own size: 72% of .25 em.
+    up = [f'<tspan dy="-.18em">{after}</tspan>' if after else "" for after in rest]
+    return first + "".join(low + after for after in up)
 
 
 def gauge(score: float) -> str:

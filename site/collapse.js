@@ -7,21 +7,23 @@ const rlhfCollapse = (() => {
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
-    FREE = 45;
-  /** For an iteration, in ms: the fall comes after 12, and somebody who speaks can say what happens. */
-  const pauseOf = (iteration) => (iteration >= 12 && iteration < 20 ? 200 : 80);
+    FREE = 45,
+    FALL = 12; // after so many iterations
+  /** For an iteration, in ms: during the fall, somebody who speaks can say what happens. */
+  const pauseOf = (iteration) => (iteration >= FALL && iteration < 20 ? 200 : 80);
 
+  /** The acts: how each looks, its name, and the iteration where it begins. */
   const STAGES = [
-    ["is-learning", tr("It learns")],
-    ["is-fallen", tr("It collapses")],
-    ["is-held", tr("The leash brings it back")],
+    ["is-learning", tr("It learns"), 0],
+    ["is-fallen", tr("It collapses"), FALL],
+    ["is-held", tr('The leash<span class="wide"> brings it back</span>'), FREE],
   ];
 
   /** Faces are drawn once for each of these gold scores, and used 128 times. */
   const MOODS = [-2, -1, 0, 1, 2];
 
   const skeleton = (id) => `
-    <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li data-kind="${kind}">${k + 1}. ${text}</li>`).join("")}</ol>
+    <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li class="${kind}"><button type="button"><b>${k + 1}</b><span>${text}</span></button></li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
@@ -45,8 +47,10 @@ const rlhfCollapse = (() => {
         ([px, py]) => px > left - 6 && px < left + long + 6 && py > at - 1.1 * size && py < at + 0.5 * size,
       ).length +
       poles.filter((px) => px > left - 4 && px < left + long + 4).length +
-      taken.filter(([px, py, wide]) => px < left + long && left < px + wide && Math.abs(py - at) < 1.2 * size)
-        .length *
+      taken.filter(
+        ([px, py, wide]) =>
+          px < left + long + size && left < px + wide + size && Math.abs(py - at) < 1.2 * size,
+      ).length *
         9;
     const name = (text, colour, px, py, away) => {
       const long = 0.56 * size * letters(text),
@@ -155,7 +159,7 @@ const rlhfCollapse = (() => {
   }
 
   const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}${value === value ? `<small class="wide">${tr("mean score")}</small>` : ""}</b><figcaption>${name}</figcaption>`;
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
@@ -177,6 +181,8 @@ const rlhfCollapse = (() => {
       until = FREE,
       frame = 0,
       due = 0, // when the next iteration comes, in ms
+      hurry = 0, // up to this iteration, without a pause
+      rescue = false, // whether the leash is put on by itself when nothing has held it for long enough
       paused = false,
       trouble = "";
 
@@ -186,11 +192,13 @@ const rlhfCollapse = (() => {
         held = run.config.eta > 0;
       const at = stage(records, held),
         over = !frame && !paused;
-      root.querySelectorAll(".stages li").forEach((li, k) => {
-        li.className = record && k <= at ? `${li.dataset.kind} ${k === Math.min(at, 2) ? "is-on" : ""}` : "";
+      root.querySelectorAll(".stages button").forEach((button, k) => {
+        button.classList.toggle("is-past", Boolean(record) && k <= at);
+        if (record && k === Math.min(at, 2)) button.setAttribute("aria-current", "step");
+        else button.removeAttribute("aria-current");
       });
       find(".share").innerHTML = said
-        ? tr("<b>{n}</b> of {all} reviews say", { n: said.count, all: run.config.batch_size })
+        ? tr('<span class="wide">The language model: </span><b>{n}</b> of {all} reviews say', { n: said.count, all: run.config.batch_size })
         : "";
       find(".step").textContent = tr("iteration {k}", { k: run.iteration });
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
@@ -231,7 +239,8 @@ const rlhfCollapse = (() => {
     function play(now) {
       const comes = now >= due;
       if (comes) {
-        due = now + pauseOf(run.iteration);
+        if (rescue && run.iteration === FREE) hold(HELD);
+        due = run.iteration < hurry ? now : now + pauseOf(run.iteration);
         const record = run.step();
         if (record) records.push(record);
         else
@@ -274,6 +283,7 @@ const rlhfCollapse = (() => {
 
     function hold(eta) {
       if (eta === run.config.eta) return;
+      [hurry, rescue] = [0, false];
       run.config.eta = eta;
       if (run.iteration) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
       if (run.iteration >= ITERATIONS) again(eta);
@@ -283,11 +293,18 @@ const rlhfCollapse = (() => {
     function reset(eta) {
       run.config.eta = eta;
       run.start();
-      [records, moves, due, trouble, paused] = [[], [], 0, "", false];
+      [records, moves, due, trouble, paused, hurry, rescue] = [[], [], 0, "", false, 0, false];
     }
     function again(eta) {
       reset(eta);
       go(eta ? ITERATIONS : FREE);
+      draw();
+    }
+    /** Play an act from where it begins. What comes before it happens too, only faster. */
+    function act(k) {
+      reset(0);
+      [hurry, rescue] = [STAGES[k][2], k === 2];
+      go(rescue ? ITERATIONS : FREE);
       draw();
     }
     const large = () => Boolean(document.fullscreenElement?.contains(root));
@@ -312,6 +329,12 @@ const rlhfCollapse = (() => {
     slider.addEventListener("input", () => hold(ETAS[slider.value]));
     find(".leash").addEventListener("click", () => hold(run.config.eta > 0 ? 0 : HELD));
     find(".again").addEventListener("click", next);
+    root.querySelectorAll(".stages button").forEach((button, k) =>
+      button.addEventListener("click", ({ detail }) => {
+        act(k);
+        if (detail) find(".again").focus(); // after a mouse, the space bar pauses what it began
+      }),
+    );
     root.tabIndex = -1; // a click into it gives it the space bar
     document.addEventListener("keydown", typed);
     document.addEventListener("fullscreenchange", enlarged);

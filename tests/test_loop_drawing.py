@@ -3,13 +3,15 @@
 import ast
 import html
 import json
+import math
 import re
+import runpy
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_lab import load_world, loop_drawing
+from rlhf_lab import load_world, loop_drawing, theme
 from rlhf_lab.loop_drawing import ALT, FILES, PARTS, Loop, draw
 from rlhf_lab.translation import set_language
 from rlhf_lab.world import response_text
@@ -69,6 +71,27 @@ def test_labels_are_large_and_inside(narrow):
         assert size <= float(text.get("y")) <= height - 5
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_score_fits_into_its_circle(narrow):
+    """Even in DejaVu Sans Bold, where a letter is at most 0.7 em wide."""
+    shapes = list(ElementTree.fromstring(draw(narrow=narrow)).iter())
+    at = next(k for k, shape in enumerate(shapes) if shape.text == "+1.8")
+    size = float(shapes[at].get("font-size"))
+    half = (0.7 * size * 4 / 2, 0.36 * size)
+    assert math.hypot(*half) < float(shapes[at - 1].get("r")), shapes[at - 1].tag
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_sft_is_a_subscript(narrow):
+    svg = ElementTree.fromstring(draw(narrow=narrow))
+    texts = ["".join(text.itertext()) for text in svg.iter(f"{SVG}text")]
+    assert "πSFT" in texts
+    assert not any("_" in text for text in texts)
+    (low,) = svg.iter(f"{SVG}tspan")
+    assert low.text == "SFT"
+    assert low.get("dy") == ".25em"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_of_readme_and_site_are_up_to_date(name):
     """If not: python -m rlhf_lab.loop_drawing docs, and with RLHF_LAB_LANGUAGE=zh docs/zh."""
@@ -88,6 +111,20 @@ def test_its_numbers_are_those_of_the_tables():
     index = next(i for i in range(1000) if response_text(i) == loop_drawing.SAYS)
     assert round(tables.scores[index].item(), 1) == loop_drawing.SCORE
     assert round(tables.golds[index].item(), 1) == loop_drawing.GOLD
+
+
+def test_each_part_has_an_icon_of_its_own_in_the_colours_of_the_course():
+    icon = runpy.run_path(str(ROOT / "site" / "icons.py"))["icon"]
+    icons = [icon(part) for part in ("π", *PARTS)]
+    assert len(set(icons)) == 1 + len(PARTS)
+    for shapes in icons:
+        svg = ElementTree.fromstring(f"<svg>{shapes}</svg>")
+        paints = {shape.get(kind) for shape in svg.iter() for kind in ("fill", "stroke")}
+        names = {
+            paint.removeprefix("var(--").removesuffix(")") for paint in paints - {None, "none"}
+        }
+        assert names
+        assert names <= set(theme.COLOURS) - {"leash-line"}  # front.css has no such colour
 
 
 def test_a_part_that_does_not_exist_is_refused():

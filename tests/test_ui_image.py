@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from xml.etree import ElementTree
 
 import matplotlib
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from rlhf_lab import plots, theme
 from rlhf_lab.svg import saved
 from rlhf_lab.ui import show
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def figure():
@@ -71,3 +74,15 @@ def test_the_same_figure_is_the_same_text():
     assert first == second
     address = re.search(r"base64,([^\"]+)", first["text/html"])[1]
     assert base64.b64decode(address).startswith(b"<svg")
+
+
+def test_the_sft_of_pi_is_a_subscript_and_what_follows_stands_on_the_line_again():
+    figure, (ax,) = plots.new_figure(2, 1)
+    ax.set_title("KL(π ‖ π_SFT), nats & <more>")
+    svg = ElementTree.fromstring(show(figure, "empty").svg)
+    (title,) = (text for text in svg.iter(f"{SVG}text") if "KL" in (text.text or ""))
+    low, after = title
+    assert "".join(title.itertext()) == "KL(π ‖ πSFT), nats & <more>"
+    assert (low.text, after.text) == ("SFT", "), nats & <more>")
+    down, size = (float(low.get(name).strip("em%")) for name in ("dy", "font-size"))
+    assert down * size / 100 == pytest.approx(-float(after.get("dy").strip("em")))

@@ -5,6 +5,7 @@ stick or a double click on index.html; other languages are in folders of that si
 executed and nothing is fetched.
 """
 
+import ast
 import base64
 import html
 import json
@@ -48,6 +49,7 @@ ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILIN
 UP = re.compile(r"(\]\()\.\./([^)\s]*)")
 """A link out of the folder of a language."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
+FACE = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 SCRIPTS = (
     "messages.js", "parts.js", "optimum.js", "explorer.js", "cockpit.js",
     "data.js", "engine.js", "run.js", "collapse.js", "page.js",
@@ -127,13 +129,17 @@ class Edition:
             title = _title(self.file(ROOT / "notebooks" / f"{name}.ipynb"))
             menu.append(f"{title} <notebooks/{name}>")
             said = html.escape(re.sub(r"[`\\]", "", able))
-            time = tr("{n} minutes", n=minutes)
+            below = tr("{n} minutes", n=minutes) + _icons(ROOT / "notebooks" / f"{name}.ipynb")
             cards.append(
-                f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>{said}'
-                f"<small>{time}</small></a></li>"
+                f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>'
+                f"<span>{said}</span><small>{below}</small></a></li>"
             )
         text = _read(self.file(ROOT / "site" / "index.md"))
-        text = text.replace("{{cards}}", f'<ul class="course-map">{"".join(cards)}</ul>')
+        cards.insert(0, '<ul class="course-map rlhf-front">')
+        text = text.replace("{{cards}}", "".join([*cards, "</ul>"]))
+        minutes = [int(row[2]) for row in rows]
+        text = text.replace("{{minutes}}", str(minutes[0]))
+        text = text.replace("{{hours}}", str(round(sum(minutes) / 60)))
         text = text.replace("{{menu}}", "\n".join(menu)).replace("{{own}}", "\n".join(own))
         _write(self.source / "index.md", text)
 
@@ -172,6 +178,16 @@ def _title(notebook: Path) -> str:
     return f"{notebook.stem[:2]} · {words}" if notebook.stem[0].isdigit() else words
 
 
+def _icons(notebook: Path) -> str:
+    """What its drawing of the loop shows in colour, small; π for all of it."""
+    sources = ("".join(cell["source"]) for cell in json.loads(_read(notebook))["cells"])
+    call = re.search(r"^Loop\((.+)\)$", next(s for s in sources if "Loop(" in s), re.MULTILINE)
+    lit = ast.literal_eval(f"({call[1]},)")[1:] if call else ()
+    icon = runpy.run_path(str(ROOT / "site" / "icons.py"))["icon"]
+    draw = '<svg width="26" height="26" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">{}</svg>'
+    return "".join(draw.format(icon(part)) for part in lit or ["π"])
+
+
 def _reference(source: Path) -> None:
     """One page of the API for each word of README's table, modules in reading order."""
     readme = _read(ROOT / "README.md")
@@ -207,7 +223,10 @@ def _static(source: Path) -> None:
     _write(static / "page.css", _with_fonts(_read(static / "page.css")))
     _copy(ROOT / "site" / "engine" / "engine.js", static / "engine.js")
     for name, narrow in loop_drawing.FILES.items():
-        _write(static / name, loop_drawing.draw(narrow=narrow))
+        # In an <img> a drawing sees no style of the page, so it gets the page's fonts, too.
+        fonts = "".join(FACE.findall(_read(static / "page.css")))
+        drawing = loop_drawing.draw(narrow=narrow)
+        _write(static / name, drawing.replace("<style>", f"<style>{fonts}", 1))
     export = runpy.run_path(str(ROOT / "site" / "export.py"))
     _write(static / "data.js", export["script"](load_world()))
     words = json.dumps(page_words(), ensure_ascii=False)

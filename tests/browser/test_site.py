@@ -19,6 +19,7 @@ NINE = "notebooks/09_the_ppo_loop.html"
 WIDTHS = (360, 1280)
 # the reward model's scores are rounded to 16 bits in the page
 TOLERANCE = 2e-3
+FRONT = "document.querySelector('.rlhf-collapse')"
 
 
 @pytest.fixture
@@ -109,18 +110,56 @@ def test_the_leash_on_the_front_page(visit):
     page.wait_for_function("document.querySelector('.rlhf-collapse').state.iteration < 46")
 
 
+def act(root):
+    """The words of the current act, the only one that is marked."""
+    return root.locator(".stages [aria-current=step]").inner_text().replace("\n", " ")
+
+
+def test_each_act_can_be_played(visit):
+    page = visit("index.html", reduced_motion="reduce")
+    root = alive(page, "collapse")
+    state = lambda: page.evaluate(f"{FRONT}.state")  # noqa: E731
+    acts = [root.locator(".stages button").nth(k) for k in range(3)]
+    acts[2].click()
+    page.wait_for_function(f"{FRONT}.state.iteration === 100")
+    assert act(root) == "3 The leash brings it back"
+    leashed = state()
+    assert leashed["eta"] == 0.3
+    assert "η → 0.3" in root.locator(".chart").inner_text()
+    golds = [record["gold"] for record in leashed["records"]]
+    assert golds[44] < -1.5
+    assert golds[-1] > 1
+    acts[1].click()
+    page.wait_for_function(f"{FRONT}.state.iteration === 45")
+    assert act(root) == "2 It collapses"
+    assert state()["records"] == leashed["records"][:45]  # nothing but η differs, and that later
+    acts[0].focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{FRONT}.state.iteration in {{2: 1, 3: 1, 4: 1}}")
+    assert act(root) == "1 It learns"
+    acts[2].click()
+    page.wait_for_function(f"{FRONT}.state.iteration > 20")
+    root.locator(".again").click()
+    assert root.locator(".again").inner_text() == "Go on"
+    stopped = state()["iteration"]
+    root.get_by_role("slider").fill("3")  # who moves the leash has it: no rescue by itself
+    page.wait_for_function(f"{FRONT}.state.iteration > {stopped}")
+    page.wait_for_function(f"{FRONT}.state.iteration >= 50")
+    assert state()["eta"] == 0.03
+
+
 def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page = visit("index.html")
     root = alive(page, "collapse")
     assert root.locator(".next").count() == 0  # nothing to be done while it learns
     page.wait_for_function("document.querySelector('.rlhf-collapse .next')")
     assert page.evaluate("document.querySelector('.rlhf-collapse').state.iteration") == 45
-    assert root.locator(".stages .is-on").inner_text() == "2. It collapses"
+    assert act(root) == "2 It collapses"
     assert root.locator(".onward").is_hidden()
     root.locator(".next").click()
     page.wait_for_function("!document.querySelector('.rlhf-collapse .onward').hidden")
     assert root.locator(".next").count() == 0
-    assert root.locator(".stages .is-on").inner_text() == "3. The leash brings it back"
+    assert act(root) == "3 The leash brings it back"
     root.locator(".onward").click()
     assert page.url.endswith(f"{FIRST}#play")
     page.wait_for_function("document.querySelector('#play > .rlhf-explorer')?.state")
@@ -128,9 +167,6 @@ def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page.get_by_role("link", name="Play first: the explorer").click()
     at = "Math.abs(document.querySelector('#play').getBoundingClientRect().y - 64) < 20"
     page.wait_for_function(at)  # the page rolls there
-
-
-FRONT = "document.querySelector('.rlhf-collapse')"
 
 
 def test_the_fall_can_be_paused_and_goes_on(visit):
