@@ -361,7 +361,7 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     assert last["status"] in page.locator(".status").inner_text()
     rows = numbers(page).locator("tbody tr")
     assert rows.locator("th").all_inner_texts() == [
-        "last batch", "the parent’s last batch", f"exact, after update {last['exactAt']}",
+        "last batch", "the parent’s last batch", f"exact, after iteration {last['exactAt']}",
         "exact optimum π*",
     ]  # fmt: skip
     shown = rows.last.locator("td").all_inner_texts()
@@ -469,7 +469,7 @@ def test_what_is_older_than_the_last_batch_is_grey(open_page, flight):
     assert old.count() == 0
     page.evaluate("news => hear(news)", {**last, "iteration": 60, "from": 52, "rows": []})
     page.wait_for_function("() => document.querySelectorAll('.numbers tr.old').length === 1")
-    assert "exact, after update 52" in old.inner_text()
+    assert "exact, after iteration 52" in old.inner_text()
 
 
 def test_a_page_that_has_missed_news_asks_for_all(open_page, flight):

@@ -46,7 +46,13 @@ const rlhfCockpit = (() => {
   const HEARD_EVERY = 10,
     SPOKEN_EVERY = 5000,
     ROWS = 4,
-    LANES = 2; // below the line of 0, for flags
+    WAYS = [1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
+    LANES = 2, // below the line of 0, for flags
+    AGES = [
+      [60, 0.22],
+      [20, 0.5],
+      [0, 1],
+    ]; // of a trail: up to so many iterations ago, it is drawn so strongly
   const ICONS = {
     start: "M-5-7L7 0L-5 7Z",
     pause: "M-6-7h4v14h-4zM2-7h4v14h-4z",
@@ -58,15 +64,15 @@ const rlhfCockpit = (() => {
 
   const sign = (name) =>
     `<svg class="sign is-${name}" width="16" height="16" viewBox="-9 -9 18 18" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
-  const button = (name, text, means) =>
-    `<button type="button" class="${name}" data-do="${name}">${ICONS[name] ? sign(name) : ""}<span><b>${text}</b>${means ? `<small>${means}</small>` : ""}</span></button>`;
+  const button = (name, text, means = "") =>
+    `<button type="button" class="${name}" data-do="${name}" title="${means}">${ICONS[name] ? sign(name) : ""}<b>${text}</b></button>`;
   const field = (name, label, input) => `<label class="field">${label} ${input}</label>`;
   const options = (values) => values.map((value) => `<option value="${value}">${value}</option>`).join("");
 
   function skeleton(id, { etas, betas, prompts, panels, klModes, rates, folder }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="deck"><p class="trouble" role="alert"></p>
-      <div class="top">${button("start", tr("Start"), tr("train the model"))}${button("step", tr("Step"), tr("one update"))}${button("fork", tr("Fork"), tr("keep this run in grey"))}${button("reset", tr("Start over"), tr("as at the beginning"))}
+      <div class="top">${button("start", tr("Start"), tr("train the model"))}${button("step", tr("Step"), tr("one iteration"))}${button("fork", tr("Fork"), tr("keep this run in grey"))}${button("reset", tr("Start over"), tr("as at the beginning"))}
         <fieldset class="choice pace" aria-label="${tr("pace")}">${Object.entries({
           slow: tr("slow"),
           fast: tr("fast"),
@@ -78,18 +84,21 @@ const rlhfCockpit = (() => {
           .join("")}</fieldset><p class="status"></p></div>
       <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", tr("variety")], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
+      <div class="guide"><ol>${GUIDE()
+        .map((name, k) => `<li><i>${k + 1}</i>${name}</li>`)
+        .join("")}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide these steps")}" title="${tr("Hide these steps")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
       <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
-      <details class="all"><summary>${tr("In numbers")}</summary><div tabindex="0" role="region" aria-label="${tr("All numbers")}"><table class="numbers"></table></div></details>
+      <div class="more"><details class="all"><summary>${tr("In numbers")}</summary><div tabindex="0" role="region" aria-label="${tr("All numbers")}"><table class="numbers"></table></div></details>
       <details class="settings"><summary>${tr("Settings, save and load")}</summary><div>
         ${field("kl_mode", tr("KL mode"), `<select name="kl_mode">${options(klModes)}</select>`)}
         ${field("lr", tr("learning rate"), `<select name="lr">${options(rates)}</select>`)}
         ${field("seed", tr("seed"), `<input name="seed" inputmode="numeric" size="6">`)}
         ${field("kl_target", tr("target KL, nats"), `<input name="kl_target" inputmode="decimal" size="6" placeholder="${tr("none")}" title="${tr("With a target, η moves by itself.")}">`)}
         <span class="soft">${tr("take effect with Start over")}</span>
-        ${field("folder", tr("run folder"), `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", tr("Save"))}${button("load", tr("Load"))}</div></details>
+        ${field("folder", tr("run folder"), `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", tr("Save"))}${button("load", tr("Load"))}</div></details></div>
       <p class="heard" role="status"></p></div>`;
   }
 
@@ -119,17 +128,60 @@ const rlhfCockpit = (() => {
       return lately > 0.2 ? tr("it learns, and both like it more and more") : tr("both like it");
     }
     if (likes) return tr("readers like it, and the reward model hardly pays for it");
-    if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
+    if (dislikes) return score <= -NEUTRAL ? tr("both dislike it") : tr("readers dislike it");
     return pays
       ? tr("the reward model likes it, readers neither like nor dislike it")
       : score <= -NEUTRAL
         ? tr("the reward model dislikes it")
-        : tr("neither judge likes or dislikes it yet");
+        : tr("neither likes or dislikes it yet");
+  }
+
+  const ALIKE = 1.2, // nats of entropy: at most some three sentences make up most of what it says
+    MANY = 2,
+    HELD = 0.1, // η from here on pulls a policy home
+    FAR = 8; // nats from π_SFT, from where a small η pulls hard
+  const GUIDE = () => [tr("Train"), tr("Let go"), tr("Bring back")];
+
+  /** A path of three steps through a run: how many are done, what to do now, and which control to touch. */
+  function guide(rows, { eta, running, exact, distinct, written }) {
+    if (!rows.length) {
+      if (exact[ENTROPY] < ALIKE)
+        return [0, tr("π says one thing only. Press Start, then pull η up."), "start"];
+      return eta >= HELD
+        ? [0, tr("Press Start. Then pull η to 0 and watch what π says."), "start"]
+        : [0, tr("Press Start and watch what π says. At η = 0 nothing holds it."), "start"];
+    }
+    const alike = rows.findIndex((m) => m[ENTROPY] < ALIKE);
+    if (alike < 0) {
+      if (eta >= HELD) return [1, tr("π learns on a leash. Now pull η to 0 and watch what it says."), "eta"];
+      const n = Object.values(written).reduce((sum, one) => sum + one, 0);
+      return [
+        1,
+        tr("Nothing holds π. Different reviews among its last {n}: {distinct}.", { distinct, n }),
+        running ? "" : "start",
+      ];
+    }
+    const [, gold, kl, entropy] = rows.at(-1),
+      good = (m) => m[ENTROPY] > MANY && (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL);
+    if (rows.slice(alike).some(good))
+      return [3, tr("They are back. Steer as you like; Fork first, to compare."), ""];
+    const salad = entropy > MANY && gold !== null && gold < NEUTRAL,
+      up = kl > FAR ? "0.3" : "1";
+    if (eta >= HELD)
+      return [
+        2,
+        salad
+          ? tr("Many sentences again, but word salad. Where do they go?")
+          : tr("The leash pulls. Do different sentences come back?"),
+        running ? "" : "start",
+      ];
+    if (salad) return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up }), "eta"];
+    return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up }), "eta"];
   }
 
   const finite = (values) => values.filter((x) => Number.isFinite(x));
 
-  /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
+  /** Both scores over the iterations: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
     const stands = width > 34 * size ? tr("where π* stands") : "π*",
       left = 2.6 * size,
@@ -145,12 +197,14 @@ const rlhfCockpit = (() => {
       y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
     const points = (rows, of) => rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
     const [score, gold] = [points(run.rows, SCORE), points(run.rows, GOLD)];
-    const ghosts = [SCORE, GOLD]
-      .map((of) =>
-        run.parent.length
+    const parted = ([px]) => px >= x(run.forked ?? 0); // before that, parent and child are one
+    const parents = [SCORE, GOLD].map((of) => points(run.parent, of).filter(parted));
+    const ghosts = parents
+      .map((line) =>
+        line.length
           ? polyline(
-              points(run.parent, of),
-              `stroke="var(--ghost)" stroke-width="${0.16 * size}" stroke-dasharray="6 4"`,
+              line,
+              `stroke="var(--ghost)" stroke-width="${0.11 * size}" stroke-dasharray="5 4" opacity=".75"`,
             )
           : "",
       )
@@ -182,9 +236,10 @@ const rlhfCockpit = (() => {
     const ticks = [0, 0.2, 0.4, 0.6, 1]
       .map(
         (part) =>
-          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? tr("{n} updates", { n: end }) : Math.round(part * end)}</text>`,
+          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? tr("{n} iterations", { n: end }) : Math.round(part * end)}</text>`,
       )
       .join("");
+    const unit = `<text x="0" y="${top + 0.5 * size}" style="font-size:${size}px">${tr("score")}</text>`;
     const sides = [-2, 0, 2]
       .map(
         (v) =>
@@ -193,45 +248,43 @@ const rlhfCockpit = (() => {
       .join("");
     const at = score.at(-1),
       under = gold.at(-1),
-      old = points(run.parent, GOLD).at(-1);
-    // What labels keep away from; each that finds its place becomes one of them.
+      olds = parents.map((line) => line.at(-1));
+    // What names keep away from, and by how much; each that finds its place becomes one of them.
     const taken = [
-      y(0),
-      y(best[SCORE]),
-      y(best[GOLD]),
-      ...[at, under, old].filter(Boolean).map(([, v]) => v),
+      ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.7 * size]),
+      ...[at, under, ...olds].filter(Boolean).map(([, v]) => [v, size]),
       ...flags.boxes
         .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
-        .flatMap(([, , middle]) => [middle - size / 2, middle + size / 2]),
+        .map(([, , middle]) => [middle, 1.4 * size]),
     ];
-    const named = (text, colour, x0, near, ways) => {
-      const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
-        room = (middle) => Math.min(size, ...taken.map((other) => Math.abs(other - middle))),
-        middle = middles.reduce((found, next) => (room(next) > room(found) ? next : found));
-      taken.push(middle);
+    const room = (middle, own) =>
+      Math.min(...taken.filter(([v]) => v !== own).map(([v, need]) => Math.abs(v - middle) / need));
+    const named = (text, colour, x0, near, way) => {
+      // The nearest place with room for a line of text, first on the side that is named; else the roomiest.
+      const steps = [...(x0 < farthest ? [0] : []), ...WAYS.flatMap((step) => [step * way, -step * way])];
+      const middles = steps
+          .map((step) => near + step * size)
+          .filter((middle) => middle > top + 0.5 * size && middle < bottom - 0.5 * size),
+        free = (one) => room(one, one === near ? near : undefined),
+        middle =
+          middles.find((one) => free(one) >= 1) ??
+          middles.reduce((found, next) => (free(next) > free(found) ? next : found), near);
+      taken.push([middle, size]);
       return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
-    const beside = ([px]) => Math.min(px + 10, width - right - 8.5 * size),
-      [up, down] = [
-        [-1.3, 1.3, -2.4, 2.4, -3.5],
-        [1.3, -1.3, 2.4, -2.4, 3.5],
-      ];
+    const farthest = width - right - 8.5 * size,
+      beside = ([px]) => Math.min(px + size, farthest),
+      side = under && at && under[1] > at[1] ? -1 : 1, // −1: the score is the upper one
+      apartFrom = (line, end) => line && end && Math.abs(line[1] - end[1]) > 0.8 * size;
     const names = [
-      at && under && named(tr("reward model"), "score", beside(at), at[1], under[1] > at[1] ? up : down),
-      at &&
-        under &&
-        named(
-          tr("careful readers"),
-          liking(run.rows.at(-1)[GOLD]),
-          beside(under),
-          under[1],
-          under[1] > at[1] ? down : up,
-        ),
-      old && under && named(tr("parent run"), "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
+      at && under && named(tr("reward model"), "score", beside(at), at[1], side),
+      at && under && named(tr("careful readers"), liking(run.rows.at(-1)[GOLD]), beside(under), under[1], -side),
+      apartFrom(olds[0], at) && named(tr("parent’s score"), "soft", beside(olds[0]), olds[0][1], -1),
+      apartFrom(olds[1], under) && named(tr("parent’s gold"), "soft", beside(olds[1]), olds[1][1], 1),
     ]
       .filter(Boolean)
       .join("");
-    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} updates.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
       ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
       ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
@@ -289,15 +342,40 @@ const rlhfCockpit = (() => {
       .join("");
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
-      gold = path(recent, GOLD),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`, // of one px on both sides
-      turned = here > 0.55 * width,
+    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`; // of one px on both sides
+    const lines = (rows, opacity) => {
+      const [score, gold] = [path(rows, SCORE), path(rows, GOLD)],
+        edges = opacity === 1 ? polyline(score, edge) + (gold.length ? polyline(gold, edge) : "") : "";
+      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.12 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}</g>`;
+    };
+    // Older is paler: a rescued run crosses its own way out.
+    const ends = AGES.map(([age]) => Math.max(0, recent.length - Math.ceil(age / stride)));
+    const trail = AGES.map(([, opacity], k) => {
+      const rows = recent.slice(Math.max(0, (ends[k - 1] ?? 0) - 1), ends[k]);
+      return rows.length > 1 ? lines(rows, opacity) : "";
+    }).join("");
+    const spots = [last[SCORE], last[GOLD]].map(y);
+    const names = [
+      [SCORE, tr("reward model"), "score", 1.4],
+      [GOLD, tr("careful readers"), liking(frontier.at(-1)[GOLD]), -2],
+    ]
+      .map(([of, name, colour, step]) => {
+        const [end, level] = path(frontier, of).at(-1) ?? [0, 0],
+          busy = (middle) =>
+            here > end - 10 * size && spots.some((spot) => Math.abs(spot - middle) < 1.4 * size),
+          middle = [step, 2 * step, -step].map((lines) => level + lines * size).find((one) => !busy(one));
+        return middle
+          ? `<text class="name" x="${end}" y="${middle + 0.35 * size}" text-anchor="end" opacity=".85" style="fill:var(--${colour});font-size:${size}px">${name}</text>`
+          : "";
+      })
+      .join("");
+    const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
-      ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
+      ${names}${trail}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
@@ -352,7 +430,7 @@ const rlhfCockpit = (() => {
     return `<caption>${tr("In numbers, for η = {eta} and β = {beta}", now)}</caption><thead><tr><th></th>${columns()
       .map((name) => `<th scope="col">${printed(name)}</th>`)
       .join("")}</tr></thead><tbody>
-      ${row(tr("last batch"), run.rows.at(-1))}${run.parent.length ? row(tr("the parent’s last batch"), run.parent.at(-1)) : ""}${row(tr("exact, after update {k}", { k: now.exactAt.toLocaleString("en-US") }), now.exact, now.exactAt < now.iteration)}${row(tr("exact optimum π*"), now.optimum)}</tbody>`;
+      ${row(tr("last batch"), run.rows.at(-1))}${run.parent.length ? row(tr("the parent’s last batch"), run.parent.at(-1)) : ""}${row(tr("exact, after iteration {k}", { k: now.exactAt.toLocaleString("en-US") }), now.exact, now.exactAt < now.iteration)}${row(tr("exact optimum π*"), now.optimum)}</tbody>`;
   }
 
   /** What it says of a prompt: the reviews of the last batch, or what the first policy says most often. */
@@ -369,20 +447,30 @@ const rlhfCockpit = (() => {
     const empty = `<li class="none" aria-hidden="true"><b>0</b><span class="voice">.</span><span class="bar"></span><span class="gold">${icon("", 20)}</span></li>`;
     const lead = begun
       ? tr("of <b>{prompt}</b>, <b>{most}</b> of {total} reviews now say", { prompt, most, total })
-      : tr("of <b>{prompt}</b>, before training, mostly", { prompt });
+      : tr("of <b>{prompt}</b>, π says most often", { prompt });
     return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(ROWS - shown.length)}</ol>`;
   }
 
-  const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+  const judge = (shapes, value, name, means, colour) =>
+    `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}<small>${means}</small></figcaption>`;
 
   /** The same in sentences, for those who hear it. */
-  function spoken({ status, eta, beta, batch, distinct, regret }) {
-    const told = [tr("{status} η {eta}, β {beta}.", { status, eta, beta })];
+  function spoken({ status, eta, beta, batch, distinct, regret, reviews, written }, task) {
+    const told = [tr("{status} η is {eta} and β is {beta}.", { status, eta, beta })];
+    for (const [prompt, [most]] of Object.entries(reviews))
+      if (most)
+        told.push(
+          tr("Of {prompt}, {most} of {total} reviews say “{text}”.", {
+            prompt,
+            most: most[0],
+            total: written[prompt],
+            text: most[1],
+          }),
+        );
     if (batch)
       told.push(
         tr(
-          "Last batch: score {score}, gold {gold}, KL {kl} nats, entropy {h} nats, {distinct} different reviews.",
+          "The last batch has {distinct} different reviews: the reward model gives {score}, careful readers give {gold}. It is {kl} nats from π_SFT, and its entropy is {h} nats.",
           {
             score: number(batch[SCORE]),
             gold: number(batch[GOLD] ?? NaN),
@@ -392,7 +480,7 @@ const rlhfCockpit = (() => {
           },
         ),
       );
-    told.push(tr("Regret {regret}.", { regret: number(regret) }));
+    told.push(tr("The regret is {regret}.", { regret: number(regret) }), task);
     return told.join(" ");
   }
 
@@ -410,6 +498,7 @@ const rlhfCockpit = (() => {
     for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
     const run = { id: null, rows: [], parent: [], exact: [], moves: [], forked: null };
     let now = null,
+      guided = true, // until the path is done, or somebody hides it
       frame = 0,
       spokenAt = -Infinity,
       held = {},
@@ -461,12 +550,14 @@ const rlhfCockpit = (() => {
       const start = find(".start");
       const order = now.running ? "pause" : "start";
       if (start.dataset.do !== order || !start.dataset.shown) {
-        start.innerHTML = `${sign(order)}<span><b>${now.running ? tr("Pause") : tr("Start")}</b><small>${now.running ? tr("take a look") : tr("train the model")}</small></span>`;
+        start.innerHTML = `${sign(order)}<b>${now.running ? tr("Pause") : tr("Start")}</b>`;
+        start.title = now.running ? tr("take a look") : tr("train the model");
         start.dataset.do = order;
         start.dataset.shown = "true";
       }
       find(`.pace [value=${now.slow ? "slow" : "fast"}]`).checked = true;
       levers();
+      lead();
       const batch = now.batch ?? now.exact;
       if (panels.includes("samples")) {
         for (const prompt of prompts)
@@ -476,11 +567,18 @@ const rlhfCockpit = (() => {
             now.written[prompt],
             constants.first?.[prompt],
           );
-        find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], tr("reward model"), "score");
+        find(".by-model").innerHTML = judge(
+          gauge(batch[SCORE]),
+          batch[SCORE],
+          tr("reward model"),
+          tr("what PPO is paid"),
+          "score",
+        );
         find(".by-readers").innerHTML = judge(
           face(batch[GOLD] ?? 0),
           batch[GOLD] ?? NaN,
           tr("careful readers"),
+          tr("what PPO never sees"),
           liking(batch[GOLD]),
         );
       }
@@ -493,9 +591,9 @@ const rlhfCockpit = (() => {
           : "";
       find(".tells .chip").textContent = regionName(kind);
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
-      find(".sentence").textContent = sentence(run.rows);
+      find(".sentence").textContent = run.rows.length || !guided ? sentence(run.rows) : "";
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : 20) * size);
+        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : size > 14 ? 19 : 17.8) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
@@ -536,7 +634,7 @@ const rlhfCockpit = (() => {
       fields();
       if (!now.running || began > spokenAt + SPOKEN_EVERY) {
         spokenAt = began;
-        find(".heard").textContent = spoken(now);
+        find(".heard").textContent = spoken(now, find(".task").textContent);
       }
       root.state = now;
       root.run = run;
@@ -557,6 +655,21 @@ const rlhfCockpit = (() => {
         if (root.ownerDocument.activeElement !== typed || typed.dataset.done)
           typed.value = +value.toPrecision(4);
       }
+    }
+
+    /** The next step of the guided path; one that keeps a target for the KL has its own hand on η. */
+    function lead() {
+      const box = find(".guide");
+      box.hidden = !guided || Boolean(now.settings.kl_target);
+      const [done, task, next] = box.hidden ? [3, "", ""] : guide(run.rows, now);
+      find(".deck").dataset.next = next;
+      if (find(".task").textContent === task) return;
+      find(".task").textContent = task;
+      all(".guide li").forEach((step, k) => {
+        step.className = k < done ? "done" : k === done ? "now" : "";
+        step.firstChild.textContent = k < done ? "✓" : k + 1;
+      });
+      box.classList.toggle("over", done === 3);
     }
 
     /** The settings of the run, once they have changed; what a hand typed since then stays. */
@@ -585,6 +698,10 @@ const rlhfCockpit = (() => {
 
     const clicked = (event) => {
       const order = event.target.closest("[data-do]")?.dataset.do;
+      if (event.target.closest(".dismiss") || (find(".guide.over") && !["pause", undefined].includes(order))) {
+        guided = false;
+        update();
+      }
       if (order === "reset")
         host.send({
           do: order,
@@ -641,5 +758,5 @@ const rlhfCockpit = (() => {
     };
   }
 
-  return { mount, sentence };
+  return { mount, sentence, guide };
 })();
