@@ -165,7 +165,7 @@ FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
-        ([], "Start or Step writes"),
+        ([], "Before training: neither likes or dislikes it yet."),
         (RISE[:1], "Iteration 1: neither likes or dislikes it yet."),
         (RISE, "Iteration 6: it learns, and both like it more and more."),
         ([*RISE, *RISE[-1:] * 6], "both like it."),
@@ -180,7 +180,7 @@ FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
 )
 def test_the_cockpit_says_what_happens(scripts, judged, said):
     rows = json.dumps([[score, gold, 1.0, 1.0] for score, gold in judged])
-    assert said in scripts.value(f"rlhfCockpit.sentence({rows})")
+    assert said in scripts.value(f"rlhfCockpit.sentence({rows}, [0, 0, 0, 6])")
 
 
 START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9], [1.6, 1.7, 2, 3]
@@ -198,9 +198,10 @@ START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9],
         ([START, ALIKE], 0.3, 2, "Do different sentences come back?", ""),
         ([START, ALIKE, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
         ([START, ALIKE, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
-        ([START, ALIKE, HOME], 0.3, 3, "They are back.", ""),
+        ([START, ALIKE, *[HOME] * 4], 0.3, 3, "They are back.", ""),
+        ([START, ALIKE, *[HOME, ALIKE] * 4], 0.3, 2, "The leash pulls.", ""),
         ([HOME, ALIKE], 0.3, 2, "The leash pulls.", ""),
-        ([[1, None, 2, 6], [1, None, 9, 0.5], [1, None, 2, 4]], 0.3, 3, "They are back.", ""),
+        ([[1, None, 9, 0.5], *[[1, None, 2, 4]] * 4], 0.3, 3, "They are back.", ""),
     ],
 )
 def test_the_cockpit_leads_through_a_collapse_and_back(scripts, rows, eta, done, task, control):

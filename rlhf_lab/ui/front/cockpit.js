@@ -102,9 +102,9 @@ const rlhfCockpit = (() => {
       <p class="heard" role="status"></p></div>`;
   }
 
-  /** What happens, in one sentence, from the rows of the run. */
-  function sentence(rows) {
-    if (!rows.length) return tr("Start or Step writes the first reviews and learns from them.");
+  /** What happens, in one sentence, from the rows of the run; without any, from the exact numbers of its start. */
+  function sentence(rows, start) {
+    if (!rows.length) return tr("Before training: {happens}.", { happens: happens([start]) });
     const k = rows.length.toLocaleString("en-US");
     return tr("Iteration {k}: {happens}.", { k, happens: happens(rows) });
   }
@@ -136,8 +136,9 @@ const rlhfCockpit = (() => {
         : tr("neither likes or dislikes it yet");
   }
 
-  const ALIKE = 1.2, // nats of entropy: at most some three sentences make up most of what it says
-    MANY = 2,
+  const ALIKE = 0.8, // nats of entropy: one or two sentences are most of what it says
+    MANY = 1,
+    SURE = 3, // iterations in a row with more than that
     HELD = 0.1, // η from here on pulls a policy home
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
   const GUIDE = () => [tr("Train"), tr("Let go"), tr("Bring back")];
@@ -163,7 +164,7 @@ const rlhfCockpit = (() => {
     }
     const [, gold, kl, entropy] = rows.at(-1),
       good = (m) => m[ENTROPY] > MANY && (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL);
-    if (rows.slice(alike).some(good))
+    if (rows.slice(alike).some((_, k, later) => k >= SURE && later.slice(k - SURE, k).every(good)))
       return [3, tr("They are back. Steer as you like; Fork first, to compare."), ""];
     const salad = entropy > MANY && gold !== null && gold < NEUTRAL,
       up = kl > FAR ? "0.3" : "1";
@@ -243,7 +244,7 @@ const rlhfCockpit = (() => {
     const sides = [-2, 0, 2]
       .map(
         (v) =>
-          `<text x="${left - 8}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
+          `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
     const at = score.at(-1),
@@ -372,11 +373,15 @@ const rlhfCockpit = (() => {
           : "";
       })
       .join("");
+    const parent =
+      ghost && Math.abs(ghost[0] - here) > 3 * size && ghost[0] < width - right - 10 * size
+        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] - 0.8 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
+        : "";
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
       ${names}${trail}
-      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
+      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
       <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${tr("{kl} nats from {home}", { kl: number(last[KL], 1), home: SFT_DRAWN })}</text></svg>`;
@@ -591,9 +596,9 @@ const rlhfCockpit = (() => {
           : "";
       find(".tells .chip").textContent = regionName(kind);
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
-      find(".sentence").textContent = run.rows.length || !guided ? sentence(run.rows) : "";
+      find(".sentence").textContent = sentence(run.rows, now.exact);
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : size > 14 ? 19 : 17.8) * size);
+        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : size > 14 ? 19 : 17.3) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
