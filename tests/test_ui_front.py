@@ -184,6 +184,7 @@ def test_the_cockpit_says_what_happens(scripts, judged, said):
 
 
 START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9], [1.6, 1.7, 2, 3]
+FINE = [1.8, 2.8, 4, 0.5]  # one sentence only, and readers like it
 
 
 @pytest.mark.parametrize(
@@ -194,14 +195,18 @@ START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9],
         ([START], 0.3, 1, "Now pull η to 0", "eta"),
         ([START], 0.0, 1, "among its last 128: 57", ""),
         ([START, ALIKE], 0.0, 2, "mode collapse. Now pull η up to 0.3.", "eta"),
-        ([START, [1.8, 2.8, 4, 0.5]], 0.0, 2, "Now pull η up to 1.", "eta"),
-        ([START, ALIKE], 0.3, 2, "Do different sentences come back?", ""),
+        ([START, FINE], 0.0, 2, "Now pull η up to 1.", "eta"),
+        ([START, ALIKE], 0.3, 2, "Will readers like what π says?", ""),
+        ([START, FINE], 0.3, 2, "Do different sentences come back?", ""),
         ([START, ALIKE, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
         ([START, ALIKE, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
-        ([START, ALIKE, *[HOME] * 4], 0.3, 3, "They are back.", ""),
+        ([START, ALIKE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, ALIKE, *[FINE] * 4], 0.3, 3, "π is back.", ""),
+        ([START, *[FINE] * 9], 0.3, 2, "Do different sentences come back?", ""),
+        ([START, FINE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
         ([START, ALIKE, *[HOME, ALIKE] * 4], 0.3, 2, "The leash pulls.", ""),
         ([HOME, ALIKE], 0.3, 2, "The leash pulls.", ""),
-        ([[1, None, 9, 0.5], *[[1, None, 2, 4]] * 4], 0.3, 3, "They are back.", ""),
+        ([[1, None, 9, 0.5], *[[1, None, 2, 4]] * 4], 0.3, 3, "π is back.", ""),
     ],
 )
 def test_the_cockpit_leads_through_a_collapse_and_back(scripts, rows, eta, done, task, control):

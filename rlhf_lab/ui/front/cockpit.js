@@ -163,9 +163,11 @@ const rlhfCockpit = (() => {
       ];
     }
     const [, gold, kl, entropy] = rows.at(-1),
-      good = (m) => m[ENTROPY] > MANY && (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL);
-    if (rows.slice(alike).some((_, k, later) => k >= SURE && later.slice(k - SURE, k).every(good)))
-      return [3, tr("They are back. Steer as you like; Fork first, to compare."), ""];
+      since = rows.slice(alike),
+      fell = since.some((m) => m[GOLD] !== null && m[GOLD] <= -NEUTRAL), // else both judges like the one sentence
+      good = (m) => (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL) && (fell || m[ENTROPY] > MANY);
+    if (since.some((_, k) => k >= SURE && since.slice(k - SURE, k).every(good)))
+      return [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
     const salad = entropy > MANY && gold !== null && gold < NEUTRAL,
       up = kl > FAR ? "0.3" : "1";
     if (eta >= HELD)
@@ -173,7 +175,9 @@ const rlhfCockpit = (() => {
         2,
         salad
           ? tr("Many sentences again, but word salad. Where do they go?")
-          : tr("The leash pulls. Do different sentences come back?"),
+          : fell
+            ? tr("The leash pulls. Will readers like what π says?")
+            : tr("The leash pulls. Do different sentences come back?"),
         running ? "" : "start",
       ];
     if (salad) return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up }), "eta"];
@@ -234,10 +238,13 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
+    const whole = tr("{n} iterations", { n: end }),
+      begins = x(end) - 0.56 * size * letters(whole) - size;
     const ticks = [0, 0.2, 0.4, 0.6, 1]
+      .filter((part) => part === 1 || x(part * end) + 0.3 * size * String(part * end).length < begins)
       .map(
         (part) =>
-          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? tr("{n} iterations", { n: end }) : Math.round(part * end)}</text>`,
+          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? whole : Math.round(part * end)}</text>`,
       )
       .join("");
     const unit = `<text x="0" y="${top + 0.5 * size}" style="font-size:${size}px">${tr("score")}</text>`;
@@ -359,15 +366,20 @@ const rlhfCockpit = (() => {
       return rows.length > 1 ? lines(rows, opacity) : "";
     }).join("");
     const spots = [last[SCORE], last[GOLD]].map(y);
+    // Where the landscape ends, its curves get their names: off the curve, and off where the run is.
     const names = [
-      [SCORE, tr("reward model"), "score", 1.4],
-      [GOLD, tr("careful readers"), liking(frontier.at(-1)[GOLD]), -2],
+      [SCORE, tr("reward model"), "score", 1],
+      [GOLD, tr("careful readers"), liking(frontier.at(-1)[GOLD]), -1],
     ]
-      .map(([of, name, colour, step]) => {
-        const [end, level] = path(frontier, of).at(-1) ?? [0, 0],
-          busy = (middle) =>
-            here > end - 10 * size && spots.some((spot) => Math.abs(spot - middle) < 1.4 * size),
-          middle = [step, 2 * step, -step].map((lines) => level + lines * size).find((one) => !busy(one));
+      .map(([of, name, colour, way]) => {
+        const curve = path(frontier, of),
+          [end, level] = curve.at(-1) ?? [0, 0],
+          begins = end - 0.6 * size * letters(name),
+          near = curve.filter(([v], k) => v > begins || curve[k + 1]?.[0] > begins).map(([, v]) => v),
+          keep = [...near, ...(here > begins - size ? spots : [])],
+          middle = [1.3, 1.9, 2.5, 3.1, 3.7, 4.3]
+            .map((lines) => level + way * lines * size)
+            .find((one) => keep.every((v) => Math.abs(v - one) > 0.95 * size));
         return middle
           ? `<text class="name" x="${end}" y="${middle + 0.35 * size}" text-anchor="end" opacity=".85" style="fill:var(--${colour});font-size:${size}px">${name}</text>`
           : "";
