@@ -46,7 +46,7 @@ const rlhfCockpit = (() => {
   const HEARD_EVERY = 10,
     SPOKEN_EVERY = 5000,
     ROWS = 4,
-    WAYS = [1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
+    WAYS = [0, 0.5, 1, 1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
     LANES = 2, // below the line of 0, for flags
     AGES = [
       [60, 0.22],
@@ -112,15 +112,17 @@ const rlhfCockpit = (() => {
   function happens(rows) {
     const [score, gold] = rows.at(-1),
       golds = rows.map((m) => m[GOLD]),
+      less = score < Math.max(...rows.slice(-6).map((m) => m[SCORE])) - 0.2, // the reward model has noticed
       turned = gold < Math.max(...golds.slice(-6)) - 0.8,
       lately = gold - (golds.at(-6) ?? golds[0]),
       [likes, dislikes] = [gold >= NEUTRAL, gold <= -NEUTRAL],
       pays = score >= NEUTRAL;
     if (gold === null) return tr("nobody asks careful readers here");
     if (dislikes && pays && lately > 0.5) return tr("it is on its way back, and readers still dislike it");
-    if (pays && !dislikes && turned) return tr("readers turn away, the reward model has not noticed");
+    if (likes && pays && turned && less) return tr("both like it, but less than before");
+    if (pays && !dislikes && turned && !less) return tr("readers turn away, the reward model has not noticed");
     if (dislikes && pays)
-      return golds.slice(-6).some((g) => g >= NEUTRAL)
+      return !less && golds.slice(-6).some((g) => g >= NEUTRAL)
         ? tr("readers have turned, the reward model has not noticed")
         : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
@@ -257,31 +259,28 @@ const rlhfCockpit = (() => {
     const at = score.at(-1),
       under = gold.at(-1),
       olds = parents.map((line) => line.at(-1));
+    const farthest = width - right - 8.5 * size; // where a name may begin
     // What names keep away from, and by how much; each that finds its place becomes one of them.
     const taken = [
       ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.7 * size]),
-      ...[at, under, ...olds].filter(Boolean).map(([, v]) => [v, size]),
+      ...[at, under, ...olds].filter((one) => one?.[0] + size > farthest).map(([, v]) => [v, size]), // else left of the names
       ...flags.boxes
         .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
         .map(([, , middle]) => [middle, 1.4 * size]),
     ];
-    const room = (middle, own) =>
-      Math.min(...taken.filter(([v]) => v !== own).map(([v, need]) => Math.abs(v - middle) / need));
+    const room = (middle) => Math.min(...taken.map(([v, need]) => Math.abs(v - middle) / need));
     const named = (text, colour, x0, near, way) => {
       // The nearest place with room for a line of text, first on the side that is named; else the roomiest.
-      const steps = [...(x0 < farthest ? [0] : []), ...WAYS.flatMap((step) => [step * way, -step * way])];
-      const middles = steps
+      const middles = WAYS.flatMap((step) => [step * way, -step * way])
           .map((step) => near + step * size)
           .filter((middle) => middle > top + 0.5 * size && middle < bottom - 0.5 * size),
-        free = (one) => room(one, one === near ? near : undefined),
         middle =
-          middles.find((one) => free(one) >= 1) ??
-          middles.reduce((found, next) => (free(next) > free(found) ? next : found), near);
+          middles.find((one) => room(one) >= 1) ??
+          middles.reduce((found, next) => (room(next) > room(found) ? next : found), near);
       taken.push([middle, size]);
       return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
-    const farthest = width - right - 8.5 * size,
-      beside = ([px]) => Math.min(px + size, farthest),
+    const beside = ([px]) => Math.min(px + size, farthest),
       side = under && at && under[1] > at[1] ? -1 : 1, // −1: the score is the upper one
       apartFrom = (line, end) => line && end && Math.abs(line[1] - end[1]) > 0.8 * size;
     const names = [
@@ -324,7 +323,7 @@ const rlhfCockpit = (() => {
 
   /** The run as a path over what a distance can buy at most, and the rope. */
   function way(width, high, size, run, now, frontier) {
-    const left = 2.2 * size,
+    const left = 2.6 * size,
       right = 1.2 * size,
       top = 1.8 * size,
       bottom = high - 4.6 * size,
@@ -348,6 +347,13 @@ const rlhfCockpit = (() => {
           `<path d="M${x(kl)} ${bottom}v5" stroke="var(--ghost)"/><text x="${x(kl)}" y="${bottom + 1.35 * size}" text-anchor="middle" style="font-size:${size}px">${kl === ticks.at(-1) ? tr("{kl} nats", { kl }) : kl}</text>`,
       )
       .join("");
+    const sides = [-2, 2]
+      .map(
+        (v) =>
+          `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
+      )
+      .join("");
+    const unit = `<text x="0" y="${1.15 * size}" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       ghost = path(run.parent.slice(-1), SCORE)[0],
@@ -391,7 +397,7 @@ const rlhfCockpit = (() => {
         : "";
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
+    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
       ${names}${trail}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
@@ -427,7 +433,7 @@ const rlhfCockpit = (() => {
     const x = (k) => (k / Math.max(rows.length - 1, 49)) * width,
       y = (v) => high - (Math.max(v, 0) / most) * high;
     const points = rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
-    const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>`;
+    const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - 6, y(best), 6, "var(--ink)", "var(--bg)")}`; // π*, as in the curves
     return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${level}</svg>`;
   }
 
@@ -685,6 +691,7 @@ const rlhfCockpit = (() => {
       all(".guide li").forEach((step, k) => {
         step.className = k < done ? "done" : k === done ? "now" : "";
         step.firstChild.textContent = k < done ? "✓" : k + 1;
+        step.ariaCurrent = k === done ? "step" : null;
       });
       box.classList.toggle("over", done === 3);
     }
