@@ -86,7 +86,7 @@ const rlhfCockpit = (() => {
       <p class="wrong" role="alert"></p>
       <div class="guide"><ol>${GUIDE()
         .map((name, k) => `<li><i>${k + 1}</i>${name}</li>`)
-        .join("")}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide these steps")}" title="${tr("Hide these steps")}">×</button></div>
+        .join("")}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
@@ -262,7 +262,7 @@ const rlhfCockpit = (() => {
     const farthest = width - right - 8.5 * size; // where a name may begin
     // What names keep away from, and by how much; each that finds its place becomes one of them.
     const taken = [
-      ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.7 * size]),
+      ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.8 * size]),
       ...[at, under, ...olds].filter((one) => one?.[0] + size > farthest).map(([, v]) => [v, size]), // else left of the names
       ...flags.boxes
         .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
