@@ -202,6 +202,7 @@ FINE = [1.8, 2.8, 4, 0.5]  # one sentence only, and readers like it
         ([START, ALIKE, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
         ([START, ALIKE, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
         ([START, ALIKE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, ALIKE, *[HOME] * 4], 0.0, 2, "mode collapse.", "eta"),  # luck
         ([START, ALIKE, *[FINE] * 4], 0.3, 3, "π is back.", ""),
         ([START, *[FINE] * 9], 0.3, 2, "Do different sentences come back?", ""),
         ([START, FINE, *[HOME] * 4], 0.3, 3, "π is back.", ""),

@@ -140,7 +140,8 @@ const rlhfCockpit = (() => {
 
   const ALIKE = 0.8, // nats of entropy: one or two sentences are most of what it says
     MANY = 1,
-    SURE = 3, // iterations in a row with more than that
+    SALAD = 4,
+    SURE = 3, // iterations in a row
     HELD = 0.1, // η from here on pulls a policy home
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
   const GUIDE = () => [tr("Train"), tr("Let go"), tr("Bring back")];
@@ -168,9 +169,10 @@ const rlhfCockpit = (() => {
       since = rows.slice(alike),
       fell = since.some((m) => m[GOLD] !== null && m[GOLD] <= -NEUTRAL), // else both judges like the one sentence
       good = (m) => (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL) && (fell || m[ENTROPY] > MANY);
-    if (since.some((_, k) => k >= SURE && since.slice(k - SURE, k).every(good)))
+    const back = (_, k) => k >= SURE && since.slice(k - SURE, k).every(good); // more than luck
+    if (eta >= HELD && since.some(back))
       return [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
-    const salad = entropy > MANY && gold !== null && gold < NEUTRAL,
+    const salad = entropy > SALAD && gold !== null && gold < NEUTRAL,
       up = kl > FAR ? "0.3" : "1";
     if (eta >= HELD)
       return [
@@ -387,7 +389,7 @@ const rlhfCockpit = (() => {
             .map((lines) => level + way * lines * size)
             .find((one) => keep.every((v) => Math.abs(v - one) > 0.95 * size));
         return middle
-          ? `<text class="name" x="${end}" y="${middle + 0.35 * size}" text-anchor="end" opacity=".85" style="fill:var(--${colour});font-size:${size}px">${name}</text>`
+          ? `<text class="name halo" x="${end}" y="${middle + 0.35 * size}" text-anchor="end" style="fill:var(--${colour});font-size:${size}px">${name}</text>`
           : "";
       })
       .join("");
@@ -398,7 +400,7 @@ const rlhfCockpit = (() => {
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
-      ${names}${trail}
+      ${trail}${names}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
@@ -521,6 +523,7 @@ const rlhfCockpit = (() => {
     for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
     const run = { id: null, rows: [], parent: [], exact: [], moves: [], forked: null };
     let now = null,
+      arrived = null, // what the guide says at its end
       guided = true, // until the path is done, or somebody hides it
       frame = 0,
       spokenAt = -Infinity,
@@ -684,7 +687,9 @@ const rlhfCockpit = (() => {
     function lead() {
       const box = find(".guide");
       box.hidden = !guided || Boolean(now.settings.kl_target);
-      const [done, task, next] = box.hidden ? [3, "", ""] : guide(run.rows, now);
+      if (!run.rows.length) arrived = null;
+      const [done, task, next] = box.hidden ? [0, "", ""] : (arrived ?? guide(run.rows, now));
+      if (done === 3) arrived = [done, task, next]; // whatever is tried after that
       find(".deck").dataset.next = next;
       if (find(".task").textContent === task) return;
       find(".task").textContent = task;
