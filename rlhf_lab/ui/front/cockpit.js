@@ -86,7 +86,9 @@ const rlhfCockpit = (() => {
       <p class="wrong" role="alert"></p>
       <div class="guide"><ol>${GUIDE()
         .map((name, k) => `<li><i>${k + 1}</i>${name}</li>`)
-        .join("")}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
+        .join(
+          "",
+        )}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
@@ -120,7 +122,8 @@ const rlhfCockpit = (() => {
     if (gold === null) return tr("nobody asks careful readers here");
     if (dislikes && pays && lately > 0.5) return tr("it is on its way back, and readers still dislike it");
     if (likes && pays && turned && less) return tr("both like it, but less than before");
-    if (pays && !dislikes && turned && !less) return tr("readers turn away, the reward model has not noticed");
+    if (pays && !dislikes && turned && !less)
+      return tr("readers turn away, the reward model has not noticed");
     if (dislikes && pays)
       return !less && golds.slice(-6).some((g) => g >= NEUTRAL)
         ? tr("readers have turned, the reward model has not noticed")
@@ -287,7 +290,9 @@ const rlhfCockpit = (() => {
       apartFrom = (line, end) => line && end && Math.abs(line[1] - end[1]) > 0.8 * size;
     const names = [
       at && under && named(tr("reward model"), "score", beside(at), at[1], side),
-      at && under && named(tr("careful readers"), liking(run.rows.at(-1)[GOLD]), beside(under), under[1], -side),
+      at &&
+        under &&
+        named(tr("careful readers"), liking(run.rows.at(-1)[GOLD]), beside(under), under[1], -side),
       apartFrom(olds[0], at) && named(tr("parent’s score"), "soft", beside(olds[0]), olds[0][1], -1),
       apartFrom(olds[1], under) && named(tr("parent’s gold"), "soft", beside(olds[1]), olds[1][1], 1),
     ]
@@ -727,7 +732,10 @@ const rlhfCockpit = (() => {
 
     const clicked = (event) => {
       const order = event.target.closest("[data-do]")?.dataset.do;
-      if (event.target.closest(".dismiss") || (find(".guide.over") && !["pause", undefined].includes(order))) {
+      if (
+        event.target.closest(".dismiss") ||
+        (find(".guide.over") && !["pause", undefined].includes(order))
+      ) {
         guided = false;
         update();
       }
