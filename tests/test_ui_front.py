@@ -165,22 +165,67 @@ FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
-        ([], "Start or Step writes"),
-        (RISE[:1], "Iteration 1: neither judge likes or dislikes it yet."),
+        ([], "Before training: neither likes or dislikes it yet."),
+        (RISE[:1], "Iteration 1: neither likes or dislikes it yet."),
         (RISE, "Iteration 6: it learns, and both like it more and more."),
         ([*RISE, *RISE[-1:] * 6], "both like it."),
+        ([*RISE, (1.2, 0.6)], "Iteration 7: both like it, but less than before."),
         (FALL[:-1], "Iteration 7: readers turn away, the reward model has not noticed."),
         (FALL, "Iteration 8: readers have turned, the reward model has not noticed."),
         ([*FALL, *FALL[-1:] * 6], "the reward model is pleased, readers are not."),
         ([*FALL, *FALL[-1:] * 6, (1.7, -0.5)], "on its way back, and readers still dislike it."),
         ([*FALL, *FALL[-1:] * 6, (1.7, 1.6)], "it is back, and both like it."),
-        ([(-0.5, -0.6)], "both judges dislike it."),
+        ([(-0.5, -0.6)], "both dislike it."),
         ([(0.5, None)], "nobody asks careful readers here."),
     ],
 )
 def test_the_cockpit_says_what_happens(scripts, judged, said):
     rows = json.dumps([[score, gold, 1.0, 1.0] for score, gold in judged])
-    assert said in scripts.value(f"rlhfCockpit.sentence({rows})")
+    assert said in scripts.value(f"rlhfCockpit.sentence({rows}, [0, 0, 0, 6])")
+
+
+START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9], [1.6, 1.7, 2, 3]
+FINE = [1.8, 2.8, 4, 0.5]  # one sentence only, and readers like it
+
+
+@pytest.mark.parametrize(
+    ("rows", "eta", "done", "task", "control"),
+    [
+        ([], 0.3, 0, "Then pull η to 0", "start"),
+        ([], 0.0, 0, "nothing holds it", "start"),
+        ([START], 0.3, 1, "Now pull η to 0", "eta"),
+        ([START], 0.0, 1, "among its last 128: 57", ""),
+        ([START, ALIKE], 0.0, 2, "mode collapse. Now pull η up to 0.3.", "eta"),
+        ([START, FINE], 0.0, 2, "Now pull η up to 1.", "eta"),
+        ([START, ALIKE], 0.3, 2, "Will readers like what π says?", ""),
+        ([START, FINE], 0.3, 2, "Do different sentences come back?", ""),
+        ([START, ALIKE, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
+        ([START, ALIKE, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
+        ([START, ALIKE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, ALIKE, *[HOME] * 4], 0.0, 2, "mode collapse.", "eta"),  # luck
+        ([START, ALIKE, *[FINE] * 4], 0.3, 3, "π is back.", ""),
+        ([START, *[FINE] * 9], 0.3, 2, "Do different sentences come back?", ""),
+        ([START, FINE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, ALIKE, *[HOME, ALIKE] * 4], 0.3, 2, "The leash pulls.", ""),
+        ([HOME, ALIKE], 0.3, 2, "The leash pulls.", ""),
+        ([[1, None, 9, 0.5], *[[1, None, 2, 4]] * 4], 0.3, 3, "π is back.", ""),
+    ],
+)
+def test_the_cockpit_leads_through_a_collapse_and_back(scripts, rows, eta, done, task, control):
+    now = {"eta": eta, "running": True, "exact": START, "distinct": 57}
+    now["written"] = {"food": 64, "staff": 64}
+    found = scripts.value(f"rlhfCockpit.guide({json.dumps(rows)}, {json.dumps(now)})")
+    assert (found[0], found[2]) == (done, control)
+    assert task in found[1]
+
+
+def test_a_paused_run_is_led_to_start_and_a_collapsed_one_to_its_leash(scripts):
+    now = {"eta": 0.3, "running": False, "exact": ALIKE, "distinct": 1, "written": {"food": 64}}
+    assert scripts.value(f"rlhfCockpit.guide([], {json.dumps(now)})")[1:] == [
+        "π says one thing only. Press Start, then pull η up.", "start",
+    ]  # fmt: skip
+    rows = json.dumps([START, ALIKE])
+    assert scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now)})")[2] == "start"
 
 
 def test_who_neither_likes_nor_dislikes_it_is_grey(scripts):

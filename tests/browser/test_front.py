@@ -434,7 +434,7 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     assert last["status"] in page.locator(".status").inner_text()
     rows = numbers(page).locator("tbody tr")
     assert rows.locator("th").all_inner_texts() == [
-        "last batch", "the parent’s last batch", f"exact, after update {last['exactAt']}",
+        "last batch", "the parent’s last batch", f"exact, after iteration {last['exactAt']}",
         "exact optimum π*",
     ]  # fmt: skip
     shown = rows.last.locator("td").all_inner_texts()
@@ -514,6 +514,29 @@ def test_one_sentence_and_the_box_keeps_its_height(open_page, flight):
     assert box.bounding_box()["height"] == before
 
 
+def test_three_steps_lead_through_a_run_and_can_be_hidden(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    guide = page.locator(".guide")
+    assert guide.locator(".done").all_inner_texts() == ["✓\nTrain", "✓\nLet go"]
+    assert guide.locator("[aria-current=step]").inner_text() == "3\nBring back"
+    target = {"settings": {**last["settings"], "kl_target": 3.0}}  # which moves η by itself
+    for change, seen in ((target, False), ({}, True)):
+        page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], **change})
+        page.wait_for_function("seen => document.querySelector('.guide').hidden !== seen", arg=seen)
+    back = [[1.6, 1.7, 2.0, 3.0]] * 4
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": back})
+    page.wait_for_function("() => document.querySelectorAll('.guide .done').length === 3")
+    page.evaluate("news => hear(news)", {**last, "from": 56, "rows": [], "eta": 0.0})
+    settled(page)
+    assert guide.locator(".done").count() == 3  # whatever is tried after that
+    page.get_by_role("button", name="Step").click()  # whoever goes on has read it
+    page.wait_for_function("() => document.querySelector('.guide').hidden")
+    again = open_page(address=flight[0])
+    again.get_by_role("button", name="Hide this guide").click()
+    again.wait_for_function("() => document.querySelector('.guide').hidden")
+    assert again.locator(".start").is_visible()
+
+
 def test_of_many_exact_values_few_are_drawn(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     exact = [[k, 1.0, 1.0, 1.0, 1.0] for k in range(52)]
@@ -542,7 +565,7 @@ def test_what_is_older_than_the_last_batch_is_grey(open_page, flight):
     assert old.count() == 0
     page.evaluate("news => hear(news)", {**last, "iteration": 60, "from": 52, "rows": []})
     page.wait_for_function("() => document.querySelectorAll('.numbers tr.old').length === 1")
-    assert "exact, after update 52" in old.inner_text()
+    assert "exact, after iteration 52" in old.inner_text()
 
 
 def test_a_page_that_has_missed_news_asks_for_all(open_page, flight):

@@ -31,7 +31,7 @@ def cockpit_rows(world: World, trainer: Trainer) -> dict[str, list[str]]:
         best += numbers(tables, optimum(tables, eta, beta)) / len(PROMPTS)
     j, most = (m[0] - eta * m[2] + beta * m[3] for m in (policy, best))
     return {
-        f"exact, after update {trainer.iteration}": [text(x) for x in (*policy, most - j)],
+        f"exact, after iteration {trainer.iteration}": [text(x) for x in (*policy, most - j)],
         "exact optimum π*": [text(x) for x in (*best, 0.0)],
     }
 

@@ -46,7 +46,13 @@ const rlhfCockpit = (() => {
   const HEARD_EVERY = 10,
     SPOKEN_EVERY = 5000,
     ROWS = 4,
-    LANES = 2; // below the line of 0, for flags
+    WAYS = [0, 0.5, 1, 1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
+    LANES = 2, // below the line of 0, for flags
+    AGES = [
+      [60, 0.22],
+      [20, 0.5],
+      [0, 1],
+    ]; // of a trail: up to so many iterations ago, it is drawn so strongly
   const ICONS = {
     start: "M-5-7L7 0L-5 7Z",
     pause: "M-6-7h4v14h-4zM2-7h4v14h-4z",
@@ -58,15 +64,15 @@ const rlhfCockpit = (() => {
 
   const sign = (name) =>
     `<svg class="sign is-${name}" width="16" height="16" viewBox="-9 -9 18 18" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
-  const button = (name, text, means) =>
-    `<button type="button" class="${name}" data-do="${name}">${ICONS[name] ? sign(name) : ""}<span><b>${text}</b>${means ? `<small>${means}</small>` : ""}</span></button>`;
+  const button = (name, text, means = "") =>
+    `<button type="button" class="${name}" data-do="${name}" title="${means}">${ICONS[name] ? sign(name) : ""}<b>${text}</b></button>`;
   const field = (name, label, input) => `<label class="field">${label} ${input}</label>`;
   const options = (values) => values.map((value) => `<option value="${value}">${value}</option>`).join("");
 
   function skeleton(id, { etas, betas, prompts, panels, klModes, rates, folder }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="deck"><p class="trouble" role="alert"></p>
-      <div class="top">${button("start", tr("Start"), tr("train the model"))}${button("step", tr("Step"), tr("one update"))}${button("fork", tr("Fork"), tr("keep this run in grey"))}${button("reset", tr("Start over"), tr("as at the beginning"))}
+      <div class="top">${button("start", tr("Start"), tr("train the model"))}${button("step", tr("Step"), tr("one iteration"))}${button("fork", tr("Fork"), tr("keep this run in grey"))}${button("reset", tr("Start over"), tr("as at the beginning"))}
         <fieldset class="choice pace" aria-label="${tr("pace")}">${Object.entries({
           slow: tr("slow"),
           fast: tr("fast"),
@@ -78,24 +84,29 @@ const rlhfCockpit = (() => {
           .join("")}</fieldset><p class="status"></p></div>
       <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", tr("variety")], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
+      <div class="guide"><ol>${GUIDE()
+        .map((name, k) => `<li><i>${k + 1}</i>${name}</li>`)
+        .join(
+          "",
+        )}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
       <div class="tiles" ${hidden("curves")}><div class="tile of-kl"></div><div class="tile of-h"></div><div class="tile of-regret" ${hidden("regret")}></div></div>
-      <details class="all"><summary>${tr("In numbers")}</summary><div tabindex="0" role="region" aria-label="${tr("All numbers")}"><table class="numbers"></table></div></details>
+      <div class="more"><details class="all"><summary>${tr("In numbers")}</summary><div tabindex="0" role="region" aria-label="${tr("All numbers")}"><table class="numbers"></table></div></details>
       <details class="settings"><summary>${tr("Settings, save and load")}</summary><div>
         ${field("kl_mode", tr("KL mode"), `<select name="kl_mode">${options(klModes)}</select>`)}
         ${field("lr", tr("learning rate"), `<select name="lr">${options(rates)}</select>`)}
         ${field("seed", tr("seed"), `<input name="seed" inputmode="numeric" size="6">`)}
         ${field("kl_target", tr("target KL, nats"), `<input name="kl_target" inputmode="decimal" size="6" placeholder="${tr("none")}" title="${tr("With a target, η moves by itself.")}">`)}
         <span class="soft">${tr("take effect with Start over")}</span>
-        ${field("folder", tr("run folder"), `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", tr("Save"))}${button("load", tr("Load"))}</div></details>
+        ${field("folder", tr("run folder"), `<input name="folder" size="18" value="${escaped(folder)}">`)}${button("save", tr("Save"))}${button("load", tr("Load"))}</div></details></div>
       <p class="heard" role="status"></p></div>`;
   }
 
-  /** What happens, in one sentence, from the rows of the run. */
-  function sentence(rows) {
-    if (!rows.length) return tr("Start or Step writes the first reviews and learns from them.");
+  /** What happens, in one sentence, from the rows of the run; without any, from the exact numbers of its start. */
+  function sentence(rows, start) {
+    if (!rows.length) return tr("Before training: {happens}.", { happens: happens([start]) });
     const k = rows.length.toLocaleString("en-US");
     return tr("Iteration {k}: {happens}.", { k, happens: happens(rows) });
   }
@@ -103,15 +114,18 @@ const rlhfCockpit = (() => {
   function happens(rows) {
     const [score, gold] = rows.at(-1),
       golds = rows.map((m) => m[GOLD]),
+      less = score < Math.max(...rows.slice(-6).map((m) => m[SCORE])) - 0.2, // the reward model has noticed
       turned = gold < Math.max(...golds.slice(-6)) - 0.8,
       lately = gold - (golds.at(-6) ?? golds[0]),
       [likes, dislikes] = [gold >= NEUTRAL, gold <= -NEUTRAL],
       pays = score >= NEUTRAL;
     if (gold === null) return tr("nobody asks careful readers here");
     if (dislikes && pays && lately > 0.5) return tr("it is on its way back, and readers still dislike it");
-    if (pays && !dislikes && turned) return tr("readers turn away, the reward model has not noticed");
+    if (likes && pays && turned && less) return tr("both like it, but less than before");
+    if (pays && !dislikes && turned && !less)
+      return tr("readers turn away, the reward model has not noticed");
     if (dislikes && pays)
-      return golds.slice(-6).some((g) => g >= NEUTRAL)
+      return !less && golds.slice(-6).some((g) => g >= NEUTRAL)
         ? tr("readers have turned, the reward model has not noticed")
         : tr("the reward model is pleased, readers are not");
     if (likes && pays) {
@@ -119,17 +133,67 @@ const rlhfCockpit = (() => {
       return lately > 0.2 ? tr("it learns, and both like it more and more") : tr("both like it");
     }
     if (likes) return tr("readers like it, and the reward model hardly pays for it");
-    if (dislikes) return score <= -NEUTRAL ? tr("both judges dislike it") : tr("readers dislike it");
+    if (dislikes) return score <= -NEUTRAL ? tr("both dislike it") : tr("readers dislike it");
     return pays
       ? tr("the reward model likes it, readers neither like nor dislike it")
       : score <= -NEUTRAL
         ? tr("the reward model dislikes it")
-        : tr("neither judge likes or dislikes it yet");
+        : tr("neither likes or dislikes it yet");
+  }
+
+  const ALIKE = 0.8, // nats of entropy: one or two sentences are most of what it says
+    MANY = 1,
+    SALAD = 4,
+    SURE = 3, // iterations in a row
+    HELD = 0.1, // η from here on pulls a policy home
+    FAR = 8; // nats from π_SFT, from where a small η pulls hard
+  const GUIDE = () => [tr("Train"), tr("Let go"), tr("Bring back")];
+
+  /** A path of three steps through a run: how many are done, what to do now, and which control to touch. */
+  function guide(rows, { eta, running, exact, distinct, written }) {
+    if (!rows.length) {
+      if (exact[ENTROPY] < ALIKE)
+        return [0, tr("π says one thing only. Press Start, then pull η up."), "start"];
+      return eta >= HELD
+        ? [0, tr("Press Start. Then pull η to 0 and watch what π says."), "start"]
+        : [0, tr("Press Start and watch what π says. At η = 0 nothing holds it."), "start"];
+    }
+    const alike = rows.findIndex((m) => m[ENTROPY] < ALIKE);
+    if (alike < 0) {
+      if (eta >= HELD) return [1, tr("π learns on a leash. Now pull η to 0 and watch what it says."), "eta"];
+      const n = Object.values(written).reduce((sum, one) => sum + one, 0);
+      return [
+        1,
+        tr("Nothing holds π. Different reviews among its last {n}: {distinct}.", { distinct, n }),
+        running ? "" : "start",
+      ];
+    }
+    const [, gold, kl, entropy] = rows.at(-1),
+      since = rows.slice(alike),
+      fell = since.some((m) => m[GOLD] !== null && m[GOLD] <= -NEUTRAL), // else both judges like the one sentence
+      good = (m) => (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL) && (fell || m[ENTROPY] > MANY);
+    const back = (_, k) => k >= SURE && since.slice(k - SURE, k).every(good); // more than luck
+    if (eta >= HELD && since.some(back))
+      return [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
+    const salad = entropy > SALAD && gold !== null && gold < NEUTRAL,
+      up = kl > FAR ? "0.3" : "1";
+    if (eta >= HELD)
+      return [
+        2,
+        salad
+          ? tr("Many sentences again, but word salad. Where do they go?")
+          : fell
+            ? tr("The leash pulls. Will readers like what π says?")
+            : tr("The leash pulls. Do different sentences come back?"),
+        running ? "" : "start",
+      ];
+    if (salad) return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up }), "eta"];
+    return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up }), "eta"];
   }
 
   const finite = (values) => values.filter((x) => Number.isFinite(x));
 
-  /** Both scores over the updates: the run, its parent in grey, exact values, the moves, π*. */
+  /** Both scores over the iterations: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
     const stands = width > 34 * size ? tr("where π* stands") : "π*",
       left = 2.6 * size,
@@ -145,12 +209,14 @@ const rlhfCockpit = (() => {
       y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
     const points = (rows, of) => rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
     const [score, gold] = [points(run.rows, SCORE), points(run.rows, GOLD)];
-    const ghosts = [SCORE, GOLD]
-      .map((of) =>
-        run.parent.length
+    const parted = ([px]) => px >= x(run.forked ?? 0); // before that, parent and child are one
+    const parents = [SCORE, GOLD].map((of) => points(run.parent, of).filter(parted));
+    const ghosts = parents
+      .map((line) =>
+        line.length
           ? polyline(
-              points(run.parent, of),
-              `stroke="var(--ghost)" stroke-width="${0.16 * size}" stroke-dasharray="6 4"`,
+              line,
+              `stroke="var(--ghost)" stroke-width="${0.11 * size}" stroke-dasharray="5 4" opacity=".75"`,
             )
           : "",
       )
@@ -179,59 +245,60 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
+    const whole = tr("{n} iterations", { n: end }),
+      begins = x(end) - 0.56 * size * letters(whole) - size;
     const ticks = [0, 0.2, 0.4, 0.6, 1]
+      .filter((part) => part === 1 || x(part * end) + 0.3 * size * String(part * end).length < begins)
       .map(
         (part) =>
-          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? tr("{n} updates", { n: end }) : Math.round(part * end)}</text>`,
+          `<text x="${x(part * end)}" y="${bottom + 1.4 * size}" text-anchor="${part === 1 ? "end" : "middle"}" style="font-size:${size}px">${part === 1 ? whole : Math.round(part * end)}</text>`,
       )
       .join("");
+    const unit = `<text x="0" y="${top + 0.5 * size}" style="font-size:${size}px">${tr("score")}</text>`;
     const sides = [-2, 0, 2]
       .map(
         (v) =>
-          `<text x="${left - 8}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
+          `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
     const at = score.at(-1),
       under = gold.at(-1),
-      old = points(run.parent, GOLD).at(-1);
-    // What labels keep away from; each that finds its place becomes one of them.
+      olds = parents.map((line) => line.at(-1));
+    const farthest = width - right - 8.5 * size; // where a name may begin
+    // What names keep away from, and by how much; each that finds its place becomes one of them.
     const taken = [
-      y(0),
-      y(best[SCORE]),
-      y(best[GOLD]),
-      ...[at, under, old].filter(Boolean).map(([, v]) => v),
+      ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.8 * size]),
+      ...[at, under, ...olds].filter((one) => one?.[0] + size > farthest).map(([, v]) => [v, size]), // else left of the names
       ...flags.boxes
         .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
-        .flatMap(([, , middle]) => [middle - size / 2, middle + size / 2]),
+        .map(([, , middle]) => [middle, 1.4 * size]),
     ];
-    const named = (text, colour, x0, near, ways) => {
-      const middles = ways.map((way) => clip(near + way * size, top + 0.6 * size, bottom - 0.6 * size)),
-        room = (middle) => Math.min(size, ...taken.map((other) => Math.abs(other - middle))),
-        middle = middles.reduce((found, next) => (room(next) > room(found) ? next : found));
-      taken.push(middle);
+    const room = (middle) => Math.min(...taken.map(([v, need]) => Math.abs(v - middle) / need));
+    const named = (text, colour, x0, near, way) => {
+      // The nearest place with room for a line of text, first on the side that is named; else the roomiest.
+      const middles = WAYS.flatMap((step) => [step * way, -step * way])
+          .map((step) => near + step * size)
+          .filter((middle) => middle > top + 0.5 * size && middle < bottom - 0.5 * size),
+        middle =
+          middles.find((one) => room(one) >= 1) ??
+          middles.reduce((found, next) => (room(next) > room(found) ? next : found), near);
+      taken.push([middle, size]);
       return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
-    const beside = ([px]) => Math.min(px + 10, width - right - 8.5 * size),
-      [up, down] = [
-        [-1.3, 1.3, -2.4, 2.4, -3.5],
-        [1.3, -1.3, 2.4, -2.4, 3.5],
-      ];
+    const beside = ([px]) => Math.min(px + size, farthest),
+      side = under && at && under[1] > at[1] ? -1 : 1, // −1: the score is the upper one
+      apartFrom = (line, end) => line && end && Math.abs(line[1] - end[1]) > 0.8 * size;
     const names = [
-      at && under && named(tr("reward model"), "score", beside(at), at[1], under[1] > at[1] ? up : down),
+      at && under && named(tr("reward model"), "score", beside(at), at[1], side),
       at &&
         under &&
-        named(
-          tr("careful readers"),
-          liking(run.rows.at(-1)[GOLD]),
-          beside(under),
-          under[1],
-          under[1] > at[1] ? down : up,
-        ),
-      old && under && named(tr("parent run"), "soft", beside(old), old[1], [-1, 1, -2.1, 2.1]),
+        named(tr("careful readers"), liking(run.rows.at(-1)[GOLD]), beside(under), under[1], -side),
+      apartFrom(olds[0], at) && named(tr("parent’s score"), "soft", beside(olds[0]), olds[0][1], -1),
+      apartFrom(olds[1], under) && named(tr("parent’s gold"), "soft", beside(olds[1]), olds[1][1], 1),
     ]
       .filter(Boolean)
       .join("");
-    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} updates.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
       ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
       ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
@@ -263,7 +330,7 @@ const rlhfCockpit = (() => {
 
   /** The run as a path over what a distance can buy at most, and the rope. */
   function way(width, high, size, run, now, frontier) {
-    const left = 2.2 * size,
+    const left = 2.6 * size,
       right = 1.2 * size,
       top = 1.8 * size,
       bottom = high - 4.6 * size,
@@ -287,18 +354,59 @@ const rlhfCockpit = (() => {
           `<path d="M${x(kl)} ${bottom}v5" stroke="var(--ghost)"/><text x="${x(kl)}" y="${bottom + 1.35 * size}" text-anchor="middle" style="font-size:${size}px">${kl === ticks.at(-1) ? tr("{kl} nats", { kl }) : kl}</text>`,
       )
       .join("");
+    const sides = [-2, 2]
+      .map(
+        (v) =>
+          `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
+      )
+      .join("");
+    const unit = `<text x="0" y="${1.15 * size}" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
-      gold = path(recent, GOLD),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`, // of one px on both sides
-      turned = here > 0.55 * width,
+    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`; // of one px on both sides
+    const lines = (rows, opacity) => {
+      const [score, gold] = [path(rows, SCORE), path(rows, GOLD)],
+        edges = opacity === 1 ? polyline(score, edge) + (gold.length ? polyline(gold, edge) : "") : "";
+      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.12 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}</g>`;
+    };
+    // Older is paler: a rescued run crosses its own way out.
+    const ends = AGES.map(([age]) => Math.max(0, recent.length - Math.ceil(age / stride)));
+    const trail = AGES.map(([, opacity], k) => {
+      const rows = recent.slice(Math.max(0, (ends[k - 1] ?? 0) - 1), ends[k]);
+      return rows.length > 1 ? lines(rows, opacity) : "";
+    }).join("");
+    const spots = [last[SCORE], last[GOLD]].map(y);
+    // Where the landscape ends, its curves get their names: off the curve, and off where the run is.
+    const names = [
+      [SCORE, tr("reward model"), "score", 1],
+      [GOLD, tr("careful readers"), liking(frontier.at(-1)[GOLD]), -1],
+    ]
+      .map(([of, name, colour, way]) => {
+        const curve = path(frontier, of),
+          [end, level] = curve.at(-1) ?? [0, 0],
+          begins = end - 0.6 * size * letters(name),
+          near = curve.filter(([v], k) => v > begins || curve[k + 1]?.[0] > begins).map(([, v]) => v),
+          keep = [...near, ...(here > begins - size ? spots : [])],
+          middle = [1.3, 1.9, 2.5, 3.1, 3.7, 4.3]
+            .map((lines) => level + way * lines * size)
+            .find((one) => keep.every((v) => Math.abs(v - one) > 0.95 * size));
+        return middle
+          ? `<text class="name halo" x="${end}" y="${middle + 0.35 * size}" text-anchor="end" style="fill:var(--${colour});font-size:${size}px">${name}</text>`
+          : "";
+      })
+      .join("");
+    const parent =
+      ghost && Math.abs(ghost[0] - here) > 3 * size && ghost[0] < width - right - 10 * size
+        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] - 0.8 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
+        : "";
+    const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${pale}
-      ${recent.length ? polyline(path(recent, SCORE), edge) + (gold.length ? polyline(gold, edge) : "") + polyline(path(recent, SCORE), `stroke="var(--score)" stroke-width="${0.12 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}
-      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
+    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
+      ${trail}${names}
+      ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
       <path d="M${left} ${at + 9}v-20M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag, 0.4 * size)}<circle cx="${here}" cy="${at}" r="${0.45 * size}" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>
       <text class="name halo" x="${turned ? here - size : here + size}" y="${at + (turned ? 1.7 : 0.4) * size}" text-anchor="${turned ? "end" : "start"}" style="fill:var(--leash);font-size:${size}px">${tr("{kl} nats from {home}", { kl: number(last[KL], 1), home: SFT_DRAWN })}</text></svg>`;
@@ -332,7 +440,7 @@ const rlhfCockpit = (() => {
     const x = (k) => (k / Math.max(rows.length - 1, 49)) * width,
       y = (v) => high - (Math.max(v, 0) / most) * high;
     const points = rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
-    const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>`;
+    const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - 6, y(best), 6, "var(--ink)", "var(--bg)")}`; // π*, as in the curves
     return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${level}</svg>`;
   }
 
@@ -352,7 +460,7 @@ const rlhfCockpit = (() => {
     return `<caption>${tr("In numbers, for η = {eta} and β = {beta}", now)}</caption><thead><tr><th></th>${columns()
       .map((name) => `<th scope="col">${printed(name)}</th>`)
       .join("")}</tr></thead><tbody>
-      ${row(tr("last batch"), run.rows.at(-1))}${run.parent.length ? row(tr("the parent’s last batch"), run.parent.at(-1)) : ""}${row(tr("exact, after update {k}", { k: now.exactAt.toLocaleString("en-US") }), now.exact, now.exactAt < now.iteration)}${row(tr("exact optimum π*"), now.optimum)}</tbody>`;
+      ${row(tr("last batch"), run.rows.at(-1))}${run.parent.length ? row(tr("the parent’s last batch"), run.parent.at(-1)) : ""}${row(tr("exact, after iteration {k}", { k: now.exactAt.toLocaleString("en-US") }), now.exact, now.exactAt < now.iteration)}${row(tr("exact optimum π*"), now.optimum)}</tbody>`;
   }
 
   /** What it says of a prompt: the reviews of the last batch, or what the first policy says most often. */
@@ -369,20 +477,30 @@ const rlhfCockpit = (() => {
     const empty = `<li class="none" aria-hidden="true"><b>0</b><span class="voice">.</span><span class="bar"></span><span class="gold">${icon("", 20)}</span></li>`;
     const lead = begun
       ? tr("of <b>{prompt}</b>, <b>{most}</b> of {total} reviews now say", { prompt, most, total })
-      : tr("of <b>{prompt}</b>, before training, mostly", { prompt });
+      : tr("of <b>{prompt}</b>, π says most often", { prompt });
     return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(ROWS - shown.length)}</ol>`;
   }
 
-  const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+  const judge = (shapes, value, name, means, colour) =>
+    `${icon(shapes, 60)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}<small>${means}</small></figcaption>`;
 
   /** The same in sentences, for those who hear it. */
-  function spoken({ status, eta, beta, batch, distinct, regret }) {
-    const told = [tr("{status} η {eta}, β {beta}.", { status, eta, beta })];
+  function spoken({ status, eta, beta, batch, distinct, regret, reviews, written }, task) {
+    const told = [tr("{status} η is {eta} and β is {beta}.", { status, eta, beta })];
+    for (const [prompt, [most]] of Object.entries(reviews))
+      if (most)
+        told.push(
+          tr("Of {prompt}, {most} of {total} reviews say “{text}”.", {
+            prompt,
+            most: most[0],
+            total: written[prompt],
+            text: most[1],
+          }),
+        );
     if (batch)
       told.push(
         tr(
-          "Last batch: score {score}, gold {gold}, KL {kl} nats, entropy {h} nats, {distinct} different reviews.",
+          "The last batch has {distinct} different reviews: the reward model gives {score}, careful readers give {gold}. It is {kl} nats from π_SFT, and its entropy is {h} nats.",
           {
             score: number(batch[SCORE]),
             gold: number(batch[GOLD] ?? NaN),
@@ -392,7 +510,7 @@ const rlhfCockpit = (() => {
           },
         ),
       );
-    told.push(tr("Regret {regret}.", { regret: number(regret) }));
+    told.push(tr("The regret is {regret}.", { regret: number(regret) }), task);
     return told.join(" ");
   }
 
@@ -410,6 +528,8 @@ const rlhfCockpit = (() => {
     for (const input of all("input, button, select")) input.dataset.lmSuppressShortcuts = "true";
     const run = { id: null, rows: [], parent: [], exact: [], moves: [], forked: null };
     let now = null,
+      arrived = null, // what the guide says at its end
+      guided = true, // until the path is done, or somebody hides it
       frame = 0,
       spokenAt = -Infinity,
       held = {},
@@ -461,12 +581,14 @@ const rlhfCockpit = (() => {
       const start = find(".start");
       const order = now.running ? "pause" : "start";
       if (start.dataset.do !== order || !start.dataset.shown) {
-        start.innerHTML = `${sign(order)}<span><b>${now.running ? tr("Pause") : tr("Start")}</b><small>${now.running ? tr("take a look") : tr("train the model")}</small></span>`;
+        start.innerHTML = `${sign(order)}<b>${now.running ? tr("Pause") : tr("Start")}</b>`;
+        start.title = now.running ? tr("take a look") : tr("train the model");
         start.dataset.do = order;
         start.dataset.shown = "true";
       }
       find(`.pace [value=${now.slow ? "slow" : "fast"}]`).checked = true;
       levers();
+      lead();
       const batch = now.batch ?? now.exact;
       if (panels.includes("samples")) {
         for (const prompt of prompts)
@@ -476,11 +598,18 @@ const rlhfCockpit = (() => {
             now.written[prompt],
             constants.first?.[prompt],
           );
-        find(".by-model").innerHTML = judge(gauge(batch[SCORE]), batch[SCORE], tr("reward model"), "score");
+        find(".by-model").innerHTML = judge(
+          gauge(batch[SCORE]),
+          batch[SCORE],
+          tr("reward model"),
+          tr("what PPO is paid"),
+          "score",
+        );
         find(".by-readers").innerHTML = judge(
           face(batch[GOLD] ?? 0),
           batch[GOLD] ?? NaN,
           tr("careful readers"),
+          tr("what PPO never sees"),
           liking(batch[GOLD]),
         );
       }
@@ -493,9 +622,9 @@ const rlhfCockpit = (() => {
           : "";
       find(".tells .chip").textContent = regionName(kind);
       find(".tells .chip").className = `chip ${REGIONS[kind] ?? ""}`;
-      find(".sentence").textContent = sentence(run.rows);
+      find(".sentence").textContent = sentence(run.rows, now.exact);
       const room = (selector) => rooms[selector],
-        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : 20) * size);
+        high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : size > 14 ? 19 : 17.3) * size);
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
@@ -536,7 +665,7 @@ const rlhfCockpit = (() => {
       fields();
       if (!now.running || began > spokenAt + SPOKEN_EVERY) {
         spokenAt = began;
-        find(".heard").textContent = spoken(now);
+        find(".heard").textContent = spoken(now, find(".task").textContent);
       }
       root.state = now;
       root.run = run;
@@ -557,6 +686,24 @@ const rlhfCockpit = (() => {
         if (root.ownerDocument.activeElement !== typed || typed.dataset.done)
           typed.value = +value.toPrecision(4);
       }
+    }
+
+    /** The next step of the guided path; one that keeps a target for the KL has its own hand on η. */
+    function lead() {
+      const box = find(".guide");
+      box.hidden = !guided || Boolean(now.settings.kl_target);
+      if (!run.rows.length) arrived = null;
+      const [done, task, next] = box.hidden ? [0, "", ""] : (arrived ?? guide(run.rows, now));
+      if (done === 3) arrived = [done, task, next]; // whatever is tried after that
+      find(".deck").dataset.next = next;
+      if (find(".task").textContent === task) return;
+      find(".task").textContent = task;
+      all(".guide li").forEach((step, k) => {
+        step.className = k < done ? "done" : k === done ? "now" : "";
+        step.firstChild.textContent = k < done ? "✓" : k + 1;
+        step.ariaCurrent = k === done ? "step" : null;
+      });
+      box.classList.toggle("over", done === 3);
     }
 
     /** The settings of the run, once they have changed; what a hand typed since then stays. */
@@ -585,6 +732,13 @@ const rlhfCockpit = (() => {
 
     const clicked = (event) => {
       const order = event.target.closest("[data-do]")?.dataset.do;
+      if (
+        event.target.closest(".dismiss") ||
+        (find(".guide.over") && !["pause", undefined].includes(order))
+      ) {
+        guided = false;
+        update();
+      }
       if (order === "reset")
         host.send({
           do: order,
@@ -641,5 +795,5 @@ const rlhfCockpit = (() => {
     };
   }
 
-  return { mount, sentence };
+  return { mount, sentence, guide };
 })();
