@@ -54,6 +54,17 @@ def test_an_exercise_has_the_same_minutes_in_its_notebook():
     assert headings == {name: exercise.minutes for name, exercise in EXERCISES.items()}
 
 
+def test_an_exercise_for_the_curious_is_known_as_one():
+    aside = set()
+    for path in LESSONS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        kept = times.for_everybody(cells)
+        for cell in cells:
+            if cell not in kept:
+                aside |= set(re.findall(r"### Exercise: (\w+) \(", times.source(cell)))
+    assert aside == {name for name, exercise in EXERCISES.items() if exercise.curious}
+
+
 def test_prose_code_and_outputs_are_read(tmp_path):
     assert estimate(tmp_path, markdown("word " * 180)) == (1, 0)
     assert estimate(tmp_path, markdown("[word](https://long.example) " * 180)) == (1, 0)

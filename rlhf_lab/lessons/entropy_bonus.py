@@ -101,6 +101,40 @@ def curves(
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
 
 
+def two_steps_figure(
+    start: Metrics, rests: Sequence[tuple[str, Metrics]], runs: Sequence[tuple[str, Metrics]]
+) -> Figure:
+    """Entropy and gold score of π*, of the other rest points, step by step, and of PPO's runs.
+
+    Args:
+        start: π_SFT.
+        rests: (name, numbers) of π* and of what each step away from it leads to.
+        runs: (name, numbers) of policies that PPO has trained.
+    """
+    figure, (ax,) = plots.new_figure(8, 4)
+    x, y = ([getattr(m, name) for _, m in rests] for name in ("entropy", "gold"))
+    for k in range(len(rests) - 1):
+        ax.annotate(
+            "", (x[k + 1], y[k + 1]), (x[k], y[k]),
+            arrowprops={"arrowstyle": "-|>", "color": plots.PINK, "lw": 2,
+                        "shrinkA": 9, "shrinkB": 9},
+        )  # fmt: skip
+    groups = (
+        ([("π_SFT", start)], "0.4", "s", -14),
+        (rests, plots.PINK, "o", 4),
+        (runs, plots.BLACK, "D", 4),
+    )
+    for points, colour, marker, above in groups:
+        for name, m in points:
+            ax.plot(m.entropy, m.gold, marker, color=colour, markersize=9, zorder=3)
+            ax.annotate(name, (m.entropy, m.gold), (9, above), textcoords="offset points",
+                        color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
+    ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
+           title="two steps from π* to where PPO goes")  # fmt: skip
+    plots.dislike(ax)
+    return figure
+
+
 def two_answers(
     beta: float, gap: float, whitened: bool, steps: int = 2400, start: float = 0.5
 ) -> list[float]:
