@@ -99,6 +99,11 @@ def test_right_ones_are_counted_by_notebook_and_once():
     assert "1 of 5" in check(mean, "terminal_reward").text
 
 
+def test_what_is_for_the_curious_is_counted_apart():
+    assert "1 of 1 exercises for the curious are done." in check("b", "sampled_entropy").text
+    assert "1 of 4 exercises of this notebook are done." in check("c", "beta_alone").text
+
+
 def test_help_grows_with_failures_that_have_no_name():
     def strange(scores, mask):
         return (scores[:, None] * 3.3).sin() * mask.cumsum(1)

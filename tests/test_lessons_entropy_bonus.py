@@ -9,6 +9,7 @@ import torch
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.lessons import entropy_bonus as lesson
 from rlhf_lab.lessons.entropy_bonus import two_answers
+from rlhf_lab.report import Metrics
 
 
 @pytest.mark.parametrize("gap", [0.001, 1.0, 1000.0])
@@ -39,7 +40,7 @@ def test_runs_end_where_the_trainer_itself_ends():
         exact = [world.evaluate(trainer.policy, prompt) for prompt in ("food", "staff")]
     assert (run.eta, run.beta) == (0.3, 0.1)
     assert run.metrics == pytest.approx([(a + b).item() / 2 for a, b in zip(*exact, strict=True)])
-    assert run.spread == (spreads[0], spreads[1])
+    assert run.spreads == tuple(spreads)
 
 
 def test_the_spread_is_what_whitening_divides_by():
@@ -107,3 +108,15 @@ def test_small_figures_draw_what_they_are_given():
     for ax, end in ((left, 1.9), (right, 2.6)):
         curve, most = ax.lines
         assert (curve.get_ydata()[-1], most.get_ydata()[0]) == (end, math.log(14))
+
+
+def test_the_steps_lead_from_the_optimum_to_the_last_rest_point():
+    start, best, rest, run = (
+        Metrics(0.0, gold, 0.0, h) for gold, h in [(0, 6), (-1, 9), (1, 3), (2, 1)]
+    )
+    figure = lesson.two_steps_figure(start, [("best", best), ("rest", rest)], [("run", run)])
+    (ax,) = figure.axes
+    (arrow,) = [text for text in ax.texts if text.arrow_patch is not None]
+    assert (*arrow.xyann, *arrow.xy) == (9, -1, 3, 1)
+    drawn = {text.get_text(): text.xy for text in ax.texts if text is not arrow}
+    assert drawn == {"π_SFT": (6, 0), "best": (9, -1), "rest": (3, 1), "run": (1, 2)}

@@ -113,9 +113,17 @@ def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
         _done.add(name)
         _unnamed.pop(name, None)
         notebook = exercise.section.split(":")[0]
-        here = [e.name for e in EXERCISES.values() if e.section.startswith(f"{notebook}:")]
-        done = len(_done.intersection(here))
-        more = tr("{n} of {total} exercises of this notebook are done.", n=done, total=len(here))
+        here = [
+            e.name
+            for e in EXERCISES.values()
+            if e.section.startswith(f"{notebook}:") and e.curious == exercise.curious
+        ]
+        counted = (
+            "{n} of {total} exercises for the curious are done."
+            if exercise.curious
+            else "{n} of {total} exercises of this notebook are done."
+        )
+        more = tr(counted, n=len(_done.intersection(here)), total=len(here))
         return verdict._replace(text=f"{verdict.text}\n{more}")
     if verdict.status == "wrong" and isinstance(exercise, Exercise):
         _unnamed[name] += 1

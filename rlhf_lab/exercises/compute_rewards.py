@@ -583,6 +583,7 @@ def _added(self: Any, kl: float, n_steps: int) -> None:
 _CONTROLLER = Exercise(
     name="controller_update",
     section="06_compute_rewards: A controller for η",
+    curious=True,
     minutes=6,
     reference=AdaptiveKLController.update,
     run=_updated,

@@ -182,7 +182,7 @@ def _mean_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 _BONUS = Exercise(
     name="bonus_loss",
     section=f"{_NOTEBOOK}: Loss − β·H",
-    minutes=8,
+    minutes=6,
     reference=entropy_bonus,
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),
@@ -306,6 +306,7 @@ _BONUS = Exercise(
 
 _SAMPLED = Choice(
     name="sampled_entropy",
+    curious=True,
     section=f"{_NOTEBOOK}: Loss − β·H",
     minutes=3,
     answer="b",

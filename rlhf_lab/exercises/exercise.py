@@ -70,6 +70,8 @@ class Exercise:
     over_logits: Sequence[int] = ()
     """Positions of log-probabilities of whole distributions. Their gradients are compared as those
     of the logits behind them: then it does not matter whether an attempt normalises once more."""
+    curious: bool = False
+    """Whether its section is *for the curious*: such exercises are counted apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +89,5 @@ class Choice:
     """One for every other letter."""
     values: Sequence[float] = ()
     """What the letters a, b, … stand for, if that is a number."""
+    curious: bool = False
+    """Whether its section is *for the curious*: such exercises are counted apart."""

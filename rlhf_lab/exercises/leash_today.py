@@ -81,15 +81,17 @@ _RLOO = Exercise(
     reference=rloo_advantages,
     helpers=(shaped_scores, leave_one_out),
     simple=_rloo,
+    # The share of tokens on the mask is not (G − 1)/G: else a response that is left in the mean
+    # would look like a sum over the mask that is divided by all places.
     cases=(
         Case(
             "two groups of three reviews",
-            (2 * _random(6), *_batch((4, 2, 1, 3, 4, 2), 4), 0.3, 3),
+            (2 * _random(6), *_batch((4, 2, 1, 3, 4, 3), 4), 0.3, 3),
             (1,),
         ),
         Case(
             "two groups of four reviews",
-            (2 * _random(8), *_batch((1, 3, 2, 3, 3, 1, 2, 3), 3), 0.7, 4),
+            (2 * _random(8), *_batch((1, 3, 2, 3, 3, 1, 2, 2), 3), 0.7, 4),
             (1,),
         ),
     ),
@@ -594,6 +596,7 @@ _LINES = torch.arange(5) < torch.tensor([4, 2, 1, 3]).unsqueeze(1)
 _CUT = torch.arange(5) < torch.tensor([4, 0, 1, 3]).unsqueeze(1)
 _AGGREGATE = Exercise(
     name="aggregate",
+    curious=True,
     section=f"{_NOTEBOOK}: Denominators",
     minutes=7,
     reference=aggregate,
@@ -730,7 +733,8 @@ _AGGREGATE = Exercise(
 
 _ZERO = Choice(
     name="zero_loss",
-    section=f"{_NOTEBOOK}: A clip that never clips, and a loss of 0",
+    curious=True,
+    section=f"{_NOTEBOOK}: Two logs that look broken",
     minutes=3,
     answer="c",
     reason="On a fresh rollout every ratio is 1, so the loss is minus a mean of advantages, and "
@@ -761,7 +765,7 @@ _HUNT = f"{_NOTEBOOK}: Five silent settings"
 
 _CASES = (
     Choice(
-        name="case_a", section=_HUNT, minutes=2, answer="b",
+        name="case_a", section=_HUNT, minutes=2, curious=True, answer="b",
         reason="`loss_type=\"cispo\"` limits the ratio itself, not its distance from 1, and TRL "
         "takes the limit from epsilon, 0.2 by default. Every ratio is 1, so every weight is cut "
         "to a fifth; KL and bonus are not: the leash is five times as strong. The test that "
@@ -787,7 +791,7 @@ _CASES = (
         ),
     ),
     Choice(
-        name="case_b", section=_HUNT, minutes=2, answer="d",
+        name="case_b", section=_HUNT, minutes=2, curious=True, answer="d",
         reason="`loss_type=\"dr_grpo\"` divides policy loss and KL by rows × "
         "`max_completion_length`, here 256, while reviews have about three tokens. TRL's entropy "
         "bonus is always a mean per token: beside the rest it has become β · 256 over the mean "
@@ -814,7 +818,7 @@ _CASES = (
         ),
     ),
     Choice(
-        name="case_c", section=_HUNT, minutes=2, answer="a",
+        name="case_c", section=_HUNT, minutes=2, curious=True, answer="a",
         reason="`top_entropy_quantile=0.2` keeps the policy loss of the most uncertain fifth of "
         "the tokens. The KL term is added after that mask: all other tokens feel the pull "
         "towards π_ref and nothing else. The test: with all scores equal, count the tokens that "
@@ -840,11 +844,11 @@ _CASES = (
         ),
     ),
     Choice(
-        name="case_d", section=_HUNT, minutes=2, answer="c",
+        name="case_d", section=_HUNT, minutes=2, curious=True, answer="c",
         reason="`mask_truncated_completions=True` takes the tokens of an answer that was cut off "
         "out of the loss, but its score, −5, stays in the mean and the deviation of the group. "
-        "Beside it even a wrong answer looks good. The test: change the score of a masked answer; "
-        "no advantage of the others may move.",
+        "So even a wrong answer lies above the mean. The test: change the score of a masked "
+        "answer; the advantages of the others must not change.",
         mistakes=(
             Mistake(
                 "batch deviation", 35, "a",
@@ -866,7 +870,7 @@ _CASES = (
         ),
     ),
     Choice(
-        name="case_e", section=_HUNT, minutes=2, answer="b",
+        name="case_e", section=_HUNT, minutes=2, curious=True, answer="b",
         reason="`normalize_advantages=True` divides by the spread of the whole batch. Where the "
         "scores tie, the KL is all the spread there is, and η cancels: a leash of 0.01 and one "
         "of 10 pull alike. The test: multiply η by 1,000; the update of a batch with equal "

@@ -34,8 +34,8 @@ class Run(NamedTuple):
     eta: float
     beta: float
     metrics: Metrics
-    spread: tuple[float, float]
-    """Standard deviation σ_A of the advantages in the first and the last batch."""
+    spreads: tuple[float, ...]
+    """Standard deviation σ_A of the advantages in each batch, from the first iteration on."""
 
 
 def ppo_runs(world: World, plans: Mapping[tuple[float, float], int], seed: int = 3) -> list[Run]:
@@ -58,7 +58,7 @@ def _run(world: World, pair: tuple[float, float], n: int, seed: int) -> Run:
         if trainer.rollout is not None:
             spreads.append(advantage_spread(trainer.rollout))
     trained = metrics(world, policy_logprobs(world, trainer.policy))
-    return Run(eta, beta, trained, (spreads[0], spreads[-1]))
+    return Run(eta, beta, trained, tuple(spreads))
 
 
 def advantage_spread(rollout: Rollout) -> float:
@@ -99,6 +99,40 @@ def curves(
     for (name, values), (colour, style) in zip(lines.items(), STYLES, strict=False):
         ax.plot(values, color=colour, linestyle=style, label=name)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+
+
+def two_steps_figure(
+    start: Metrics, rests: Sequence[tuple[str, Metrics]], runs: Sequence[tuple[str, Metrics]]
+) -> Figure:
+    """Entropy and gold score of π*, of the other rest points, step by step, and of PPO's runs.
+
+    Args:
+        start: π_SFT.
+        rests: (name, numbers) of π* and of what each step away from it leads to.
+        runs: (name, numbers) of policies that PPO has trained.
+    """
+    figure, (ax,) = plots.new_figure(8, 4)
+    x, y = ([getattr(m, name) for _, m in rests] for name in ("entropy", "gold"))
+    for k in range(len(rests) - 1):
+        ax.annotate(
+            "", (x[k + 1], y[k + 1]), (x[k], y[k]),
+            arrowprops={"arrowstyle": "-|>", "color": plots.PINK, "lw": 2,
+                        "shrinkA": 9, "shrinkB": 9},
+        )  # fmt: skip
+    groups = (
+        ([("π_SFT", start)], "0.4", "s", (-6, -16), "right"),
+        (rests, plots.PINK, "o", (9, 4), "left"),
+        (runs, plots.BLACK, "D", (9, 4), "left"),
+    )
+    for points, colour, marker, offset, side in groups:
+        for name, m in points:
+            ax.plot(m.entropy, m.gold, marker, color=colour, markersize=9, zorder=3)
+            ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points", ha=side,
+                        color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
+    ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
+           title="two steps from π* to where PPO goes")  # fmt: skip
+    plots.dislike(ax)
+    return figure
 
 
 def two_answers(
