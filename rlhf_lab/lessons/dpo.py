@@ -214,7 +214,7 @@ def pair_figure(shares: Sequence[float], margins: dict[str, float] | None = None
         if wins < 1:
             lowest = torch.tensor(wins, dtype=torch.float64).logit()
             ax.plot(lowest, loss_of_a_pair(wins, lowest), "o", color=colour, markersize=8)
-    ax.set(xlabel="β·margin", ylabel="mean loss of the pair", ylim=(0, 2.6), title="one pair")
+    ax.set(xlabel="β·margin", ylabel="mean loss of the pair", ylim=(-0.15, 2.6), title="one pair")
     plots.name_ends(ax)
     return figure
 
