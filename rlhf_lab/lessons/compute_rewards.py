@@ -13,7 +13,7 @@ from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.exact import Tables
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
-from rlhf_lab.kl import exact_kl, kl_penalty
+from rlhf_lab.kl import KLMode, exact_kl, kl_penalty
 from rlhf_lab.progress import doing
 from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import response_states
@@ -174,7 +174,7 @@ def four_modes_figure(
     return figure
 
 
-def draw_two_words(mode: Penalty, home: float, begin: float) -> tuple[Figure, str]:
+def draw_two_words(mode: KLMode, home: float, begin: float) -> tuple[Figure, str]:
     """The drawing function behind the knobs of section 3: p over 150 updates, with r = 0.
 
     Args:
