@@ -496,6 +496,14 @@ def dpo_of_one_pair():
     near(math.log(1 + math.exp(-0.5 * 2)), 0.3133, 4)
 
 
+@claim
+def too_sure_costs_more_than_unsure():
+    for wins, printed in ((0.73, (0.69, 0.58, 0.86)), (1, (0.69, 0.31, 0.05))):
+        for m, loss in zip((0, 1, 3), printed, strict=True):
+            right, wrong = math.log(1 + math.exp(-m)), math.log(1 + math.exp(m))
+            near(wins * right + (1 - wins) * wrong, loss)
+
+
 def three_hundred():
     """The 300 reviews that π_SFT says most often, as a language of their own."""
     ref, r, _ = lists()

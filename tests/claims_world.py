@@ -242,10 +242,30 @@ def one_mode_comes_home():
 
 
 @claim
-def one_raised_word_comes_home():
-    start, home = np.array([0.2] + [0.8 / 13] * 13), np.full(14, 1 / 14)
-    for mode in ("abs", "mse"):
-        assert abs(reward_flow(start, home, PENALTIES[mode], 5_000, 1.0)[0] - 1 / 14) < 0.005
+def mse_comes_home_from_one_side():
+    for home, starts in ((0.7, (0.4, 0.6)), (0.9, (0.2, 0.8))):
+        for p in starts:
+            end = reward_flow(two(p), two(home), PENALTIES["mse"], 5_000, 1.0)
+            assert abs(end[0] - home) < 0.01
+    for home, p in ((0.5, 0.4), (0.5, 0.6), (0.7, 0.8), (0.9, 0.95)):
+        end = reward_flow(two(p), two(home), PENALTIES["mse"], 5_000, 1.0)
+        assert end[0] < 0.01 or end[0] > 0.99
+
+
+def two(p):
+    return np.array([p, 1 - p])
+
+
+@claim
+def two_halves_of_each_penalty():
+    """By the logit of the first word, from differences: once with a fixed φ, once without."""
+    step, home = 1e-6, two(0.5)
+    halves = {"kl": (0.097, 0), "abs": (-0.010, 0.480), "mse": (-0.002, 0.097), "full": (0, 0.097)}
+    for mode, (in_reward, in_loss) in halves.items():
+        p, q = (two(1 / (1 + 2 / 3 * math.exp(-z))) for z in (0, step))
+        before, after = (PENALTIES[mode](x, np.log(x / home)) for x in (p, q))
+        near((q - p) @ before / step, in_reward, 3)
+        near(q @ (after - before) / step, in_loss, 3)
 
 
 @claim

@@ -109,6 +109,29 @@ def test_the_strip_shows_what_ppo_sees():
     assert list(diamonds.get_ydata()) == [-0.25, 2.5]
 
 
+@pytest.mark.parametrize(
+    ("mode", "home", "begin", "end"),
+    [
+        ("mse", 0.5, 0.6, 1.0),
+        ("mse", 0.7, 0.4, 0.68),
+        ("full", 0.9, 0.2, 0.2),
+        ("kl", 0.9, 0.2, 0.9),
+    ],
+)
+def test_the_knobs_follow_two_words(mode, home, begin, end):
+    figure, said = lesson.draw_two_words(mode, home, begin)
+    (line,) = (line for line in figure.axes[0].lines if line.get_label() == mode)
+    path = line.get_ydata()
+    assert (path[0], path[-1]) == (pytest.approx(begin), pytest.approx(end, abs=0.006))
+    assert said.startswith(f"{mode}, home {home:g}: the two words are charged")
+    assert said.endswith(f"p {begin:g} → {path[-1]:.3f}")
+
+
+def test_the_knobs_say_what_is_charged():
+    assert "charged +0.18 and -0.22 at" in lesson.draw_two_words("kl", 0.5, 0.6)[1]
+    assert "charged +0.02 and +0.02 at" in lesson.draw_two_words("full", 0.5, 0.6)[1]
+
+
 def test_the_figure_to_remember_has_a_line_per_mode():
     runs = {mode: [0.1, 0.2] for mode in ("kl", "abs", "mse", "full")}
     left, right = lesson.four_modes_figure(runs, runs).axes

@@ -182,6 +182,28 @@ def test_figures_show_what_they_are_given():
     assert ax.lines[2].get_markersize() > ax.lines[1].get_markersize()
 
 
+@pytest.mark.parametrize("wins", [0.5, 0.73, 0.95])
+def test_the_loss_of_a_pair_is_lowest_at_the_log_odds(wins):
+    margin = torch.tensor(wins, dtype=torch.float64).logit().requires_grad_()
+    loss = lesson.loss_of_a_pair(wins, margin)
+    loss.backward()
+    assert abs(margin.grad) < 1e-12
+    assert loss < lesson.loss_of_a_pair(wins, margin + 0.1)
+    figure, said = lesson.draw_pair(wins)
+    (dot,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (margin.item(), loss.item())
+    assert f"β·margin {margin.item():.1f}, with loss {loss.item():.2f}" in said
+
+
+def test_a_pair_that_is_always_won_has_no_lowest_point():
+    far = torch.tensor([0.0, 3.0, 30.0], dtype=torch.float64)
+    first, second, third = lesson.loss_of_a_pair(1.0, far).tolist()
+    assert first > second > third > 0
+    figure, said = lesson.draw_pair(1)
+    assert not [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert "no lowest point" in said
+
+
 def test_the_knobs_mark_the_policy_at_which_one_stops():
     optima = points(1, 2)
     path = [Point(step, 0.0, gold, 3.0, "cold .") for step, gold in ((0, 0.5), (25, 1.5))]

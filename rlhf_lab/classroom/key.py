@@ -26,14 +26,14 @@ FOUND = {
     "1.80).",
     "05": "Sharper: η = 2. Wrong and sure: η = 0.1, 1,024 reviews, batch 4 (k3 says 1.92, not "
     "2.67). All miss: temperature 0.7 at η = 1.",
-    "06": "“but” in “good but great .”: kl pays +0.71. abs charges 0.71 for it, and full charges "
-    "0.26 for the place whatever is said there.",
+    "06": "Home 0.7 from 0.4, 0.51 and 0.6, home 0.9 from 0.2 to 0.8: there the word that is said "
+    "too often is charged more. Home 0.5 never: there it is always the rare word.",
     "07": "β = 0.1. At β = 0.125 more than half of what π* says is word salad, each piece too rare "
     "for a bar.",
     "11": "G = 8 and η = 0.5: a gap of 2.5, at which GRPO rests at log-odds 4.90 and RLOO at 5.00. "
     "Only RLOO follows the gap, only GRPO follows G.",
-    "12": "From 0.15 down to 0.05: at 0.13 TRL's RLOO rests at E[gold] 2.24, its GRPO (not scaled) "
-    "at −1.80, and with plain k3 at −1.38.",
+    "12": "95%: the log-odds of 0.95 are 2.9. At 100% there is no lowest point: the loss falls on "
+    "and on.",
 }
 """What students find with sliders and knobs, by the number of the notebook."""
 _markdown = mistune.create_markdown(escape=True)

@@ -338,7 +338,7 @@ _BETA = Choice(
 
 _FALL = Choice(
     name="both_fall",
-    section=f"{_NOTEBOOK}: The margin rises, and both fall",
+    section=f"{_NOTEBOOK}: What happens to the preferred review?",
     minutes=3,
     answer="c",
     reason="At π* the implicit reward of a response is r − J*. What lies below J* falls, preferred "
@@ -373,6 +373,7 @@ _FALL = Choice(
 
 _TRANSLATE = Choice(
     name="translate_one",
+    curious=True,
     section=f"{_NOTEBOOK}: The same leash in five dialects",
     minutes=4,
     answer="c",

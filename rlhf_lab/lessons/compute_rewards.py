@@ -13,10 +13,11 @@ from rlhf_lab._checks import takes, unchecked
 from rlhf_lab.exact import Tables
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
-from rlhf_lab.kl import exact_kl
+from rlhf_lab.kl import KLMode, exact_kl, kl_penalty
 from rlhf_lab.progress import doing
 from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
 from rlhf_lab.rollout import response_states
+from rlhf_lab.translation import tr
 from rlhf_lab.tree import score_tables
 from rlhf_lab.world import World, policy_tables
 
@@ -171,6 +172,35 @@ def four_modes_figure(
     for ax in (left, right):
         plots.name_ends(ax)
     return figure
+
+
+def draw_two_words(mode: KLMode, home: float, begin: float) -> tuple[Figure, str]:
+    """The drawing function behind the knobs of section 3: p over 150 updates, with r = 0.
+
+    Args:
+        mode: of the penalty in the reward.
+        home: p under π_SFT.
+        begin: p at the start.
+
+    Returns:
+        The figure; what it shows in words, with what each word is charged at the start.
+    """
+    start, fair = two_tokens(begin), two_tokens(home)
+    path = flow(start, fair, mode, first_probability, steps=150).measured
+    charged = unchecked(kl_penalty)(start[0], fair[0], mode).expand(1, 2)[0].tolist()
+    margins = {"left": 0.1, "right": 0.92, "bottom": 0.17, "top": 0.9}
+    figure, (ax,) = plots.new_figure(6.5, 3.0, margins=margins)
+    colour, style = STYLES[mode]
+    ax.axhline(home, color="0.6", linewidth=0.9, zorder=0)
+    ax.plot(path, color=colour, linestyle=style, linewidth=2.2, label=mode)
+    ax.set(xlabel="update", ylabel="p of the first word", ylim=(-0.03, 1.03))
+    ax.set_title(tr("home is p = {home:g}", home=home))
+    plots.name_ends(ax)
+    return figure, tr(
+        "{mode}, home {home:g}: the two words are charged {first:+.2f} and {second:+.2f} at the "
+        "start; p {begin:g} → {end:.3f}",
+        mode=mode, home=home, first=charged[0], second=charged[1], begin=begin, end=path[-1],
+    )  # fmt: skip
 
 
 def reward_strip(ax: Axes, words: Sequence[str], shaped: Rewards, score: float) -> None:

@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from rlhf_lab import exact, plots
 from rlhf_lab.adam import Adam
@@ -183,6 +184,51 @@ def speed_figure(kls: dict[str, Sequence[float]], every: int, ceiling: float) ->
     ax.set_xticks([], minor=True)
     plots.name_ends(ax)
     return figure
+
+
+def loss_of_a_pair(wins: float, beta_margin: Tensor) -> Tensor:
+    """DPO's mean loss of one pair with many labels, at several values of β·margin.
+
+    −w·log σ(β·margin) − (1 − w)·log σ(−β·margin). It is lowest at the log-odds log(w/(1 − w)), and
+    has no lowest point for w = 1.
+
+    Args:
+        wins: w, the share of labels in which the better response wins.
+        beta_margin: any shape.
+    """
+    return -wins * F.logsigmoid(beta_margin) - (1 - wins) * F.logsigmoid(-beta_margin)
+
+
+def pair_figure(shares: Sequence[float], margins: dict[str, float] | None = None) -> Figure:
+    """`loss_of_a_pair` for several w, with a dot at the lowest point.
+
+    Args:
+        shares: at most four values of w.
+        margins: as in `plots.new_figure`.
+    """
+    figure, (ax,) = plots.new_figure(6.5, 3.2, margins=margins)
+    x = torch.linspace(-2, 7, 181, dtype=torch.float64)
+    for wins, (colour, style) in zip(shares, plots.WAYS, strict=False):
+        label = tr("wins {wins:.0%}", wins=wins)
+        ax.plot(x, loss_of_a_pair(wins, x), color=colour, linestyle=style, label=label)
+        if wins < 1:
+            lowest = torch.tensor(wins, dtype=torch.float64).logit()
+            ax.plot(lowest, loss_of_a_pair(wins, lowest), "o", color=colour, markersize=8)
+    ax.set(xlabel="β·margin", ylabel="mean loss of the pair", ylim=(-0.15, 2.6), title="one pair")
+    plots.name_ends(ax)
+    return figure
+
+
+def draw_pair(wins: float) -> tuple[Figure, str]:
+    """The drawing function behind the knob of section 4: how often the better response wins."""
+    figure = pair_figure([wins], {"left": 0.1, "right": 0.84, "bottom": 0.16, "top": 0.9})
+    if wins == 1:
+        return figure, tr("It wins 100%: there is no lowest point, the loss falls on and on")
+    lowest = torch.tensor(wins, dtype=torch.float64).logit()
+    return figure, tr(
+        "It wins {wins:.0%}: the lowest point is at β·margin {at:.1f}, with loss {loss:.2f}",
+        wins=wins, at=lowest.item(), loss=loss_of_a_pair(wins, lowest).item(),
+    )  # fmt: skip
 
 
 def falling_figure(moments: Sequence[Moment]) -> Figure:
