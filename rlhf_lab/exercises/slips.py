@@ -54,7 +54,7 @@ def _over_mask(y: Tensor, t: Trial, dim: int | None) -> Tensor:
 
 TWISTS: tuple[Slip, ...] = (
     Slip("sign", "{it} has the wrong sign everywhere.", "Should this number be positive or "
-         "negative? Try it on one token.", lambda y, t: -y),
+         "negative? Try it on one example.", lambda y, t: -y),
     Slip("probability for log", "{it} is e^x where x is right: a probability (or a ratio) where "
          "its logarithm is asked for.", "Which of the two adds up over tokens?",
          lambda y, t: y.exp()),
