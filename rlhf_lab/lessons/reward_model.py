@@ -168,7 +168,7 @@ def judged(tables: WorldTables, review: str) -> str:
         )
     tokens = encode(" ".join(words))
     response = torch.tensor(tokens + [0] * (RESPONSE_LENGTH - len(tokens)))
-    index = (_all_responses(RESPONSE_LENGTH) == response).all(dim=1).nonzero().item()
+    index = int((_all_responses(RESPONSE_LENGTH) == response).all(dim=1).nonzero().item())
     score, rarity = tables.scores[index].item(), -tables.ref_logprobs[index].item()
     return tr(
         "score {score}, gold {gold}, {rarity:.1f} nats rare; {above} of {all} responses score "
