@@ -24,7 +24,7 @@ SAYS_DATA = {
     "classroom/two_pages.py", "command_line.py", "doctor.py", "exercises/__init__.py",
     "exercises/checker.py", "exercises/facts.py", "exercises/observe.py", "exercises/slips.py",
     "exercises/verdict.py", "labels.py", "lessons/dialects.py", "lessons/entropy_bonus.py",
-    "lessons/first_minute.py", "lessons/museum/exhibits.py",
+    "lessons/museum/exhibits.py",
     "lessons/museum/figures.py", "lessons/museum/invariants.py", "lessons/score_at_the_end.py",
     "loop_drawing.py", "progress.py", "ui/explorer_still.py", "ui/knobs.py", "ui/predict.py",
 }  # fmt: skip

@@ -22,12 +22,8 @@ def test_its_words_and_numbers_are_those_of_the_run():
         stats, batch = trainer.step(), trainer.rollout
         moment = {1: BEFORE, ITERATIONS: AFTER}.get(iteration)
         if moment:
-            gold = world.gold(batch.tokens, batch.responses).mean().item()
             said = decode(count_responses(batch.responses, batch.mask)[0][0])
-            assert (said, stats.score, gold) == (
-                moment.says, pytest.approx(moment.score, abs=5e-4),
-                pytest.approx(moment.gold, abs=5e-4),
-            )  # fmt: skip
+            assert (said, stats.score) == (moment.says, pytest.approx(moment.score, abs=5e-4))
 
 
 def test_the_notebook_shows_it_before_anything_else_and_trains_the_same_run():
@@ -51,5 +47,10 @@ def test_the_sentence_is_the_largest_text(narrow):
 
 
 def test_its_words_say_the_same():
-    for part in ("“great .”", "“great great great great great”", "−0.1", "+1.7", "−2.0"):
+    for part in ("“great .”", "“great great great great great”", "−0.1", "+1.7"):
         assert part in alt()
+
+
+def test_it_gives_no_guess_away():
+    assert "reader" not in alt() + draw()
+    assert "−2.0" not in alt() + draw()

@@ -58,7 +58,6 @@ def test_bins_equal_a_loop_over_responses():
     bins, x = lesson.rarity(-nats), normal(0, 5)
     assert bins.nats.tolist() == [1.5, 7.5]  # nothing lies between 3 and 6 nats
     members = [[0, 1], [2, 3, 4]]
-    assert_close(bins.mean(x), torch.stack([x[m].mean() for m in members]))
     assert_close(bins.total(x), torch.stack([x[m].sum() for m in members]))
     assert_close(bins.quantiles(x, 0.5), torch.stack([x[m].quantile(0.5) for m in members]))
 
@@ -71,21 +70,51 @@ def test_accuracy_leaves_out_ties_of_gold():
 
 def test_a_fit_to_gold_itself_would_be_perfect(trials):
     perfect = trials.measure(3 * trials.golds + 1)
-    assert (perfect.correlation, perfect.error) == pytest.approx((1.0, 0.0))
+    assert (perfect.common, perfect.rare) == pytest.approx((0.0, 0.0))
     assert perfect.by_rarity.abs().max() < 1e-9
 
 
 def test_wrong_labels_turn_the_fit_round(trials):
-    right, wrong = trials.fit(60, 0.0), trials.fit(60, 1.0)
-    assert right.correlation > 0.2
-    assert wrong.correlation < -0.2
-    assert trials.fit(60, 0.0) is right
+    right, wrong = trials.scores(60, 0.0), trials.scores(60, 1.0)
+    assert torch.stack([right, wrong]).corrcoef()[0, 1] < -0.9
+    assert trials.measure(right).common < 0.9 < trials.measure(wrong).common
+    assert trials.scores(60, 0.0) is right
+
+
+def test_common_and_rare_reviews_are_measured_apart(trials):
+    off = torch.where(-trials.ref_logprobs < lesson.COMMON, 0.0, 2.0)
+    quality = trials.measure(trials.golds + off)
+    assert quality.common < 0.5 < 1 < quality.rare
+
+
+@pytest.mark.parametrize(
+    ("review", "said"),
+    [
+        ("great .", "score +1.71, gold +2.0, 3.3 nats rare; 7,"),
+        ("great great great great great", "gold −2.0, "),
+    ],
+)
+def test_a_review_is_judged_in_words(review, said):
+    assert said in lesson.judged(load_world().tables("food"), review)
+
+
+@pytest.mark.parametrize(
+    ("review", "says"),
+    [
+        ("very very very very very good", "at most 5 tokens.*got 'very very"),
+        ("great . great", "full stop only at its end"),
+        ("superb .", "'superb' is not a word of this world"),
+    ],
+)
+def test_what_is_no_review_is_refused(review, says):
+    with pytest.raises(ValueError, match=says):
+        lesson.judged(load_world().tables("food"), review)
 
 
 def test_the_knob_says_the_numbers_it_draws(trials):
     figure, words = lesson.quality_knob(trials)(60, 0.0)
     quality = trials.fit(60, 0.0)
-    assert f"correlation with gold {quality.correlation:.2f}, error {quality.error:.2f};" in words
+    assert f"{quality.common:.2f} for common reviews, {quality.rare:.2f} for rare" in words
     assert_close(torch.tensor(figure.axes[0].lines[0].get_ydata()), quality.by_rarity)
 
 

@@ -243,7 +243,6 @@ DATA: dict[str, Callable[[], Iterable[str]]] = {
     "lessons/museum/figures.py": lambda: (label for label, _ in PANELS.values()),
     "lessons/museum/invariants.py": lambda: (invariant.name for invariant in INVARIANTS),
     "lessons/dialects.py": _dialects,
-    "lessons/first_minute.py": lambda: ("reward model", "careful readers"),
     "loop_drawing.py": lambda: (*PARTS, *(words for words, _ in STEPS.values()), "π moves"),
     "ui/cockpit_panels.py": lambda: (title for title, _ in QUANTITIES.values()),
     "ui/knobs.py": _knobs,

@@ -153,8 +153,9 @@ _MORE_TOKENS = torch.tensor([[1, 3, 2, 2, 0, 0, 1, 0], [3, 1, 1, 3, 2, 1, 3, 2]]
 
 _LOGPROBS = Exercise(
     name="response_logprobs",
-    section="01_a_score_at_the_end: Tokens are actions",
+    section="01_a_score_at_the_end: For the curious: write the shift yourself",
     minutes=8,
+    curious=True,
     reference=response_logprobs,
     cases=(
         Case("two reviews of a prompt of 2 tokens", (_LOGITS, _TOKENS, 2), (0,)),
@@ -375,6 +376,14 @@ def _cut_at_gaps(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
     return returns
 
 
+def _gaps_closed(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    returns, running = torch.zeros_like(rewards), rewards.new_zeros(len(rewards))
+    for t in reversed(range(rewards.shape[1])):
+        running = torch.where(mask[:, t], rewards[:, t] + gamma * running, running)
+        returns[:, t] = torch.where(mask[:, t], running, 0.0)
+    return returns
+
+
 def _over_rows(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
     returns, running = torch.zeros_like(rewards), torch.zeros(()).double()
     for row, t in itertools.product(range(len(rewards)), reversed(range(rewards.shape[1]))):
@@ -452,6 +461,13 @@ _RETURNS = Exercise(
             "Your running sum is set back to 0 where the mask is False, so a gap cuts a review in "
             "two. Write 0 there, and go on as with a reward of 0.",
             "Which value should the sum have when the loop comes out of a gap?",
+        ),
+        Mistake(
+            "gaps closed",
+            8,
+            _gaps_closed,
+            "You skip the gap. Here every column is one step of γ, also a masked one.",
+            "How many columns lie between the two tokens beside the gap?",
         ),
         Mistake(
             "neither mask nor gamma",
@@ -533,7 +549,7 @@ _RETURNS = Exercise(
 
 _LENGTH = Choice(
     name="shorter_reviews",
-    section="01_a_score_at_the_end: λ, and a critic that knows nothing",
+    section="01_a_score_at_the_end: λ: trust the critic, or wait",
     minutes=3,
     answer="b",
     reason="With a critic that predicts 0, token t of T gets λ^(T−t) times the score. <eos> is "

@@ -14,13 +14,11 @@ class Moment(NamedTuple):
     """The most frequent review."""
     score: float
     """The mean of the reward model."""
-    gold: float
-    """The mean of careful readers."""
 
 
 SEED, ITERATIONS = 3, 30
-BEFORE = Moment("great .", -0.054, -0.063)
-AFTER = Moment("great great great great great", 1.666, -2.0)
+BEFORE = Moment("great .", -0.054)
+AFTER = Moment("great great great great great", 1.666)
 """The first and the last batch of that run; a test trains it again."""
 
 
@@ -35,12 +33,11 @@ class FirstMinute:
 def alt() -> str:
     """The picture in words."""
     return tr(
-        "Before training the policy says most often “{before}”; over its reviews the reward model "
-        "gives {score} on average, and careful readers {gold}. After {n} rounds of PPO it says "
-        "“{after}”: the reward model gives {then}, careful readers {then_gold}.",
-        before=BEFORE.says, score=number(BEFORE.score, 1), gold=number(BEFORE.gold, 1),
-        n=ITERATIONS, after=AFTER.says, then=number(AFTER.score, 1, sign=True),
-        then_gold=number(AFTER.gold, 1),
+        "Before training the policy says most often “{before}”; the reward model gives its reviews "
+        "{score} on average. After {n} rounds of PPO it says “{after}”, and the reward model gives "
+        "{then}.",
+        before=BEFORE.says, score=number(BEFORE.score, 1), n=ITERATIONS, after=AFTER.says,
+        then=number(AFTER.score, 1, sign=True),
     )  # fmt: skip
 
 
@@ -59,8 +56,8 @@ def draw(narrow: bool = False) -> str:
             shapes += f'<text x="16" y="{y:g}" class="voice" font-size="{size}">{line}</text>'
         means = tr("its 128 reviews, on average")
         shapes += f'<text x="16" y="{y + 30:g}" font-size="15" class="soft">{means}</text>'
-        shapes += _judges(moment, y + 72, narrow)
-        y += 176 if narrow else 142
+        shapes += _judge(moment, y + 72)
+        y += 142
     height = y - 34
     style = (
         theme.variables()
@@ -75,19 +72,11 @@ def draw(narrow: bool = False) -> str:
     )
 
 
-def _judges(moment: Moment, y: float, narrow: bool) -> str:
-    """Both means with their faces, side by side; one below the other where it is narrow."""
-    shapes = ""
-    for k, (who, value, icon, colour) in enumerate((
-        ("reward model", moment.score, theme.gauge(moment.score), "score"),
-        ("careful readers", moment.gold, theme.face(moment.gold), theme.liking(moment.gold)),
-    )):  # fmt: skip
-        x, below = (36, y + 42 * k) if narrow else (36 + 300 * k, y)
-        written = number(value, 1, sign=True)
-        shapes += (
-            f'<g transform="translate({x} {below - 8}) scale(20)">{icon}</g>'
-            f'<text x="{x + 32}" y="{below}" font-size="27" class="number" '
-            f'style="fill:var(--{colour})">{written}</text>'
-            f'<text x="{x + 112}" y="{below - 2}" font-size="15" class="soft">{tr(who)}</text>'
-        )
-    return shapes
+def _judge(moment: Moment, y: float) -> str:
+    """The mean score beside the reward model's gauge."""
+    return (
+        f'<g transform="translate(36 {y - 8}) scale(20)">{theme.gauge(moment.score)}</g>'
+        f'<text x="68" y="{y}" font-size="27" class="number" style="fill:var(--score)">'
+        f"{number(moment.score, 1, sign=True)}</text>"
+        f'<text x="148" y="{y - 2}" font-size="15" class="soft">{tr("reward model")}</text>'
+    )

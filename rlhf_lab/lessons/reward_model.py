@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rlhf_lab import exact, plots
-from rlhf_lab.language import WORDS
+from rlhf_lab.language import RESPONSE_LENGTH, WORDS, encode
 from rlhf_lab.masking import masked_sum, response_mask
 from rlhf_lab.pretrain import standardise
 from rlhf_lab.progress import doing
@@ -18,6 +18,8 @@ from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
 V = len(WORDS)
+COMMON = 9.0
+"""Nats: a response is *common* if −log π_SFT(y) is below this, and *rare* otherwise."""
 
 
 class Pairs(NamedTuple):
@@ -108,10 +110,6 @@ class Bins(NamedTuple):
     bin_of: Tensor
     """Each response's bin, (N,)."""
 
-    def mean(self, x: Tensor) -> Tensor:
-        """The mean of `x`, (N,), in each bin, all responses of a bin counting alike: (K,)."""
-        return self.total(x) / self.total(torch.ones_like(x))
-
     def total(self, x: Tensor) -> Tensor:
         """The sum of `x`, (N,), in each bin: (K,)."""
         return x.new_zeros(len(self.nats)).index_add(0, self.bin_of, x)
@@ -152,17 +150,45 @@ def draw_shares(ax: Axes, bins: Bins, p: Tensor) -> None:
     ax.legend(frameon=False, fontsize=9)
 
 
-class Quality(NamedTuple):
-    """What `Trials.fit` measures, in units of the standard deviation under π_SFT."""
+def judged(tables: WorldTables, review: str) -> str:
+    """What the reward model, the careful reader and π_SFT make of one review, in words.
 
-    correlation: float
-    """Correlation of score and gold, responses weighted by π_SFT."""
-    error: float
-    """Root mean square of score − gold, responses weighted by π_SFT."""
-    error_everywhere: float
-    """The same with equal weights for all responses."""
+    Args:
+        tables: the exact tables of the prompt.
+        review: up to five words; a full stop ends a shorter one.
+
+    Raises:
+        ValueError: it is longer than a review, or goes on behind a full stop.
+    """
+    words = review.replace(".", f" {WORDS[0]} ").split()
+    if len(words) > RESPONSE_LENGTH or WORDS[0] in words[:-1]:
+        raise ValueError(
+            f"a review has at most {RESPONSE_LENGTH} tokens, and a full stop only at its end, "
+            f"got {review!r}"
+        )
+    tokens = encode(" ".join(words))
+    response = torch.tensor(tokens + [0] * (RESPONSE_LENGTH - len(tokens)))
+    index = int((_all_responses(RESPONSE_LENGTH) == response).all(dim=1).nonzero().item())
+    score, rarity = tables.scores[index].item(), -tables.ref_logprobs[index].item()
+    return tr(
+        "score {score}, gold {gold}, {rarity:.1f} nats rare; {above} of {all} responses score "
+        "higher",
+        score=plots.number(score, 2, sign=True),
+        gold=plots.number(tables.golds[index].item(), 1, sign=True),
+        rarity=rarity, above=f"{int((tables.scores > score).sum()):,}",
+        all=f"{len(tables.scores):,}",
+    )  # fmt: skip
+
+
+class Quality(NamedTuple):
+    """Medians of |score − gold|, in units of the standard deviation under π_SFT."""
+
+    common: float
+    """Over the common responses, all counting alike."""
+    rare: float
+    """Over the rare ones."""
     by_rarity: Tensor
-    """The same within each bin of rarity, equal weights, (K,)."""
+    """Within each bin of rarity, (K,)."""
 
 
 class Trials:
@@ -180,26 +206,30 @@ class Trials:
         self.bins = rarity(tables.ref_logprobs)
         self.responses = _all_responses(pairs.a.shape[1])
         self.uniforms = torch.rand(len(pairs.a), generator=generator, dtype=torch.float64)
-        self.fit = functools.cache(self._fit)
+        self.scores = functools.cache(self._scores)
+        """The scores of all responses by a fit, (N,): `scores(comparisons, wrong_labels)`."""
         self.gpt2 = self.measure(tables.scores)
         """The quality of the world's own reward model."""
 
-    def _fit(self, comparisons: int, wrong_labels: float) -> Quality:
+    def _scores(self, comparisons: int, wrong_labels: float) -> Tensor:
         doing("a fit to {n} comparisons", n=comparisons)
         prefers_a = (self.pairs.gold_a >= self.pairs.gold_b) ^ (self.uniforms < wrong_labels)
         chosen, rejected = sort_pairs(self.pairs, prefers_a)
         weights = fit_word_pairs(chosen[:comparisons], rejected[:comparisons])
-        return self.measure(word_pair_scores(weights, self.responses))
+        return word_pair_scores(weights, self.responses)
+
+    def fit(self, comparisons: int, wrong_labels: float) -> Quality:
+        """The quality of a fit to so many comparisons, with a share of labels turned round."""
+        return self.measure(self.scores(comparisons, wrong_labels))
 
     def measure(self, scores: Tensor) -> Quality:
         """How far some scores of all responses, (N,), are from gold."""
-        scores = standardise(scores, self.ref_logprobs)
-        p, square = self.ref_logprobs.exp(), (scores - self.golds).square()
+        errors = (standardise(scores, self.ref_logprobs) - self.golds).abs()
+        common = -self.ref_logprobs < COMMON
         return Quality(
-            (p @ (scores * self.golds)).item(),
-            (p @ square).sqrt().item(),
-            square.mean().sqrt().item(),
-            self.bins.mean(square).sqrt(),
+            errors[common].median().item(),
+            errors[~common].median().item(),
+            self.bins.quantiles(errors, 0.5),
         )
 
 
@@ -209,11 +239,12 @@ def _all_responses(depth: int) -> Tensor:
 
 
 def draw_quality(ax: Axes, trials: Trials, quality: Quality) -> None:
-    """Root mean square error by rarity, beside that of the world's own reward model."""
+    """The median error by rarity, beside that of the world's own reward model."""
     nats, known = trials.bins.nats.numpy(), trials.gpt2.by_rarity.numpy()
     ax.plot(nats, quality.by_rarity.numpy(), "o-", color=plots.BLUE, label="word pairs")
     ax.plot(nats, known, "--", color=plots.BLACK, label="the world's GPT-2")
-    ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="error, std of π_SFT", ylim=(0, 3.2))
+    ax.set(xlabel="−log π_SFT(y), nats: rarer →", ylabel="median |score − gold|, std")
+    ax.set_ylim(0, 3.2)
     ax.legend(frameon=False, fontsize=9, loc="upper left")
 
 
@@ -226,11 +257,11 @@ def quality_knob(trials: Trials) -> Callable[..., tuple[Figure, str]]:
         figure, (ax,) = plots.new_figure(7, 3.2, margins=margins)
         draw_quality(ax, trials, quality)
         return figure, tr(
-            "{comparisons} comparisons, {wrong:.0%} labels wrong: on what π_SFT says, "
-            "correlation with gold {correlation:.2f}, error {error:.2f}; error over all responses "
-            "{everywhere:.2f}.",
-            comparisons=comparisons, wrong=wrong_labels, correlation=quality.correlation,
-            error=quality.error, everywhere=quality.error_everywhere,
+            "{comparisons} comparisons, {wrong:.0%} labels wrong: median error {common:.2f} for "
+            "common reviews, {rare:.2f} for rare ones. The world's GPT-2: {gpt2:.2f} and "
+            "{gpt2_rare:.2f}.",
+            comparisons=comparisons, wrong=wrong_labels, common=quality.common, rare=quality.rare,
+            gpt2=trials.gpt2.common, gpt2_rare=trials.gpt2.rare,
         )  # fmt: skip
 
     return draw

@@ -225,12 +225,14 @@ def draw_credit(ax: Axes, words: Sequence[str], given: Tensor, due: Tensor) -> N
 
 
 def length_runs(ax: Axes, runs: dict[str, list[float]]) -> None:
-    """Mean length of reviews by iteration, one line for each of up to four runs."""
+    """Mean length of reviews by iteration, one line a run; more than four are thin, as the last."""
     colours = (plots.BLACK, plots.SKY, plots.ORANGE, plots.PINK)
     for index, (name, lengths) in enumerate(runs.items()):
+        look = min(index, 3)
         ax.plot(
-            range(1, len(lengths) + 1), lengths, label=name,
-            color=colours[index], marker="ov^s"[index], linestyle=("-", "-.", "--", ":")[index],
+            range(1, len(lengths) + 1), lengths, label=name if index == look else None,
+            color=colours[look], marker="ov^s"[look], linestyle=("-", "-.", "--", ":")[look],
+            linewidth=1.8 if index == look else 1, markersize=6 if index == look else 3,
         )  # fmt: skip
     ax.set(xlabel="iteration", ylabel="mean length, tokens", ylim=(0.8, 5.1))
     ax.set_title("every review gets the same score")
