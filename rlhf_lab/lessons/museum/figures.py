@@ -171,11 +171,11 @@ def two_tests(first: str, second: str) -> tuple[Figure, str]:
     through = [letter for letter, seen in table.items() if not chosen & set(seen.caught_by)]
     for place, (letter, seen) in enumerate(table.items()):
         at, free = (place % 12, -(place // 12)), letter in through
-        ax.plot(*at, "s", markersize=30, color="white" if free else "#d6e9f5",
+        ax.plot(*at, "s", markersize=30, color="none" if free else "#d6e9f5",
                 markeredgecolor=plots.RED if free else "0.8", markeredgewidth=2)  # fmt: skip
         ax.text(*at, letter, ha="center", va="center", fontweight="bold" if free else "normal")
         if seen.regret > EXCESS:
-            ax.plot(at[0] + 0.26, at[1] + 0.24, "x", color=plots.RED, markersize=5)
+            ax.plot(at[0] + 0.19, at[1] + 0.15, "x", color=plots.RED, markersize=5)
     ax.set(xlim=(-0.6, 11.6), ylim=(-1.6, 0.6), xticks=[], yticks=[])
     ax.set_xlabel("blue: caught   |   framed: gets through   |   ✕: costs regret", fontsize=9)
     ax.spines[:].set_visible(False)
