@@ -120,14 +120,14 @@ def two_steps_figure(
                         "shrinkA": 9, "shrinkB": 9},
         )  # fmt: skip
     groups = (
-        ([("π_SFT", start)], "0.4", "s", -14),
-        (rests, plots.PINK, "o", 4),
-        (runs, plots.BLACK, "D", 4),
+        ([("π_SFT", start)], "0.4", "s", (-6, -16), "right"),
+        (rests, plots.PINK, "o", (9, 4), "left"),
+        (runs, plots.BLACK, "D", (9, 4), "left"),
     )
-    for points, colour, marker, above in groups:
+    for points, colour, marker, offset, side in groups:
         for name, m in points:
             ax.plot(m.entropy, m.gold, marker, color=colour, markersize=9, zorder=3)
-            ax.annotate(name, (m.entropy, m.gold), (9, above), textcoords="offset points",
+            ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points", ha=side,
                         color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
     ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
            title="two steps from π* to where PPO goes")  # fmt: skip
