@@ -34,8 +34,8 @@ class Run(NamedTuple):
     eta: float
     beta: float
     metrics: Metrics
-    spread: tuple[float, float]
-    """Standard deviation σ_A of the advantages in the first and the last batch."""
+    spreads: tuple[float, ...]
+    """Standard deviation σ_A of the advantages in each batch, from the first iteration on."""
 
 
 def ppo_runs(world: World, plans: Mapping[tuple[float, float], int], seed: int = 3) -> list[Run]:
@@ -58,7 +58,7 @@ def _run(world: World, pair: tuple[float, float], n: int, seed: int) -> Run:
         if trainer.rollout is not None:
             spreads.append(advantage_spread(trainer.rollout))
     trained = metrics(world, policy_logprobs(world, trainer.policy))
-    return Run(eta, beta, trained, (spreads[0], spreads[-1]))
+    return Run(eta, beta, trained, tuple(spreads))
 
 
 def advantage_spread(rollout: Rollout) -> float:
