@@ -7,6 +7,7 @@ import torch
 
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.lessons import mode_collapse as lesson
+from rlhf_lab.report import said
 
 START = torch.tensor([0.36, 0.24, 0.40], dtype=torch.float64)
 SCORES = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
@@ -37,6 +38,32 @@ def test_the_vanilla_flow_keeps_its_invariant_and_parts_the_tied():
     ratios = [(theta[0] - theta[1]).exp().item() for theta in flow.values()]
     assert ratios == sorted(ratios)
     assert ratios[-1] > 40
+
+
+def score_function(theta, said, scores, baseline):
+    """The sampled gradient of one run, answer by answer, with autograd."""
+    theta = theta.clone().requires_grad_(True)
+    logprobs = theta.log_softmax(0)
+    paid = scores[said]
+    paid = paid - baseline * paid.mean()
+    (push,) = torch.autograd.grad((paid * logprobs[said]).mean(), theta, retain_graph=True)
+    (pull,) = torch.autograd.grad(-(logprobs.exp() @ logprobs), theta)
+    return push, pull
+
+
+@pytest.mark.parametrize("baseline", [0.0, 1.0])
+def test_a_race_takes_steps_of_the_sampled_gradient(baseline):
+    scores = torch.tensor([1.0, 0.8], dtype=torch.float64)
+    path = lesson.race(0.2, (1.0, 0.8), 0.3, batch=4, lr=2.0, steps=3, baseline=baseline)
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.tensor([0.3, 0.7], dtype=torch.float64).log().repeat(400, 1)
+    for p in path:
+        torch.testing.assert_close(theta.softmax(1)[:, 0], p)
+        dice = torch.rand(400, 4, generator=generator, dtype=torch.float64)
+        for run in range(400):
+            said = (dice[run] >= p[run]).long()
+            push, pull = score_function(theta[run], said, scores, baseline)
+            theta[run] += 2.0 * (push + 0.2 * pull)
 
 
 def test_runs_count_as_collapsed_on_either_side():
@@ -159,7 +186,7 @@ def test_a_rescue_starts_from_the_policy_it_is_given():
     own.policy.load_state_dict(collapsed.policy.state_dict())
     for at in found:
         stats = own.step()
-        assert at[1:] == (stats.entropy, stats.distinct)
+        assert at[1:] == (stats.entropy, stats.distinct, said(own.rollout, 1))
         assert at.gold == world.gold(own.rollout.tokens, own.rollout.responses).mean().item()
     for name, p in collapsed.policy.named_parameters():
         assert torch.equal(p, before[name])
@@ -174,7 +201,7 @@ def test_figures_draw_what_they_are_given():
         "x",
         "y",
     ]
-    run = [lesson.Rescue(-2.0, 1.0, 3), lesson.Rescue(1.0, 2.0, 9)]
+    run = [lesson.Rescue(-2.0, 1.0, 3, "a"), lesson.Rescue(1.0, 2.0, 9, "b")]
     left, right = lesson.rescue_figure({"η": run}).axes
     assert list(left.lines[0].get_ydata()) == [-2.0, 1.0]
     assert list(right.lines[0].get_ydata()) == [1.0, 2.0]

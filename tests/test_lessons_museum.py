@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import json
 import math
 import re
@@ -22,7 +23,14 @@ from rlhf_lab.lessons.museum.exhibits import (
     WITH_BONUS,
     changed_lines,
 )
-from rlhf_lab.lessons.museum.figures import exhibit_dashboard, matrix, panels_figure, placard, room
+from rlhf_lab.lessons.museum.figures import (
+    exhibit_dashboard,
+    matrix,
+    panels_figure,
+    placard,
+    room,
+    two_tests,
+)
 from rlhf_lab.lessons.museum.steps import CLEAN
 from rlhf_lab.lessons.museum.trainer import BEST, ETA, run
 from rlhf_lab.ui import Knobs
@@ -184,6 +192,23 @@ def test_the_matrix_shows_every_broken_invariant():
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     bad = sum(s.kl_is_wrong + (s.regret > symptoms.EXCESS) for s in table.values())
     assert len(crosses) == bad
+
+
+@pytest.mark.slow
+def test_of_two_tests_the_picture_and_the_words_agree():
+    figure, words = two_tests("update is ∇J", "bonus is −β·H")
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == LETTERS
+    free = [text.get_text() for text in texts if text.get_fontweight() == "bold"]
+    assert free == ["A", "E", "F", "H", "L", "N", "Q", "U", "V"]
+    assert words.startswith("15 of 24 are caught. These get through: A (the reference moves along)")
+    assert re.findall(r"\b([A-X]) \(", words) == free
+    caught = [set(seen.caught_by) for seen in symptoms.all_symptoms().values()]
+    pairs = itertools.combinations([invariant.name for invariant in inv.INVARIANTS], 2)
+    counts = sorted(sum(bool(names & {*pair}) for names in caught) for pair in pairs)
+    assert counts[-2] < counts[-1] == 15  # the notebook says that no other pair does as well
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert len(crosses) == sum(s.regret > symptoms.EXCESS for s in symptoms.all_symptoms().values())
 
 
 def test_the_notebook_says_what_each_invariant_asks():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlhf_lab import PPOConfig, Trainer, load_world
+from rlhf_lab.exercises.ppo_loop import _variant
 from rlhf_lab.lessons import ppo_loop as loop
 from rlhf_lab.lessons.ppo_loop import Run
 from rlhf_lab.report import Metrics, metrics, optimum_logprobs, policy_logprobs
@@ -111,9 +112,32 @@ def test_the_landscape_shows_frontier_path_optimum_and_gauge(world, run):
     assert best.get_ydata()[0] == run[0].best.score
     bottom, top = lines["regret"].get_ydata()
     assert top - bottom == pytest.approx(run[0].regret(run[0].path[-1][1]))
-    assert [t.get_text() for t in ax.texts] == [f"regret {top - bottom:.2f}"]
+    assert ax.get_title() == f"η = 0.3: regret {top - bottom:.2f}"
     scores = lines["frontier: best score at each KL"].get_ydata()
     assert (scores[1:] > scores[:-1]).all()
+
+
+def test_the_zoom_shows_the_whole_regret(world):
+    home, far, best = Metrics(0, 0, 0, 6), Metrics(1.0, 0, 1.5, 2), Metrics(1.1, 0, 1.2, 3)
+    run = Run(0.5, [], [(0, home), (9, far)], best)
+    (inset,) = loop.landscape_figure(world, [run, run]).axes[0].child_axes
+    (low, high), (left, right) = inset.get_ylim(), inset.get_xlim()
+    assert low < far.score < far.score + run.regret(far) < high
+    assert left < run.best.kl < far.kl < right
+
+
+@pytest.mark.parametrize(
+    ("bug", "ends"), [("none", 0.71), ("to reference", 0.4), ("old moves", 0.71)]
+)
+def test_of_two_broken_lines_the_last_loop_shows_one(bug, ends):
+    """The exercise of the last section asks for this: 40 iterations, and where π(word 1) ends."""
+    generator, ref = torch.Generator().manual_seed(0), torch.zeros(3, 4, dtype=torch.float64)
+    policy, mask = ref.clone(), torch.ones(64, 3, dtype=torch.bool)
+    for _ in range(40):
+        responses = torch.multinomial(policy.softmax(1), 64, True, generator=generator).T
+        scores = (responses == 1).double().sum(1)
+        policy = _variant(policy, ref, responses, mask, scores, 0.5, 0.2, 0.5, 4, bug=bug)
+    assert policy.softmax(1)[:, 1].mean().item() == pytest.approx(ends, abs=0.02)
 
 
 def test_two_distances_are_per_response():

@@ -45,11 +45,13 @@ INVARIANTS = {
     "returns are returns": "γ = λ = 1: the critic's target is the sum of the rewards to come.",
     "π_ref stands still": "An update moves π, and not π_ref.",
     "update is ∇J": "The mean first update points along ∇J.",
-    "loss KL pulls home": "A KL in the loss has the gradient of KL(π ‖ π_ref), token by token.",
+    "KL loss has the right gradient":
+        "A KL in the loss has the gradient of KL(π ‖ π_ref), token by token.",
     "bonus is −β·H": "β adds −β·∇H to the gradient of the loss.",
     "η finds its target": "At its target KL a controller keeps η; at twice that it raises η.",
-    "clip lets go": "Beyond the band only tokens that would move farther out lose their gradient.",
-}
+    "clip on the right side":
+        "Beyond the band only tokens that would move farther out lose their gradient.",
+}  # fmt: skip
 """By the names of notebook 10."""
 MAP = "07"
 """The notebook whose figure to remember is the map of η and β."""

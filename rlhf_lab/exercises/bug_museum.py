@@ -510,6 +510,7 @@ _STEER = Exercise(
     name="next_eta",
     section="10_bug_museum: Repair the line",
     minutes=6,
+    curious=True,
     reference=next_eta,
     cases=(
         _eta_case("a policy a little nearer than its target", 0.2, 1.3),

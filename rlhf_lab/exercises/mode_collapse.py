@@ -196,6 +196,7 @@ _DISTINCT = Exercise(
     name="distinct_n",
     section=f"{_NOTEBOOK}: Collapse in numbers",
     minutes=8,
+    curious=True,
     reference=distinct_n,
     cases=(
         Case("five reviews with garbage behind <eos>, pairs", (*_A, 2)),

@@ -92,7 +92,7 @@ def _clamped(branches: Attempt) -> Attempt:
 _CLIPPED = Exercise(
     name="clipped_loss",
     section="09_the_ppo_loop: Two distances",
-    minutes=8,
+    minutes=6,
     reference=policy_loss,
     helpers=(policy_terms,),
     run=_loss_alone,

@@ -15,6 +15,7 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.report import said
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, response_text
@@ -45,6 +46,49 @@ def flow(
             theta = theta + (b - a) * force(middle.log_softmax(0))
         now, found[time] = time, theta
     return found
+
+
+def race(
+    beta: float = 0.0,
+    scores: tuple[float, float] = (1.0, 1.0),
+    start: float = 0.5,
+    batch: int = 8,
+    lr: float = 1.0,
+    steps: int = 400,
+    baseline: float = 0.0,
+) -> Tensor:
+    """Sampled policy gradient on two answers, A and B, in 400 runs: π(A) over time, (steps, 400).
+
+    With *shares*, how often each answer was said in a batch, and *mean*, the batch's mean score,
+    a logit moves by lr·(push + β·pull):
+
+        push = shares·(scores − baseline·mean) − (1 − baseline)·π·mean
+        pull = −π·(log π + H)
+
+    For scores of 1 and no baseline the push is shares − π.
+
+    Args:
+        beta: β of the entropy bonus.
+        scores: of A and of B.
+        start: π(A) at the start.
+        batch: answers that are drawn for each update.
+        lr: step size.
+        steps: number of updates.
+        baseline: 1 subtracts the mean score of the batch, 0 subtracts nothing.
+    """
+    generator, path = torch.Generator().manual_seed(0), []
+    theta = torch.tensor([start, 1 - start], dtype=torch.float64).log().repeat(400, 1)
+    for _ in range(steps):
+        logprobs = theta.log_softmax(1)
+        p = logprobs.exp()
+        path.append(p[:, 0])
+        said_a = torch.rand(400, batch, generator=generator, dtype=torch.float64) < p[:, :1]
+        shares = torch.stack([said_a.double().mean(1), (~said_a).double().mean(1)], dim=1)
+        mean = (shares * torch.tensor(scores)).sum(1, keepdim=True)
+        push = shares * (torch.tensor(scores) - baseline * mean) - (1 - baseline) * p * mean
+        pull = p * ((p * logprobs).sum(1, keepdim=True) - logprobs)
+        theta = theta + lr * (push + beta * pull)
+    return torch.stack(path)
 
 
 def fate_figure(paths: Tensor) -> Figure:
@@ -225,6 +269,8 @@ class Rescue(NamedTuple):
     """Mean of −log π(y), nats per review."""
     distinct: int
     """Different reviews of 128."""
+    says: str
+    """The most frequent review, with its count."""
 
 
 def rescue(
@@ -246,7 +292,7 @@ def rescue(
         stats, rollout = trainer.step(), trainer.rollout
         if rollout is not None:
             gold = world.gold(rollout.tokens, rollout.responses).mean().item()
-            found.append(Rescue(gold, stats.entropy, stats.distinct))
+            found.append(Rescue(gold, stats.entropy, stats.distinct, said(rollout, 1)))
     return found
 
 

@@ -156,13 +156,12 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
     distance from a policy up to it is the policy's regret.
     """
     optima = [metrics(world, optimum_logprobs(world, eta, 0.0)) for eta in FRONTIER]
-    figure, axes = plots.new_figure(9, 3.7, columns=len(runs))
+    figure, axes = plots.new_figure(9, 4.2, columns=len(runs))
     for ax, run in zip(axes, runs, strict=True):
-        ax.plot([m.kl for m in optima], [m.score for m in optima], color=plots.BLACK,
-                label="frontier: best score at each KL")  # fmt: skip
-        _path(ax, run)
         last = run.path[-1][1]
         ax.set(xlim=(-0.2, max(1.0, 1.6 * last.kl)), ylim=(-0.15, max(1.0, 1.25 * last.score)))
+        _path(ax, run, optima)
+        _zoom(ax, run, optima)
         ax.set_xlabel("KL(π ‖ π_SFT), nats")
         title = tr("η = {eta:g}: regret {regret:.2f}", eta=run.eta, regret=run.regret(last))
         ax.set_title(title, fontsize=11)
@@ -172,8 +171,10 @@ def landscape_figure(world: World, runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _path(ax: Axes, run: Run) -> None:
-    """One run, the tangent of slope η, and the regret as a vertical bar."""
+def _path(ax: Axes, run: Run, optima: Sequence[Metrics]) -> None:
+    """The frontier, one run, the tangent of slope η, and the regret as a vertical bar."""
+    ax.plot([m.kl for m in optima], [m.score for m in optima], color=plots.BLACK,
+            label="frontier: best score at each KL")  # fmt: skip
     j = run.best.score - run.eta * run.best.kl
     ax.axline((0, j), slope=run.eta, color=plots.ORANGE, linestyle="--", linewidth=1.2,
               label="J* + η·KL, slope η")  # fmt: skip
@@ -182,14 +183,20 @@ def _path(ax: Axes, run: Run) -> None:
             markersize=4, label="PPO")  # fmt: skip
     ax.plot(run.best.kl, run.best.score, label="π*, optimum", **plots.STAR)
     last = points[-1]
-    top = j + run.eta * last.kl
-    ax.plot([last.kl] * 2, [last.score, top], color=plots.BLACK, linewidth=3,
+    ax.plot([last.kl] * 2, [last.score, j + run.eta * last.kl], color=plots.BLACK, linewidth=3,
             zorder=5, label="regret")  # fmt: skip
-    ax.annotate(
-        tr("regret {regret:.2f}", regret=run.regret(last)),
-        (last.kl, (last.score + top) / 2), (8, -14), textcoords="offset points", fontsize=9,
-        fontweight="bold",
-    )  # fmt: skip
+
+
+def _zoom(ax: Axes, run: Run, optima: Sequence[Metrics]) -> None:
+    """The end of the run once more, so large that the regret can be seen."""
+    inset = ax.inset_axes((0.5, 0.06, 0.47, 0.42))
+    _path(inset, run, optima)
+    last, regret = run.path[-1][1], run.regret(run.path[-1][1])
+    wide = max(1.6 * abs(last.kl - run.best.kl), 0.06 * (ax.get_xlim()[1] - ax.get_xlim()[0]))
+    inset.set(xlim=(last.kl - wide, last.kl + wide), xticks=[], yticks=[],
+              ylim=(last.score - 0.7 * regret, last.score + 1.7 * regret))  # fmt: skip
+    inset.spines[:].set(visible=True, color="0.6")
+    ax.indicate_inset_zoom(inset, edgecolor="0.4")
 
 
 def two_kls_figure(history: Sequence[StepStats], moved: Sequence[float]) -> Figure:

@@ -164,6 +164,27 @@ def _signs(ax: Axes, row: int, seen: Symptoms) -> None:
             ax.plot(column, row, "x", color=plots.RED, markersize=6, markeredgewidth=2)
 
 
+def two_tests(first: str, second: str) -> tuple[Figure, str]:
+    """Which exhibits two invariants catch, for `Knobs`; the invariants by their titles."""
+    figure, (ax,) = plots.new_figure(9, 2.1)
+    chosen, table = {i.name for i in INVARIANTS if i.title in (first, second)}, all_symptoms()
+    through = [letter for letter, seen in table.items() if not chosen & set(seen.caught_by)]
+    for place, (letter, seen) in enumerate(table.items()):
+        at, free = (place % 12, -(place // 12)), letter in through
+        ax.plot(*at, "s", markersize=30, color="none" if free else "#d6e9f5",
+                markeredgecolor=plots.RED if free else "0.8", markeredgewidth=2)  # fmt: skip
+        ax.text(*at, letter, ha="center", va="center", fontweight="bold" if free else "normal")
+        if seen.regret > EXCESS:
+            ax.plot(at[0] + 0.19, at[1] + 0.15, "x", color=plots.RED, markersize=5)
+    ax.set(xlim=(-0.6, 11.6), ylim=(-1.6, 0.6), xticks=[], yticks=[])
+    ax.set_xlabel("blue: caught   |   framed: gets through   |   ✕: costs regret", fontsize=9)
+    ax.spines[:].set_visible(False)
+    names = ", ".join(f"{letter} ({EXHIBITS[letter].title})" for letter in through)
+    caught = len(table) - len(through)
+    words = tr("{n} of {total} are caught.", n=caught, total=len(table))
+    return figure, words + " " + tr("These get through: {names}.", names=names)
+
+
 def placard(exhibit: Exhibit) -> str:
     """The text for an exhibit once its case is open: the name, the right and the wrong line."""
     right, wrong = exhibit.lines

@@ -213,10 +213,10 @@ INVARIANTS = (
     Invariant("returns are returns", returns_are_returns),
     Invariant("π_ref stands still", reference_stands_still),
     Invariant("update is ∇J", update_is_the_gradient),
-    Invariant("loss KL pulls home", penalty_in_the_loss_pulls),
+    Invariant("KL loss has the right gradient", penalty_in_the_loss_pulls),
     Invariant("bonus is −β·H", bonus_raises_entropy),
     Invariant("η finds its target", eta_finds_its_target),
-    Invariant("clip lets go", clip_lets_go),
+    Invariant("clip on the right side", clip_lets_go),
 )
 
 
