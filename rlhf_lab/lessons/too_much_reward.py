@@ -81,8 +81,8 @@ def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[f
     mark_pressure(ax, points, marked, "η")
     peak = max(points, key=lambda at: at.gold)
     ax.annotate(
-        tr("careful readers"), (peak.distance, peak.gold), (-8, 0), textcoords="offset points",
-        ha="right", color=plots.WORDS[plots.GREEN], fontsize=9.5, fontweight="bold",
+        tr("careful readers"), (peak.distance, peak.gold), (-6, 1), textcoords="offset points",
+        ha="right", color=plots.WORDS[plots.GREEN], fontsize=8.5, fontweight="bold",
     )  # fmt: skip
     ax.set_title(tr("“{prompt}”: the optimum as η falls", prompt=prompt))
 
