@@ -87,6 +87,11 @@ ANSWERS = {
         "π must say less often whatever it does not say more often; near home that is nearly half "
         "of what it writes.",
     ),
+    "05_minimum": Answer(
+        None,
+        "π is short, so it says long reviews more rarely than π_SFT does: k1 is negative on most of "
+        "what is sampled, although KL(π ‖ π_SFT) is 1.89.",
+    ),
     "05_spread": Answer(
         None,
         "Far from home k3 contains π_SFT/π, which is huge for reviews that π has nearly given up.",
