@@ -89,8 +89,8 @@ ANSWERS = {
     ),
     "05_minimum": Answer(
         None,
-        "π is short, so it says long reviews more rarely than π_SFT does: k1 is negative on most of "
-        "what is sampled, although KL(π ‖ π_SFT) is 1.89.",
+        "π is short, so it says long reviews more rarely than π_SFT does: k1 is negative on most "
+        "of what is sampled, although KL(π ‖ π_SFT) is 1.89.",
     ),
     "05_spread": Answer(
         None,

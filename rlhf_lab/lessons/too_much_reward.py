@@ -139,7 +139,8 @@ class PressureKnobs:
         scores = _at(best, eta).score, _at(drawn, n).score
         ax.set_title(
             tr("η = {eta:g} and best of {n:g}", eta=eta, n=n)
-            + tr("\nE[score] {first:.2f} and {second:.2f}", first=scores[0], second=scores[1])
+            + "\n"
+            + tr("E[score] {first:.2f} and {second:.2f}", first=scores[0], second=scores[1])
         )
 
 
