@@ -464,8 +464,8 @@ _LOGS = Choice(
             "just noise",
             3,
             "a",
-            "A has a negative mean once, of −0.01, and its mean of e^(−k1) is 1: that is noise near "
-            "home. B and C have no such excuse.",
+            "A has a negative mean once, of −0.01, and its mean of e^(−k1) is 1: that is noise "
+            "near home. B and C have no such excuse.",
             "Which number must be 1 for every policy that scores its own samples?",
         ),
         Mistake(
