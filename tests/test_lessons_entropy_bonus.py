@@ -40,7 +40,7 @@ def test_runs_end_where_the_trainer_itself_ends():
         exact = [world.evaluate(trainer.policy, prompt) for prompt in ("food", "staff")]
     assert (run.eta, run.beta) == (0.3, 0.1)
     assert run.metrics == pytest.approx([(a + b).item() / 2 for a, b in zip(*exact, strict=True)])
-    assert run.spread == (spreads[0], spreads[1])
+    assert run.spreads == tuple(spreads)
 
 
 def test_the_spread_is_what_whitening_divides_by():

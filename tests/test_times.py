@@ -66,8 +66,8 @@ def test_an_exercise_for_the_curious_is_known_as_one():
 
 
 def test_prose_code_and_outputs_are_read(tmp_path):
-    assert estimate(tmp_path, markdown("word " * 180)) == (1, 0)
-    assert estimate(tmp_path, markdown("[word](https://long.example) " * 180)) == (1, 0)
+    assert estimate(tmp_path, markdown("word " * times.WORDS)) == (1, 0)
+    assert estimate(tmp_path, markdown("[word](https://long.example) " * times.WORDS)) == (1, 0)
     assert estimate(tmp_path, code("x = 1\n\n" * 15)) == (1, 0)
     printed = {"output_type": "stream", "text": ["a line\n"] * 30}
     picture = {"output_type": "display_data", "data": {"image/png": "…"}}
@@ -91,7 +91,7 @@ def test_guesses_exercises_and_knobs_are_done(tmp_path):
     "curious", ["### For the curious: more", "### More\n\n*For the curious: 3 minutes.* More."]
 )
 def test_what_is_for_the_curious_is_left_out(curious, tmp_path):
-    words = markdown("word " * 180)
+    words = markdown("word " * times.WORDS)
     for heading, minutes in (("### Next", 2), ("## 2. Next", 2), ("#### Below", 1)):
         cells = [words, markdown(curious), words, markdown(heading), words]
         assert round(estimate(tmp_path, *cells).reading) == minutes

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-WORDS = 180
-"""Words of prose read in a minute."""
+WORDS = 140
+"""Words of prose read in a minute: it is a second language, and each sentence is new."""
 CODE, LINE, PICTURE, EQUATION = 4, 1, 20, 20
 """Seconds for a line of code, a printed line, a picture, a displayed equation."""
 GUESS = 1

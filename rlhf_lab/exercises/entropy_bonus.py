@@ -182,7 +182,7 @@ def _mean_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 _BONUS = Exercise(
     name="bonus_loss",
     section=f"{_NOTEBOOK}: Loss − β·H",
-    minutes=10,
+    minutes=6,
     reference=entropy_bonus,
     cases=(
         Case("three responses of 2, 4 and 1 words", (*_masked((2, 4, 1), 4, 5), 0.3), (0,)),

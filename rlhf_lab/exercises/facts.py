@@ -217,8 +217,8 @@ SIMPLER = (
 BEYOND = (
     Simpler(
         Fact("left padding", "One thing more, which is not asked here: it fails where a review is "
-             "padded on the left, because the number of its tokens does not tell where the last "
-             "one stands.", ""),
+             "padded on the left. Either something of the padding reaches your result, or you "
+             "take the number of tokens for the place of the last one.", ""),
         _turned),
     Simpler(
         Fact("integer mask", "One thing more, which is not asked here: it fails for a mask of the "

@@ -116,7 +116,7 @@ ANSWERS = {
         "The penalty pulls the entropy to that of π_SFT, from above as well as from below.",
     ),
     "07_empty": Answer(
-        1,
+        2,
         "The entropy of whole reviews is highest if all 402,234 of them are equally likely, and "
         "one of them is the empty one.",
     ),

@@ -34,8 +34,8 @@ class Run(NamedTuple):
     eta: float
     beta: float
     metrics: Metrics
-    spread: tuple[float, float]
-    """Standard deviation σ_A of the advantages in the first and the last batch."""
+    spreads: tuple[float, ...]
+    """Standard deviation σ_A of the advantages in each batch, from the first iteration on."""
 
 
 def ppo_runs(world: World, plans: Mapping[tuple[float, float], int], seed: int = 3) -> list[Run]:
@@ -58,7 +58,7 @@ def _run(world: World, pair: tuple[float, float], n: int, seed: int) -> Run:
         if trainer.rollout is not None:
             spreads.append(advantage_spread(trainer.rollout))
     trained = metrics(world, policy_logprobs(world, trainer.policy))
-    return Run(eta, beta, trained, (spreads[0], spreads[-1]))
+    return Run(eta, beta, trained, tuple(spreads))
 
 
 def advantage_spread(rollout: Rollout) -> float:
@@ -120,14 +120,14 @@ def two_steps_figure(
                         "shrinkA": 9, "shrinkB": 9},
         )  # fmt: skip
     groups = (
-        ([("π_SFT", start)], "0.4", "s", -14),
-        (rests, plots.PINK, "o", 4),
-        (runs, plots.BLACK, "D", 4),
+        ([("π_SFT", start)], "0.4", "s", (-6, -16), "right"),
+        (rests, plots.PINK, "o", (9, 4), "left"),
+        (runs, plots.BLACK, "D", (9, 4), "left"),
     )
-    for points, colour, marker, above in groups:
+    for points, colour, marker, offset, side in groups:
         for name, m in points:
             ax.plot(m.entropy, m.gold, marker, color=colour, markersize=9, zorder=3)
-            ax.annotate(name, (m.entropy, m.gold), (9, above), textcoords="offset points",
+            ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points", ha=side,
                         color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
     ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
            title="two steps from π* to where PPO goes")  # fmt: skip

@@ -25,8 +25,8 @@ from rlhf_lab.translation import tr
 from rlhf_lab.world import World, WorldTables
 
 NAMES: dict[Place, str] = {
-    "reward": "in the reward (RLOO)",
-    "k3_ratio": "in the loss, k3·ratio (GRPO)",
+    "reward": "in the reward",
+    "k3_ratio": "in the loss, k3·ratio",
     "k3": "in the loss, k3",
 }
 STYLES: dict[Place, tuple[str, str]] = {
@@ -277,6 +277,7 @@ def rests_figure(
     axes[1].set(title="distance from π_SFT, at rest", ylabel="KL(π ‖ π_SFT), nats")
     axes[0].axhline(0, color="0.85", linewidth=0.8, zorder=0)
     plots.dislike(axes[0])
+    axes[1].text(eta, axes[1].get_ylim()[1], f" η = {eta:g}", color="0.4", va="top")
     axes[1].legend(frameon=False)
     return figure
 
