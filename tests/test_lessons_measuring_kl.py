@@ -107,9 +107,12 @@ def test_a_batch_follows_a_table_that_was_changed():
 def test_only_the_honest_one_of_three_logs_has_a_mean_ratio_of_1():
     logs = lesson.three_logs(load_world().tables("food"))
     k1 = {name: sum(x for x, _ in batches) / 5 for name, batches in logs.items()}
-    assert all(abs(ratio - 1) < 0.05 for _, ratio in logs["A"]) and min(logs["A"])[0] < 0
-    assert all(ratio > 1.5 for _, ratio in logs["B"]) and k1["B"] < -0.1
-    assert all(ratio < 0.9 for _, ratio in logs["C"]) and k1["C"] > 0.4
+    assert all(abs(ratio - 1) < 0.05 for _, ratio in logs["A"])
+    assert min(logs["A"])[0] < 0
+    assert all(ratio > 1.5 for _, ratio in logs["B"])
+    assert k1["B"] < -0.1
+    assert all(ratio < 0.9 for _, ratio in logs["C"])
+    assert k1["C"] > 0.4
 
 
 def test_each_strip_has_its_own_limits():

@@ -56,7 +56,8 @@ TWISTS: tuple[Slip, ...] = (
     Slip("sign", "{it} has the wrong sign everywhere.", "Should this number be positive or "
          "negative? Try it on one token.", lambda y, t: -y),
     Slip("probability for log", "{it} is e^x where x is right: a probability (or a ratio) where "
-         "its logarithm is asked for.", "Does the text ask for a probability, or for its logarithm?",
+         "its logarithm is asked for.",
+         "Does the text ask for a probability, or for its logarithm?",
          lambda y, t: y.exp()),
     Slip("log for probability", "{it} is the logarithm of the right number.",
          "Does the text ask for the number or for its log?", lambda y, t: y.log()),
