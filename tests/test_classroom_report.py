@@ -44,24 +44,24 @@ def choice(name: str, guess: int, **other) -> dict:
 
 
 def test_every_choice_has_its_count_and_the_right_one_is_marked(collect):
-    page = collect(choice("03_turn", 0), choice("03_turn", 2), choice("03_turn", 0, result=0))
+    page = collect(choice("03_peak", 0), choice("03_peak", 2), choice("03_peak", 0, result=0))
     (said,) = alts(page)
-    one, two, three = TURN["03_turn"].choices
+    one, two, three = TURN["03_peak"].choices
     assert said.endswith(f"{one}: 2; {two}: 0; {three}: 1 (the answer).")
     assert "3 of 3 students" in page
     assert "<h2>03_too_much_of_a_good_reward</h2>" in page
 
 
 def test_old_files_and_other_languages_add_up(collect):
-    old = {"03_turn": {"guess": TURN["03_turn"].choices[1]}}
-    chinese = choice("03_turn", 1)
-    chinese["03_turn"]["choices"] = ["甲", "乙", "丙"]
+    old = {"03_peak": {"guess": TURN["03_peak"].choices[1]}}
+    chinese = choice("03_peak", 1)
+    chinese["03_peak"]["choices"] = ["甲", "乙", "丙"]
     (said,) = alts(collect(old, chinese))
-    assert f"{TURN['03_turn'].choices[1]}: 2;" in said
+    assert f"{TURN['03_peak'].choices[1]}: 2;" in said
 
 
 def test_a_guess_at_another_version_is_counted_apart(collect):
-    page = collect(choice("03_turn", 1), {"03_turn": {"guess": "something else"}})
+    page = collect(choice("03_peak", 1), {"03_peak": {"guess": "something else"}})
     assert "1 of 2 guesses answer another version of the question." in page
     assert len(alts(page)) == 1
 
@@ -82,7 +82,7 @@ def test_nothing_that_a_student_writes_is_code_of_the_page(collect):
     own = {"question": evil, "choices": [evil, r"$\frac{$"], "guess": 0}
     page = collect(
         {"00_reader": {"guess": evil}, evil: own, "x" * 9999: {**own, "question": "y" * 9999}},
-        {"00_reader": {"guess": "a\ud800"}, "03_turn": {"guess": 0}},
+        {"00_reader": {"guess": "a\ud800"}, "03_peak": {"guess": 0}},
         {evil: {**own, "choices": [evil, "b", "c"]}},
     )
     assert "1 of 2 guesses" in page
@@ -97,7 +97,7 @@ def test_nothing_that_a_student_writes_is_code_of_the_page(collect):
 
 def test_a_damaged_file_is_named_to_the_teacher_and_the_class_goes_on(collect, tmp_path):
     (tmp_path / "class" / "<script>x").mkdir(parents=True)
-    page = collect(choice("03_turn", 1), '{"a":', "[" * 10**5)
+    page = collect(choice("03_peak", 1), '{"a":', "[" * 10**5)
     said = report(tmp_path / "class").left_out
     assert "s1, predictions.json: no file of predictions" in said
     assert "<script>x: no predictions" in said
@@ -107,14 +107,14 @@ def test_a_damaged_file_is_named_to_the_teacher_and_the_class_goes_on(collect, t
 
 def test_questions_of_the_teacher_come_last(collect):
     own = {"t_own": {"question": "Up?", "choices": ["yes", "no"], "guess": 1, "result": 0}}
-    page = collect(own | choice("03_turn", 1))
+    page = collect(own | choice("03_peak", 1))
     assert page.index("03_too_much") < page.index("Other questions")
     assert alts(page)[1] == "Up? yes: 0 (the answer); no: 1."
 
 
 def test_the_command_writes_one_file_beside_the_folder(tmp_path, capsys):
     (tmp_path / "class").mkdir()
-    (tmp_path / "class" / "Anna.json").write_text(json.dumps(choice("03_turn", 1)), "utf-8")
+    (tmp_path / "class" / "Anna.json").write_text(json.dumps(choice("03_peak", 1)), "utf-8")
     assert main(["report", str(tmp_path / "class")]) == 0
     assert "written:" in capsys.readouterr().out
     assert (tmp_path / "class-predictions.html").read_bytes().startswith(b"<!doctype html>")

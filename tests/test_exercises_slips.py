@@ -218,6 +218,7 @@ ERRORS = {
     "if for tensors": lambda x, *_: max(x, 0),
     "shapes do not fit": lambda x, *_: x + x[:, :3],
     "booleans for numbers": lambda x, y, mask, eta: mask - mask,
+    "0 and 1 for True and False": lambda x, y, mask, eta: torch.where(mask.long(), x, 0.0),
     "dtypes do not fit": lambda x, *_: x @ torch.ones(4, dtype=torch.int64),
     "no gradient to follow": lambda x, *_: x.detach().sum().backward(),
     "graph used twice": lambda x, *_: graph_used_twice(x),

@@ -102,3 +102,22 @@ def test_a_batch_follows_a_table_that_was_changed():
     other_seed = lesson.sampled(mine, eta=1.0, n=10, temperature=1.0, seed=1)
     assert before.true_kl != after.true_kl == other_seed.true_kl
     assert not torch.equal(after.values["k1"], other_seed.values["k1"])
+
+
+def test_only_the_honest_one_of_three_logs_has_a_mean_ratio_of_1():
+    logs = lesson.three_logs(load_world().tables("food"))
+    k1 = {name: sum(x for x, _ in batches) / 5 for name, batches in logs.items()}
+    assert all(abs(ratio - 1) < 0.05 for _, ratio in logs["A"])
+    assert min(logs["A"])[0] < 0
+    assert all(ratio > 1.5 for _, ratio in logs["B"])
+    assert k1["B"] < -0.1
+    assert all(ratio < 0.9 for _, ratio in logs["C"])
+    assert k1["C"] > 0.4
+
+
+def test_each_strip_has_its_own_limits():
+    drawn = lesson.sampled(load_world().tables("food"), eta=1.0, n=16, temperature=1.0)
+    figure = lesson.strips_figure({"a": drawn, "b": drawn}, limits=((-1, 1.5), (-3, 8)))
+    assert [tuple(round(x, 2) for x in ax.get_xlim()) for ax in figure.axes] == [
+        (-1.07, 1.57), (-3.31, 8.31),
+    ]  # fmt: skip

@@ -3,7 +3,7 @@
 In sight are the names of variables, all sources (also collapsed ones: a click opens them, and pages
 on the web show them), markdown, and the committed outputs with their alternative texts. The cell
 that reveals is in sight with its source; what it prints comes together with the answer. The name
-of a question ("03_turn") does not count: students' files hold it, so it cannot change.
+of a question ("03_peak") does not count: students' files hold it, so it cannot change.
 
 What counts as giving the answer away:
 
@@ -44,7 +44,7 @@ TELLING = {
     "02_agree": "better than its teacher|average out",
     "02_triple": "longer|grow|farther|three times as",
     "02_random_words": "coin|half",
-    "03_turn": "turn|drop|leaves|goodhart|below",
+    "03_peak": "turn|drop|leaves|goodhart|below",
     "03_best_of_4096": "turns|trick",
     "04_kl": "sevenfold|ceiling",
     "04_spread": "same total|equal|constant|none",
@@ -287,7 +287,7 @@ PLANTED = {
     "a number in words": (
         "00_different", "Trainer", {"markdown": "Five different reviews are left."}, "names 5",
     ),
-    "a title": ("03_turn", "etas", {"source": lambda s: s + "\nset_title('it turns')"}, "'turn'"),
+    "a title": ("03_peak", "etas", {"source": lambda s: s + "\nset_title('it turns')"}, "'turn'"),
 }  # fmt: skip
 
 

@@ -145,14 +145,14 @@ def test_a_mixed_class_is_counted_together(tmp_path, course, speak):
     """Whatever language the page has, and whatever language each student has seen."""
     english = questions.notebooks(course)
     asked = {q.name: q for n, book in english.items() for q in questions.predictions(n, book)}
-    turn = asked["03_turn"]
+    turn = asked["03_peak"]
     for student, (choices, guess) in enumerate(
         [(turn.choices, 0), (["甲", "乙", "丙"], 0), (["甲", "乙", "丙"], 2)]
     ):
         folder = tmp_path / "class" / str(student)
         folder.mkdir(parents=True)
         kept = {"question": "?", "choices": [*choices], "guess": guess}
-        (folder / FILE).write_text(json.dumps({"03_turn": kept}), encoding="utf-8")
+        (folder / FILE).write_text(json.dumps({"03_peak": kept}), encoding="utf-8")
     one, two, three = turn.choices
     page = report(tmp_path / "class", course).page.decode()
     assert f"{one}: 2; {two}: 0; {three}: 1 (the answer)." in page

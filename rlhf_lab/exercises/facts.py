@@ -59,6 +59,9 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
      Fact("shapes do not fit", "Two tensors of different shape meet. A number per review, (B,), "
           "does not fit to (B, T) until it is (B, 1): x.unsqueeze(1) or x[:, None].",
           "Print the .shape of both.")),
+    (r"condition to be a boolean tensor",
+     Fact("0 and 1 for True and False", "torch.where wants True and False. Your mask holds the "
+          "numbers 0 and 1.", "What does mask.bool() give?")),
     (r"Bool for the destination|dtype torch.bool|expected.*[Bb]ool.*(but|and) (got|found)|"
      r"Subtraction, the `-` operator, with",
      Fact("booleans for numbers", "A boolean tensor stands where numbers are needed. zeros_like of "

@@ -167,7 +167,8 @@ _K3 = Exercise(
 _RESPONSE_KL = Exercise(
     name="response_kl",
     section="05_measuring_kl: Sum or mean",
-    minutes=8,
+    curious=True,
+    minutes=3,
     reference=response_kl,
     cases=(_BATCH, _ONE, _GAPS),
     mistakes=(
@@ -447,4 +448,42 @@ _NEGATIVE = Choice(
     ),
 )
 
-EXERCISES = (_NEGATIVE, _K3, _RESPONSE_KL, _INVERSE_RATIO)
+_LOGS = Choice(
+    name="three_logs",
+    section="05_measuring_kl: When a negative mean is a bug",
+    minutes=3,
+    answer="c",
+    reason=(
+        "In A the mean of e^(−k1) is 1 in every batch, so its few negative means of k1 are noise. "
+        "B forbade the end of a review before the fifth word: k1 is negative on average, and "
+        "e^(−k1) far above 1. C sampled at temperature 0.7: its k1 looks healthy, and only "
+        "e^(−k1) shows it."
+    ),
+    mistakes=(
+        Mistake(
+            "just noise",
+            3,
+            "a",
+            "A has a negative mean once, of −0.01, and its mean of e^(−k1) is 1: that is noise "
+            "near home. B and C have no such excuse.",
+            "Which number must be 1 for every policy that scores its own samples?",
+        ),
+        Mistake(
+            "looks healthy",
+            4,
+            "b",
+            "B is one of them. But a positive mean of k1 proves nothing, it only looks healthy.",
+            "Is the mean of e^(−k1) equal to 1 in C?",
+        ),
+        Mistake(
+            "every negative mean",
+            3,
+            "d",
+            "You took the logs with a negative mean of k1. A mean of one batch may be negative by "
+            "noise, and a wrong sampler may show a positive one.",
+            "Compare the second lines of the three logs.",
+        ),
+    ),
+)
+
+EXERCISES = (_NEGATIVE, _K3, _RESPONSE_KL, _INVERSE_RATIO, _LOGS)

@@ -687,6 +687,7 @@ _ETAS = (5.0, 2.0, 1.0, 0.5, 0.3, 0.2, 0.1)
 _BUDGET = Exercise(
     name="eta_for_budget",
     section="04_the_leash: What a nat buys",
+    curious=True,
     minutes=6,
     reference=eta_for_budget,
     cases=(

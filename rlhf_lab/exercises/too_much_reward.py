@@ -343,6 +343,7 @@ _TIES = (_policies(4, 6)[1], torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], dtype=
 _BON = Exercise(
     name="best_of_n_kl",
     section="03_too_much_of_a_good_reward: Best-of-n",
+    curious=True,
     minutes=5,
     reference=best_of_n_kl,
     cases=(

@@ -52,10 +52,15 @@ ANSWERS = {
         "About text that π_SFT never writes the reward model has learned nothing, so it is "
         "right about half of the time.",
     ),
-    "03_turn": Answer(
+    "03_peak": Answer(
         2,
-        "While pressure is small both judges agree; then π* moves to word salad that scores high "
-        "by mistake, and its gold score is −2.",
+        "While pressure is small both judges agree; the tricks are so rare that they matter only "
+        "below η = 0.08, and then at once: their gold score is −2.",
+    ),
+    "03_tricks": Answer(
+        None,
+        "π* multiplies by e^(r/η)/Z, and the tricks score highest: their probability grows from "
+        "1 in 7,140 to nearly a third, while the other reviews stay good.",
     ),
     "03_best_of_4096": Answer(
         None,
@@ -81,6 +86,11 @@ ANSWERS = {
         None,
         "π must say less often whatever it does not say more often; near home that is nearly half "
         "of what it writes.",
+    ),
+    "05_minimum": Answer(
+        None,
+        "π is short, so it says long reviews more rarely than π_SFT does: k1 is negative on most "
+        "of what is sampled, although KL(π ‖ π_SFT) is 1.89.",
     ),
     "05_spread": Answer(
         None,

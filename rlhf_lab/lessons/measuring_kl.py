@@ -128,28 +128,54 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     return figure
 
 
-def strips(ax: Axes, values: Mapping[str, Tensor], true_kl: float) -> None:
+def three_logs(tables: WorldTables) -> dict[str, list[tuple[float, float]]]:
+    """Means of k1 and of e^−k1 in five batches of 256 reviews, for each of three trainers.
+
+    A samples from its own policy, which is near π_SFT. B forbids the end of a review before the
+    fifth word, and C samples at temperature 0.7.
+    """
+    near, far, middle = (policy_at(tables, eta) for eta in (5, 0.2, 1))
+    trainers = {
+        "A": (near, near), "B": (far, without_end(far, 4)), "C": (middle, tempered(middle, 0.7))
+    }  # fmt: skip
+    generator, logs = torch.Generator().manual_seed(0), {}
+    for name, (policy, sampler) in trainers.items():
+        values = along(policy, tables.tree, k1)
+        batches = [values[draw(sampler, 256, generator)] for _ in range(5)]
+        logs[name] = [(x.mean().item(), (-x).exp().mean().item()) for x in batches]
+    return logs
+
+
+def strips(
+    ax: Axes,
+    values: Mapping[str, Tensor],
+    true_kl: float,
+    limits: tuple[float, float] = (_LEFT, _RIGHT),
+) -> None:
     """One strip per estimator: a dot for each sample, and the mean with ± 2 standard errors.
 
     Args:
         ax: where to draw.
         values: for each of "k1", "k2", "k3" one number per sampled response, in nats.
         true_kl: drawn as a vertical line.
+        limits: nats at both ends of the axis; values outside are drawn there.
     """
+    left, right = limits
     ax.axvline(true_kl, color=plots.BLACK, linewidth=1.4, zorder=1)
     for row, (name, x) in enumerate(values.items()):
         colour, _, marker = _STYLES[name]
         heights = row + 0.26 * torch.linspace(-1, 1, len(x)).mul(37).sin()  # spread for the eye
-        ax.plot(x.clamp(_LEFT, _RIGHT), heights, linestyle="none", marker=".", markersize=4,
+        ax.plot(x.clamp(left, right), heights, linestyle="none", marker=".", markersize=4,
                 alpha=0.35, color=colour, rasterized=True)  # fmt: skip
         error = 2 * x.std().item() / math.sqrt(len(x))
         ax.errorbar(
-            min(x.mean().item(), _RIGHT), row, xerr=error, color=plots.BLACK, marker=marker,
+            min(x.mean().item(), right), row, xerr=error, color=plots.BLACK, marker=marker,
             markersize=6, markerfacecolor="white", markeredgewidth=1.6, capsize=5, zorder=3,
         )  # fmt: skip
-    ax.set(xlim=(_LEFT - 0.3, _RIGHT + 0.3), ylim=(len(values) - 0.5, -0.5))
+    margin = (right - left) / 36
+    ax.set(xlim=(left - margin, right + margin), ylim=(len(values) - 0.5, -0.5))
     ax.set(
-        xlabel=tr("nats per review ({most:g}: or more)", most=_RIGHT),
+        xlabel=tr("nats per review ({most:g}: or more)", most=right),
         yticks=range(len(values)),
         yticklabels=list(values),
     )
@@ -207,12 +233,15 @@ def sample_knob(tables: WorldTables) -> Callable[..., tuple[Figure, str]]:
     return draw
 
 
-def strips_figure(draws: Mapping[str, Draw]) -> Figure:
-    """`strips` of one or several batches side by side, each with its title."""
+def strips_figure(
+    draws: Mapping[str, Draw], limits: Sequence[tuple[float, float]] | None = None
+) -> Figure:
+    """`strips` of one or several batches side by side, each with its title and its own limits."""
+    limits = limits or [(_LEFT, _RIGHT)] * len(draws)
     # With fixed margins there is no layout engine, which takes half of the time and moves axes.
     margins = {"left": 0.05, "right": 0.99, "bottom": 0.17, "top": 0.9, "wspace": 0.15}
     figure, axes = plots.new_figure(9, 3.0, columns=len(draws), margins=margins)
-    for ax, (title, drawn) in zip(axes, draws.items(), strict=True):
-        strips(ax, drawn.values, drawn.true_kl)
+    for ax, (title, drawn), ends in zip(axes, draws.items(), limits, strict=True):
+        strips(ax, drawn.values, drawn.true_kl, ends)
         ax.set_title(title, fontsize=11)
     return figure

@@ -160,7 +160,7 @@ def roads(ax: Axes, paths: dict[str, Sequence[Point]]) -> None:
     for (name, points), (colour, style, marker) in zip(paths.items(), _ROADS, strict=False):
         x, y = [at.kl for at in points], [at.score for at in points]
         ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4, label=name)
-        ax.plot(x[-1], y[-1], marker, color=colour, markersize=10)
+        ax.plot(x[-1], y[-1], marker, color=colour, markersize=7)
     ax.legend(frameon=False, loc="lower right")
 
 

@@ -79,6 +79,11 @@ def draw_turn(ax: Axes, prompt: str, points: Sequence[Point], marked: Sequence[f
     score, gold = [at.score for at in points], [at.gold for at in points]
     plots.score_and_gold(ax, x, score, gold, xlabel="√KL(π* ‖ π_SFT), √nats")
     mark_pressure(ax, points, marked, "η")
+    peak = max(points, key=lambda at: at.gold)
+    ax.annotate(
+        tr("careful readers"), (peak.distance, peak.gold), (-6, 1), textcoords="offset points",
+        ha="right", color=plots.WORDS[plots.GREEN], fontsize=8.5, fontweight="bold",
+    )  # fmt: skip
     ax.set_title(tr("“{prompt}”: the optimum as η falls", prompt=prompt))
 
 
@@ -123,7 +128,7 @@ class PressureKnobs:
         return figure, " · ".join(map(_words, names, here))
 
     def panel(self, ax: Axes, prompt: str, eta: float, n: float) -> None:
-        """The picture of the gold score alone, for one position of the knobs."""
+        """The picture of the gold score for one position of the knobs, with both E[score] above."""
         best, drawn = self.paths[prompt]
         gold_by_distance(ax, {"optimum π*": best, "best-of-n": drawn})
         for path, value, colour, marker in (
@@ -131,7 +136,12 @@ class PressureKnobs:
         ):  # fmt: skip
             at = _at(path, value)
             ax.plot(at.distance, at.gold, marker, color=colour, markersize=10)
-        ax.set_title(tr("η = {eta:g} and best of {n:g}", eta=eta, n=n))
+        scores = _at(best, eta).score, _at(drawn, n).score
+        ax.set_title(
+            tr("η = {eta:g} and best of {n:g}", eta=eta, n=n)
+            + "\n"
+            + tr("E[score] {first:.2f} and {second:.2f}", first=scores[0], second=scores[1])
+        )
 
 
 _STYLES = ((plots.BLACK, "-", ""), (plots.SKY, "--", ""), (plots.ORANGE, ":", "."))

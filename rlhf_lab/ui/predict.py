@@ -50,7 +50,7 @@ class Prediction(_Readable, widgets.VBox):  # type: ignore[misc]
     """A question that takes one guess; a number between `low` and `high`, or one of `choices`.
 
     Args:
-        name: of the question, unique in the course: "03_turn".
+        name: of the question, unique in the course: "03_peak".
         question: what will happen?
         low, high: limits of a number.
         choices: or the answers to choose from.

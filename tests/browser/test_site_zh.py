@@ -18,7 +18,7 @@ def test_the_front_page_collapses_in_chinese(visit):  # noqa: F811
 
 @pytest.mark.parametrize("kind", ["explorer", "cockpit"])
 def test_the_live_parts_of_a_notebook_speak_chinese(visit, kind):  # noqa: F811
-    page = visit(f"zh/notebooks/{'04_the_leash' if kind == 'explorer' else 'cockpit'}.html")
+    page = visit(f"zh/notebooks/{'00_start_here' if kind == 'explorer' else 'cockpit'}.html")
     said = alive(page, kind).inner_text()
     assert CHINESE.search(said)
     assert not re.search(r"\b(?:leash|readers|reward|nats|reviews)\b", said)
