@@ -194,7 +194,7 @@ def draw_two_words(mode: KLMode, home: float, begin: float) -> tuple[Figure, str
     ax.axhline(home, color="0.6", linewidth=0.9, zorder=0)
     ax.plot(path, color=colour, linestyle=style, linewidth=2.2, label=mode)
     ax.set(xlabel="update", ylabel="p of the first word", ylim=(-0.03, 1.03))
-    ax.set_title(tr("home is p = {home:g}", home=home))
+    ax.set_title("home is the grey line")
     plots.name_ends(ax)
     return figure, tr(
         "{mode}, home {home:g}: the two words are charged {first:+.2f} and {second:+.2f} at the "

@@ -138,10 +138,9 @@ class PressureKnobs:
             ax.plot(at.distance, at.gold, marker, color=colour, markersize=10)
         scores = _at(best, eta).score, _at(drawn, n).score
         ax.set_title(
-            tr("η = {eta:g} and best of {n:g}", eta=eta, n=n)
-            + "\n"
-            + tr("E[score] {first:.2f} and {second:.2f}", first=scores[0], second=scores[1])
-        )
+            tr("η = {eta:g} and best of {n:g}\nE[score] {first:.2f} and {second:.2f}",
+               eta=eta, n=n, first=scores[0], second=scores[1])
+        )  # fmt: skip
 
 
 _STYLES = ((plots.BLACK, "-", ""), (plots.SKY, "--", ""), (plots.ORANGE, ":", "."))

@@ -181,8 +181,10 @@ def two_tests(first: str, second: str) -> tuple[Figure, str]:
     ax.spines[:].set_visible(False)
     names = ", ".join(f"{letter} ({EXHIBITS[letter].title})" for letter in through)
     caught = len(table) - len(through)
-    words = tr("{n} of {total} are caught.", n=caught, total=len(table))
-    return figure, words + " " + tr("These get through: {names}.", names=names)
+    return figure, tr(
+        "{n} of {total} are caught. These get through: {names}.",
+        n=caught, total=len(table), names=names,
+    )  # fmt: skip
 
 
 def placard(exhibit: Exhibit) -> str:
