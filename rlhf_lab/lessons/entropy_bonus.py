@@ -130,7 +130,7 @@ def two_steps_figure(
             ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points", ha=side,
                         color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
     ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
-           title="two steps from π* to where PPO goes")  # fmt: skip
+           title="two steps from π* towards PPO")  # fmt: skip
     plots.dislike(ax)
     return figure
 

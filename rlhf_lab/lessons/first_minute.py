@@ -54,7 +54,7 @@ def draw(narrow: bool = False) -> str:
         for line in lines:
             y += 1.15 * size
             shapes += f'<text x="16" y="{y:g}" class="voice" font-size="{size}">{line}</text>'
-        means = tr("its 128 reviews, on average")
+        means = tr("mean score of its 128 reviews")
         shapes += f'<text x="16" y="{y + 30:g}" font-size="15" class="soft">{means}</text>'
         shapes += _judge(moment, y + 72)
         y += 142
