@@ -422,6 +422,7 @@ def _pull(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, place: str) -> T
 _THREE = _batch((4, 2, 3), 4)
 _PULL = Exercise(
     name="kl_pull",
+    curious=True,
     section=f"{_NOTEBOOK}: The leash moves into the loss",
     minutes=7,
     reference=kl_pull,

@@ -213,6 +213,11 @@ ANSWERS = {
         "In the loss each word pays for itself alone, and the worth of a path is not reduced by "
         "what the path costs.",
     ),
+    "11_tear": Answer(
+        None,
+        "In the reward the first word weighs the whole gain against the whole bill; in the loss "
+        "the last word alone decides, and that pays much sooner.",
+    ),
     "11_sampled": Answer(
         0,
         "The words of the salad are never sampled once the policy has narrowed: exploration holds "

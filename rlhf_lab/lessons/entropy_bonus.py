@@ -120,7 +120,7 @@ def two_steps_figure(
                         "shrinkA": 9, "shrinkB": 9},
         )  # fmt: skip
     groups = (
-        ([("π_SFT", start)], "0.4", "s", (-6, -16), "right"),
+        ([("π_SFT", start)], "0.4", "s", (4, -28), "left"),
         (rests, plots.PINK, "o", (9, 4), "left"),
         (runs, plots.BLACK, "D", (9, 4), "left"),
     )
