@@ -392,8 +392,8 @@ const rlhfExplorer = (() => {
   function rarely(p) {
     if (p >= 0.0005) return share(p);
     if (p === 0) return tr("never");
-    if (p < 0.9e-9) return tr("practically never");
-    return tr("1 in {n}", { n: (10 ** Math.round(-Math.log10(p))).toLocaleString("en-US") }).replaceAll(
+    if (p < 1e-9) return tr("practically never");
+    return tr("1 in {n}", { n: Number((1 / p).toPrecision(1)).toLocaleString("en-US") }).replaceAll(
       " ",
       "\u00a0",
     );
