@@ -400,7 +400,7 @@ const rlhfExplorer = (() => {
   }
 
   /** The same in a column of percentages. */
-  const inColumn = (p) => (p > 0 && p < 0.0005 ? tr("< 0.1%") : share(p));
+  const inColumn = (p) => (p > 0 && p < 0.0005 ? "< 0.1%" : share(p));
 
   /** How often π_SFT, or what else π* is compared with, says the headline. */
   function before(p, name) {
