@@ -344,7 +344,7 @@ def test_where_nothing_holds_it_no_other_review_is_said(open_page):
     others = len(load_world().tables("food").golds) - 1
     assert page.locator(".row.note .text").inner_text() == f"0 of the other {others:,}"
     assert page.locator(".by-readers.is-bad").count() == 1
-    assert "before training: practically never" in page.locator(".of").inner_text()
+    assert "before training:\u00a0practically never" in page.locator(".of").inner_text()
 
 
 def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):

@@ -116,7 +116,6 @@ const rlhfExplorer = (() => {
     RARE = 0.05, // where nothing is said more often, a random draw tells more than the most frequent review
     DRAWN = 3, // rows for random draws
     LEAST = 0.0005, // what is said less often needs no row of its own, where others are no longer said
-    APART = 40, // px between the ring and a name on the map
     TRAIL = 80,
     SWEEP = 6000; // ms from the tightest leash to none
 
@@ -290,7 +289,7 @@ const rlhfExplorer = (() => {
         wide = 0.6 * size * letters(name),
         at = nameplate(map, etas, betas, places, kind, wide);
       return at
-        ? `<text class="name halo" data-name="${key}" data-wide="${wide}" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
+        ? `<text class="name halo" data-name="${key}" data-wide="${wide}" data-high="${size}" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
     }).join("");
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
@@ -406,7 +405,7 @@ const rlhfExplorer = (() => {
   function before(p, name) {
     const often = rarely(p);
     return name === "π_SFT"
-      ? tr("before training: {often}", { often })
+      ? tr("before training: {often}", { often }).replace(": ", ":\u00a0")
       : tr("{name}: {often}", { name, often });
   }
 
@@ -817,9 +816,11 @@ const rlhfExplorer = (() => {
 
     /** A name on the map goes up or down where the ring would cover it. */
     function stepAside(name, [x, y]) {
-      const [across, down] = [x - name.getAttribute("x"), y - (name.getAttribute("y") - 5)];
-      const near = Math.abs(across) < name.dataset.wide / 2 + 14 && Math.abs(down) < 0.6 * APART;
-      name.setAttribute("dy", near ? (down > 0 ? down - 0.6 * APART : down + 0.6 * APART).toFixed(0) : 0);
+      const { wide, high } = name.dataset,
+        apart = 17 + 0.75 * high;
+      const [across, down] = [x - name.getAttribute("x"), y - (name.getAttribute("y") - 0.35 * high)];
+      const near = Math.abs(across) < wide / 2 + 14 && Math.abs(down) < apart;
+      name.setAttribute("dy", near ? (down > 0 ? down - apart : down + apart).toFixed(0) : 0);
     }
 
     /** On the map, what is not found yet is grey, without a name; the one that was found just now is flooded. */
