@@ -114,6 +114,33 @@ def test_numbers_are_written_as_python_writes_them(scripts):
     assert scripts.value("[99.94, 382361.6].map(rlhfParts.count)") == ["99.9", "382,362"]
 
 
+def test_what_is_rare_is_said_in_plain_words(scripts):
+    shares = [1, 0.307, 0.0042, 0.0004, 3e-7, 1.2e-9, 2e-12, 0]
+    assert scripts.value(f"{shares}.map(rlhfExplorer.rarely)") == [
+        "100%", "31%", "0.4%", *(f"1\u00a0in\u00a0{n}" for n in ("3,000", "3,000,000",
+        "800,000,000")), "practically never", "never",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_random_draws_are_those_of_the_optimum(scripts, world, score):
+    """Of 4000 draws the mean of both scores, within four standard errors."""
+    eta, beta, draws = 0.05, 0.3, 4000
+    tables = world.tables("food")
+    r = tables.golds if score == "gold" else tables.scores
+    p = ((eta * tables.ref_logprobs + r) / (eta + beta)).log_softmax(0).exp()
+    reference = json.dumps(optima(world, "food", score).reference._asdict())
+    found = scripts.value(
+        f"rlhfExplorer.sample({{ tables: food }}, rlhfOptimum.solve(food, {json.dumps(score)}, "
+        f"{eta}, {beta}, {reference}), {json.dumps(score)}, {draws}, rlhfExplorer.stream(1))"
+    )
+    for column in (tables.scores, tables.golds, tables.ref_logprobs):
+        column = column.to(p.dtype)
+        mean = p @ column
+        error = ((p @ (column - mean) ** 2) / draws).sqrt()
+        assert column[found].mean().item() == pytest.approx(mean.item(), abs=4 * error.item())
+
+
 @pytest.mark.parametrize("p", [1.0, 0.501, 0.5, 0.26, 0.2, 0.1, 0.07, 0.011, 0.0009, 2e-6])
 def test_a_bars_full_width_holds_the_largest_and_wastes_little(scripts, p):
     full = scripts.value(f"rlhfParts.scale({p})")

@@ -1,6 +1,7 @@
 """The explorer on a page without kernel: how it looks at every width, and what hands can do."""
 
 import itertools
+import math
 
 import pytest
 import static
@@ -150,10 +151,15 @@ def test_what_is_no_longer_said_stays_in_sight(open_page):
     said = [row.inner_text().split("\n") for row in page.locator(".row.gone").all()]
     best = tables.ref_logprobs.topk(2)
     assert [row[0] for row in said] == [response_text(i) for i in best.indices.tolist()]
+    assert max(shares[i].item() for i in best.indices) < 1e-9
     assert [row[1] for row in said] == [
-        f"was {share(p)}, now {share(shares[i].item())}"
-        for i, p in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
+        f"was {share(p)}, now practically never" for p in best.values.exp().tolist()
     ]
+    assert go(page, "0") == "collapse"
+    assert [row.inner_text().split("\n")[1][:3] for row in page.locator(".row.gone").all()] == [
+        "was"
+    ] * 5
+    assert page.locator(".row.none").count() == 0
 
 
 @pytest.mark.parametrize("beta", ["0", "0.5"])
@@ -163,13 +169,21 @@ def test_no_tick_stands_outside_its_scale(open_page, beta):
     page.keyboard.press("Enter")
     state = settled(page)
     full = float(page.locator(".full").inner_text().split(" = ")[1].rstrip("%")) / 100
-    bars, ticks = page.locator(".row:not(.gone) .bar"), page.locator(".row:not(.gone) .bar .tick")
-    for one, bar, tick in zip(state["said"], bars.all(), ticks.all(), strict=False):
-        box = bar.bounding_box()
+    compared = {
+        response_text(one["index"]): one["compared"] for one in (*state["said"], *state["drawn"])
+    }
+    seen = 0
+    for row in page.locator(".row:not(.gone)").all():
+        box, tick = row.locator(".bar").bounding_box(), row.locator(".tick")
         if tick.is_visible():
             at = (tick.bounding_box()["x"] + 1 - box["x"]) / box["width"]
-            assert at == pytest.approx(one["compared"] / full, abs=0.006)
+            text = row.locator(".text").inner_text()
+            assert at == pytest.approx(compared[text] / full, abs=0.006)
             assert at <= 1.01
+            behind = row.locator(".bar b").bounding_box()["x"]
+            assert behind >= tick.bounding_box()["x"], "the number stands behind its tick"
+            seen += 1
+    assert seen >= 6
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -180,19 +194,146 @@ def test_what_is_one_of_many_does_not_stand_for_all(open_page, width):
     page.keyboard.press("Enter")
     state = settled(page)
     assert state["said"][0]["p"] < 0.05
-    assert page.locator(".headline small").inner_text() == "for instance, one of many:"
+    drawn = state["drawn"]
+    headline = page.locator(".headline").inner_text()
+    assert headline == f"for instance, drawn at random:\n“{drawn[0]['text']}”"
+    most = math.ceil(1000 * state["said"][0]["p"]) / 10
+    assert page.locator(".of").inner_text() == (
+        f"no single review is more than {most:g}% of what it says"
+    )
     tables = load_world().tables("food")
     p = truth.optimum(tables, state["eta"], state["beta"]).exp()
-    best = p.topk(6)
-    others = 1 - best.values.sum()
-    gold = (
-        p @ tables.golds.to(p.dtype) - best.values @ tables.golds[best.indices].to(p.dtype)
-    ) / others
-    rest = page.locator(".row.rest")
-    assert rest.is_visible()
-    text, mean = rest.inner_text().split("\n")[0], rest.locator(".gold").inner_text()
-    assert text == f"the other {min(100 * others.item(), 99.9):.{0 if others < 0.995 else 1}f}%"
-    assert mean == number(gold.item(), 1, sign=True)
+    assert [one["p"] for one in drawn] == pytest.approx(
+        [p[one["index"]].item() for one in drawn], rel=1e-4
+    )
+    taken = dict.fromkeys(one["index"] for one in drawn)
+    frequent = [i for i in p.topk(7).indices.tolist() if i not in taken]
+    shown = [*taken, *frequent][:6]
+    others = 1 - p[shown].sum()
+    gold = (p @ tables.golds.to(p.dtype) - p[shown] @ tables.golds[shown].to(p.dtype)) / others
+    rest = page.locator(".row").first
+    assert rest.locator(".text").inner_text() == f"the other {len(p) - 6:,}"
+    assert rest.locator(".bar b").inner_text() == (
+        f"{min(100 * others.item(), 99.9):.{0 if others < 0.995 else 1}f}%"
+    )
+    assert rest.locator(".gold").inner_text() == number(gold.item(), 1, sign=True)
+    rows = [row.locator(".text").inner_text() for row in page.locator(".row").all()[1:]]
+    assert [row for row in rows if row] == [response_text(i) for i in shown]
+
+
+def test_each_move_in_a_salad_draws_others_and_each_visit_the_same(open_page):
+    def visit():
+        page, seen = open_page(), []
+        for beta in ("0.5", "0.55", "0.5"):
+            go(page, "0.05", beta)
+            seen.append(page.locator(".headline").inner_text())
+        page.set_viewport_size({"width": 900, "height": 800})  # no move
+        settled(page)
+        assert page.locator(".headline").inner_text() == seen[-1]
+        return seen
+
+    seen = visit()
+    assert len(set(seen)) == 3
+    assert visit() == seen
+
+
+@pytest.mark.parametrize("eta", ["0.1", "0.05", "1", "0.014"])
+def test_the_face_looks_at_the_line_and_hides_no_dot(open_page, eta):
+    page = open_page()
+    go(page, eta)
+    face, dot = (page.locator(f".mark .{name}").bounding_box() for name in ("face", "dot"))
+    middle = [box["x"] + box["width"] / 2 for box in (face, dot)]
+    assert middle[0] == pytest.approx(middle[1], abs=0.6)
+    assert abs(face["y"] + face["height"] / 2 - dot["y"] - dot["height"] / 2) >= 17
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280, 1920])
+def test_each_number_stands_beside_its_own_slider(open_page, width):
+    page = open_page(width)
+    go(page, "0.0125", "0.0125")
+    for field in page.locator(".typed").all():
+        assert field.evaluate("field => field.scrollWidth <= field.clientWidth")
+    if width < 760:
+        return
+    box = {
+        name: page.locator(f"[data-{name.replace(' ', '=')}]").bounding_box()
+        for name in ("typed eta", "typed beta", "of eta", "of beta")
+    }
+    eta, beta = box["typed eta"], box["typed beta"]
+    assert eta["x"] + eta["width"] <= box["of eta"]["x"]
+    assert abs(eta["y"] + eta["height"] / 2 - box["of eta"]["y"] - box["of eta"]["height"] / 2) < 2
+    assert 0 <= box["of beta"]["y"] - beta["y"] - beta["height"] < 16
+    assert beta["y"] + beta["height"] < eta["y"] - 100
+
+
+def test_the_map_is_grey_until_a_place_is_found_or_all_are_shown(open_page):
+    page = open_page()
+
+    def seen():
+        settled(page)
+        areas = page.locator(".area").all()
+        return {a.get_attribute("data-area") for a in areas if a.is_visible()}
+
+    def names():
+        return sorted(page.locator(".map .name").all_text_contents())
+
+    assert seen() == {"useful"}
+    assert names() == ["?", "?", "?", "useful"]
+    assert page.locator(".goals b").first.inner_text().startswith("?")
+    assert go(page, "0.014") == "collapse"
+    assert seen() == {"useful", "collapse"}
+    assert names() == ["?", "?", "collapse", "useful"]
+    page.locator(".hint .all").click()
+    assert seen() == {"useful", "collapse", "frozen", "word salad"}
+    assert names() == ["collapse", "frozen", "useful", "word salad"]
+    assert "2 of 5 found" in page.locator(".hint").inner_text()
+    assert page.locator(".hint .all").count() == 0
+    page.locator(".choice label", has_text="staff").click()
+    page.wait_for_function("() => root.state.prompt === 'staff'")
+    assert {"frozen", "word salad"} <= seen()
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_place_is_flooded_except_for_those_who_want_no_motion(open_page, motion):
+    page = open_page(reduced_motion=motion)
+    moving = """() => document.querySelector('.map').getAnimations({ subtree: true })
+      .filter((one) => one.effect.target.matches('.area')).length"""
+    assert page.evaluate(moving) == 0
+    page.evaluate("() => host.set('eta', 0.014, true)")
+    assert page.evaluate(moving) == (1 if motion == "no-preference" else 0)
+
+
+def test_the_ring_covers_no_name(open_page):
+    page = open_page()
+    page.locator(".hint .all").click()
+    for eta, beta in (("0.05", "0.3"), ("0.05", "0.35"), ("0.045", "0.275"), ("0.018", "0.02")):
+        go(page, eta, beta)
+        ring = page.locator(".ring circle").nth(1).bounding_box()
+        for name in page.locator(".map .name").all():
+            box = name.bounding_box()
+            apart = (
+                box["y"] + box["height"] <= ring["y"] + 6
+                or box["y"] >= ring["y"] + ring["height"] - 6
+                or box["x"] + box["width"] <= ring["x"] + 6
+                or box["x"] >= ring["x"] + ring["width"] - 6
+            )
+            assert apart, (name.text_content(), eta, beta)
+
+
+def test_on_a_phone_it_speaks_of_sliders(open_page):
+    assert "Slide η to the left" in open_page(360, 780).locator(".hint").inner_text()
+    assert "Drag the ring" in open_page(1280, 800).locator(".hint").inner_text()
+
+
+def test_the_black_button_is_what_to_try_first(open_page):
+    page = open_page()
+    ink = page.evaluate("() => getComputedStyle(document.querySelector('.tally')).backgroundColor")
+    colour = "() => getComputedStyle(document.querySelector('.play')).backgroundColor"
+    assert page.evaluate(colour) == ink
+    page.locator(".play").click()
+    page.locator(".play").click()
+    page.mouse.move(0, 0)
+    assert page.evaluate(colour) != ink
 
 
 def test_where_nothing_holds_it_no_other_review_is_said(open_page):
@@ -203,7 +344,7 @@ def test_where_nothing_holds_it_no_other_review_is_said(open_page):
     others = len(load_world().tables("food").golds) - 1
     assert page.locator(".row.note .text").inner_text() == f"0 of the other {others:,}"
     assert page.locator(".by-readers.is-bad").count() == 1
-    assert "it was one in 10" in page.locator(".of").inner_text()
+    assert "before training:\u00a0practically never" in page.locator(".of").inner_text()
 
 
 def test_on_a_phone_sentence_and_sliders_stay_in_sight(open_page):
@@ -236,13 +377,13 @@ def test_it_says_what_to_try_next_until_all_is_found(open_page):
     for eta, beta, kind, next_one in (
         ("0.014", "0", "collapse", "to the right (more η)"),
         ("10", "0", "frozen", "up (more β)"),
-        ("0.1", "0.9", "word salad", "maximise the gold score"),
+        ("0.1", "0.9", "word salad", "Choose “careful readers” above"),
     ):
         assert go(page, eta, beta) == kind
         found += 1
         assert f"{found} of 5 found" in hint.inner_text()
         assert next_one in hint.inner_text()
-    page.locator(".choice label", has_text="gold score").click()
+    page.locator(".choice label", has_text="careful readers").click()
     settled(page)
     assert "until π* says one thing only" in hint.inner_text()
     assert go(page, "0") == "one good answer"
@@ -294,7 +435,7 @@ def test_a_find_moves_no_other_card(open_page):
         "() => [...document.querySelectorAll('.goals li')].map((e) => e.getBoundingClientRect().x)"
     )
     before = page.evaluate(places)
-    page.locator(".choice label", has_text="gold score").click()
+    page.locator(".choice label", has_text="careful readers").click()
     page.locator("[data-typed=eta]").fill("0.001")
     page.keyboard.press("Enter")
     assert settled(page)["kind"] == "one good answer"

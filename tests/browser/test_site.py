@@ -289,6 +289,15 @@ def test_the_explorer_is_that_of_the_notebook(visit, measured):
     measured("site: a key to the explorer's new picture, through Playwright", times)
 
 
+@pytest.mark.parametrize("width", [360, 1280, 1920])
+def test_nothing_jumps_when_the_explorer_comes(visit, width):
+    page = visit(FIRST, viewport={"width": width, "height": 900})
+    place = page.locator(".rlhf-live[data-kind=explorer]").first
+    before = place.bounding_box()["height"]
+    alive(page, "explorer")
+    assert place.bounding_box()["height"] == pytest.approx(before, abs=40)
+
+
 def _ref(world, prompt):
     return world.tables(prompt).ref_logprobs
 

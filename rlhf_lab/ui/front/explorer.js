@@ -31,7 +31,6 @@ const rlhfExplorer = (() => {
     number,
     share,
     count,
-    raised,
     escaped,
     scale,
     clip,
@@ -63,20 +62,42 @@ const rlhfExplorer = (() => {
     ),
   });
   const ORDER = ["collapse", "frozen", "word salad", "useful", "one good answer"]; // in which to look for them
-  /** What to try in order to see a kind, while π* maximises `aim`. */
+  /** What to try in order to see a kind, while π* maximises `aim`: with the ring, and on a phone, where the map is far
+   *  away, with the sliders. */
   const quest = (kind, aim) =>
     ({
       collapse:
         aim === "gold"
-          ? tr("Let π* maximise the score again, and drag the ring to the left (less η).")
-          : tr("Drag the ring to the left (less η), until the face frowns."),
-      frozen: tr("Drag the ring to the right (more η), until π* hardly changes."),
-      "word salad": tr("Drag the ring up (more β), until the words make no sense."),
-      useful: tr("Drag the ring into the green area, until the face smiles."),
+          ? [
+              tr("Choose “reward model” again, and drag the ring to the left (less η)."),
+              tr("Choose “reward model” again, and slide η to the left."),
+            ]
+          : [
+              tr("Drag the ring to the left (less η), until the face frowns."),
+              tr("Slide η to the left, until the face frowns."),
+            ],
+      frozen: [
+        tr("Drag the ring to the right (more η), until π* hardly changes."),
+        tr("Slide η to the right, until π* hardly changes."),
+      ],
+      "word salad": [
+        tr("Drag the ring up (more β), until the words make no sense."),
+        tr("Slide β to the right, until the words make no sense."),
+      ],
+      useful: [
+        tr("Drag the ring to the middle of the lower edge, until the face smiles."),
+        tr("Slide β to 0 and η to the middle, until the face smiles."),
+      ],
       "one good answer":
         aim === "gold"
-          ? tr("Drag the ring to the left (less η), until π* says one thing only.")
-          : tr("Let π* maximise the gold score, and drag the ring to the left (less η)."),
+          ? [
+              tr("Drag the ring to the left (less η), until π* says one thing only."),
+              tr("Slide η to the left, until π* says one thing only."),
+            ]
+          : [
+              tr("Choose “careful readers” above, and drag the ring to the left (less η)."),
+              tr("Choose “careful readers” above, and slide η to the left."),
+            ],
     })[kind];
   /** How well a place shows its kind: of all that were visited, the best is kept. */
   const worth = ({ kind, gold, kl }) =>
@@ -90,9 +111,11 @@ const rlhfExplorer = (() => {
   };
   const LOSSES = ["collapse", "one good answer"];
   const ROWS = 7,
-    GONE = 2, // of them, at most, for what is no longer said
-    RARE = 0.05, // what is said less often stands for nothing but itself
-    BESIDE = 60, // px that a number takes behind its bar
+    GONE = 5, // of them, at most, for what is no longer said, and at least LOST
+    LOST = 2,
+    RARE = 0.05, // where nothing is said more often, a random draw tells more than the most frequent review
+    DRAWN = 3, // rows for random draws
+    LEAST = 0.0005, // what is said less often needs no row of its own, where others are no longer said
     TRAIL = 80,
     SWEEP = 6000; // ms from the tightest leash to none
 
@@ -128,20 +151,23 @@ const rlhfExplorer = (() => {
   }
 
   /** The same state in one sentence, for those who hear it. */
-  const spoken = (s) =>
-    tr(
-      "η {eta}, β {beta}: {kind}. Mostly “{first}”, {p}. Score {score}, gold score {gold}, {kl} nats from π_SFT.",
-      {
-        eta: s.eta,
-        beta: s.beta,
-        kind: regionName(s.kind),
-        first: s.first,
-        p: share(s.said[0].p),
-        score: number(s.score),
-        gold: number(s.gold),
-        kl: number(s.kl),
-      },
+  const spoken = (s) => {
+    const values = {
+      eta: s.eta,
+      beta: s.beta,
+      kind: regionName(s.kind),
+      said: s.drawn.length
+        ? tr("Drawn at random: “{text}”.", { text: s.drawn[0].text })
+        : tr("Mostly “{first}”, {p}.", { first: s.first, p: rarely(s.said[0].p) }),
+      score: number(s.score),
+      gold: number(s.gold),
+      kl: number(s.kl),
+    };
+    return tr(
+      "η {eta}, β {beta}: {kind}. {said} Score {score}, gold score {gold}, {kl} nats from π_SFT.",
+      values,
     );
+  };
 
   const choice = (id, name, label, options, titles = {}) =>
     `<fieldset class="choice" aria-label="${label}">${options
@@ -157,12 +183,12 @@ const rlhfExplorer = (() => {
   function skeleton(id, { prompts, scores, etas, betas, panels }) {
     const hidden = (panel) => (panels.includes(panel) ? "" : "hidden");
     return `${textures(id)}<div class="sheet"><p class="trouble" role="alert"></p>
-      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question"><span class="long">${tr("the best policy")} </span>${tr("π* maximises")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("gold score"), "reward model": tr("score") })}</span>
+      <div class="top">${choice(id, "prompt", tr("prompt"), prompts)}<span><span class="question"><span class="long">${tr("the best policy")} </span>${tr("π* for")}</span>${choice(id, "score", tr("what π* maximises"), scores, { gold: tr("careful readers"), "reward model": tr("reward model") })}</span>
         <button class="play" type="button" aria-pressed="false">${tr("Let the leash go, slowly")}</button></div>
       <div class="head"><div class="front-says"><p class="kind"><svg class="here" width="22" height="22" viewBox="-11 -11 22 22" aria-hidden="true"><circle r="8.5" fill="none" stroke="var(--ink)" stroke-width="2.6"/><circle r="2.2" fill="var(--ink)"/></svg><span class="chip"></span><span class="meaning"></span></p><p class="voice headline"></p><p class="soft of"></p></div>
         <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
-      <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span><span class="judged">${tr("gold score")}</span></p><ol>${row().repeat(ROWS)}</ol></div>
-      <dl class="nums"></dl><div class="sums"><p class="bill"></p><p class="why"></p></div>
+      <div class="rows" ${hidden("responses")}><p class="key"><span class="about"></span><span><span class="full"></span><span class="tick"></span><span class="by"></span></span><span class="judged">${tr("careful readers")}</span></p><ol>${row().repeat(ROWS)}</ol></div>
+      <div class="nums"></div><div class="sums"><p class="bill"></p><p class="why"></p></div>
       <ul class="goals" aria-label="${tr("Places to find on the map")}"></ul>
       <div class="place"><p class="hint" role="status"></p><div class="map" ${hidden("map")}></div>
         <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), [tr("no bonus"), `${tr("large bonus")}<span> ${tr("for variety")}</span>`], betas.length - 1)}</div>
@@ -244,7 +270,6 @@ const rlhfExplorer = (() => {
   function mapPicture(id, { width, size: words }, { etas, betas }, map) {
     const places = mapPlaces(width, etas, betas, words > 12 ? 2.3 * words : 30),
       { left, W, H } = places;
-    const [tints, over] = [0, 1].map((k) => KINDS.map((kind) => SWATCHES[kind][k]));
     const cells = KINDS.map(() => []);
     for (const [i, j, n, kind] of runs(map, etas.length)) {
       const { x, y, width: w, height: h } = places.box(i, j, n);
@@ -252,20 +277,19 @@ const rlhfExplorer = (() => {
         `M${x.toFixed(1)} ${y.toFixed(1)}h${(w + 0.3).toFixed(1)}v${(h + 0.3).toFixed(1)}h${(-w - 0.3).toFixed(1)}z`,
       );
     }
-    const areas = cells
-      .map(
-        (path, k) =>
-          (path.length &&
-            `<path d="${path.join("")}" fill="var(--${tints[k]})" shape-rendering="crispEdges"/>${over[k] && `<path d="${path.join("")}" fill="url(#${id}-${over[k]})"/>`}`) ||
-          "",
-      )
-      .join("");
+    const areas = KINDS.map((kind, k) => {
+      const [tint, over] = SWATCHES[kind],
+        path = (fill) => `<path d="${cells[k].join("")}" ${fill}/>`;
+      if (!cells[k].length) return "";
+      return `${path('fill="var(--unseen)" shape-rendering="crispEdges"')}<g class="area" data-area="${kind}">${path(`fill="var(--${tint})" shape-rendering="crispEdges"`)}${over && path(`fill="url(#${id}-${over})"`)}</g>`;
+    }).join("");
     const size = words > 12 ? words : W < 340 ? 12 : 13;
     const names = KINDS.map((key, kind) => {
       const name = regionName(key),
-        at = nameplate(map, etas, betas, places, kind, 0.6 * size * letters(name));
+        wide = 0.6 * size * letters(name),
+        at = nameplate(map, etas, betas, places, kind, wide);
       return at
-        ? `<text class="name halo" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
+        ? `<text class="name halo" data-name="${key}" data-wide="${wide}" data-high="${size}" style="fill:var(--ink);font-size:${size}px" x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" text-anchor="middle">${name}</text>`
         : "";
     }).join("");
     const ticks = (values, shown) => shown.map((v) => [values.indexOf(v), v]).filter(([k]) => k >= 0);
@@ -307,8 +331,8 @@ const rlhfExplorer = (() => {
     const label = (text, at, colour) =>
       `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
-      label(tr("score"), s <= g ? above(s) : below(s), "score") +
-      label(tr("gold score"), g < s ? above(g) : below(g), liking(points[end].gold));
+      label(tr("reward model"), s <= g ? above(s) : below(s), "score") +
+      label(tr("careful readers"), g < s ? above(g) : below(g), liking(points[end].gold));
     const ticksX = (far < 2.5 ? [1, 2, 3] : [1, 5, 10, 20])
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
@@ -328,82 +352,120 @@ const rlhfExplorer = (() => {
       here = x(s.kl),
       top = y(s.score),
       bottom = y(s.gold),
-      // The face steps aside where it would cover the dot.
-      aside = Math.abs(top - bottom) < 18 ? (here < left + 30 ? 1 : -1) * 18 : 0;
+      // On its curve, and above or below it where it would cover the dot.
+      near = Math.abs(top - bottom) < 18,
+      mouth = near ? top + (bottom > top ? 18 : -18) : bottom;
     const sag = 10 * clip(1 - s.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
     const end = here > 0.6 * width;
     const text = `<text class="halo" x="${end ? here - 14 : here + 14}" y="${at + 13 + size}" text-anchor="${end ? "end" : "start"}" style="fill:var(--leash);font-weight:650">${tr("{kl} nats from {home}", { kl: number(s.kl, 1), home: SFT_DRAWN })}</text>`;
     const rule = `<path d="M${here} ${Math.min(top, bottom)}V${at}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="1.5 4" stroke-linecap="round"/>`; // behind the names
     const mark = `<path d="M${left} ${at + 9}v-22M${left - 8} ${at + 9}h16" stroke="var(--ink)" stroke-width="4" stroke-linecap="round"/>${rope(left, here, at, sag)}<circle cx="${here}" cy="${at}" r="6" fill="var(--bg)" stroke="var(--leash-dark)" stroke-width="3.5"/>${text}
-      <circle cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/><g transform="translate(${here + aside} ${bottom}) scale(${aside ? 9 : 11})">${face(s.gold)}</g>`;
+      <g class="face" transform="translate(${here} ${mouth}) scale(${near ? 10 : 11})">${face(s.gold)}</g><circle class="dot" cx="${here}" cy="${top}" r="6.5" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>`;
     return { rule, mark };
   }
 
   const judge = (shapes, value, name, colour) =>
     `${icon(shapes, 54)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
 
-  function numbers(s, reference, draws) {
-    const cell = (name, value, unit, kind = "") =>
-      `<div class="${kind}"><dt>${name}</dt><dd>${value}<small>${unit}</small></dd></div>`;
-    return (
-      cell(
-        tr("distance"),
-        `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`,
-        tr("KL(π* ‖ {home}), nats", { home: SFT }),
-        "eta",
-      ) +
-      cell(
-        tr("as varied as"),
-        tr("{n} <span>reviews</span>", { n: count(Math.exp(s.entropy)) }),
-        tr("H(π*) = {h} nats", { h: number(s.entropy) }),
-        "beta",
-      ) +
-      cell(
-        tr("different reviews"),
-        tr("{n} <span>of {draws}</span>", { n: Math.round(s.distinct), draws }),
-        tr("expected in a batch"),
-      )
+  /** Two numbers that one reads, and a quiet line with the rest. */
+  function numbers(s, draws) {
+    const cell = (name, value, unit, kind) =>
+      `<div class="${kind}"><span>${name}</span> <b>${value}</b> <span>${unit}</span></div>`;
+    return `${cell(
+      tr("distance"),
+      `<svg width="30" height="16" aria-hidden="true">${rope(3, 27, 6, 4, 5)}</svg>${number(s.kl)}`,
+      tr("nats"),
+      "eta",
+    )}${cell(tr("as varied as"), count(Math.exp(s.entropy)), tr("reviews"), "beta")}<p>${[
+      tr("KL(π* ‖ {home}) = {kl} nats", { home: SFT, kl: number(s.kl) }),
+      tr("H(π*) = {h} nats", { h: number(s.entropy) }),
+      Math.round(s.distinct) === 1
+        ? tr("the same review {draws} times in a batch", { draws })
+        : tr("{n} different reviews in a batch of {draws}", { n: Math.round(s.distinct), draws }),
+    ]
+      .map((text) => `<span>${text}</span>`)
+      .join(" ")}</p>`;
+  }
+
+  /** A probability in words that everybody reads: 31%, 0.4%, 1 in 100,000, practically never. */
+  function rarely(p) {
+    if (p >= 0.0005) return share(p);
+    if (p === 0) return tr("never");
+    if (p < 1e-9) return tr("practically never");
+    return tr("1 in {n}", { n: Number((1 / p).toPrecision(1)).toLocaleString("en-US") }).replaceAll(
+      " ",
+      "\u00a0",
     );
   }
 
+  /** The same in a column of percentages. */
+  const inColumn = (p) => (p > 0 && p < 0.0005 ? "< 0.1%" : share(p));
+
   /** How often π_SFT, or what else π* is compared with, says the headline. */
-  function rarely(p, name) {
-    const home = name === "π_SFT",
-      often = p >= 0.0005 ? share(p) : tr("one in 10{power}", { power: raised(Math.round(-Math.log10(p))) });
-    if (p > 0)
-      return home
-        ? tr("before training it was {often}", { often })
-        : tr("{name} says it in {often}", { name, often });
-    return home ? tr("before training it said this never") : tr("{name} never says it", { name });
+  function before(p, name) {
+    const often = rarely(p);
+    return name === "π_SFT"
+      ? tr("before training: {often}", { often }).replace(": ", ":\u00a0")
+      : tr("{name}: {often}", { name, often });
   }
 
-  /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most GONE of its favourites.
-   *  π* is known up to a factor, which its first review tells. */
-  function gone(world, s, aim) {
-    const { tables } = world,
-      { ref, gold } = tables,
-      compared = tables.compared ?? ref,
-      r = aim === "gold" ? gold : tables.score,
+  /** π*(y) of any review y: it is known up to a factor, which its first review tells. */
+  function probabilities({ tables }, s, aim) {
+    const { ref, gold, score } = tables,
+      r = aim === "gold" ? gold : score,
       tau = s.eta + s.beta,
       [first] = s.said;
-    world.favourites ??= favourites(compared);
-    return world.favourites
-      .map((y) => {
-        const logit = tau ? (s.eta * (ref[y] - ref[first.index]) + r[y] - r[first.index]) / tau : -Infinity;
-        return { index: y, p: first.p * Math.exp(logit), compared: Math.exp(compared[y]), gold: gold[y] };
-      })
-      .filter((one) => one.p < one.compared / 20 && s.said.every((said) => said.index !== one.index))
-      .slice(0, GONE);
+    return (y) =>
+      first.p *
+      Math.exp(tau ? (s.eta * (ref[y] - ref[first.index]) + r[y] - r[first.index]) / tau : -Infinity);
   }
 
-  /** The indices of its three largest values. */
-  function favourites(logprobs) {
+  /** Numbers from 0 to 1, the same after each start (mulberry32). */
+  function stream(seed) {
+    return () => {
+      seed = (seed + 0x6d2b79f5) | 0;
+      let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+      return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+    };
+  }
+
+  /** Indices of `n` reviews, drawn from π*: any review, each kept with probability π*(y) / π*(first). Exact, and cheap
+   *  where no review is frequent: π*(first) · N tries on average. */
+  function sample(world, s, aim, n, random) {
+    const p = probabilities(world, s, aim),
+      size = world.tables.ref.length,
+      drawn = [];
+    while (drawn.length < n) {
+      const y = Math.floor(size * random());
+      if (random() * s.said[0].p < p(y)) drawn.push(y);
+    }
+    return drawn;
+  }
+
+  /** What π_SFT, or what else π* is compared with, says most often, and π* hardly ever: at most `n` of its favourites. */
+  function gone(world, s, aim, n) {
+    const { tables } = world,
+      compared = tables.compared ?? tables.ref,
+      p = probabilities(world, s, aim);
+    world.favourites ??= favourites(compared, GONE + 2);
+    return world.favourites
+      .map((y) => ({ index: y, p: p(y), compared: Math.exp(compared[y]), gold: tables.gold[y] }))
+      .filter(
+        (one) =>
+          one.p < one.compared / 20 && s.said.every((said) => said.index !== one.index || said.p < LEAST),
+      )
+      .slice(0, n);
+  }
+
+  /** The indices of the `n` largest values. */
+  function favourites(logprobs, n) {
     const best = [];
     logprobs.forEach((x, y) => {
-      if (best.length === 3 && x <= logprobs[best[2]]) return;
+      if (best.length === n && x <= logprobs[best[n - 1]]) return;
       best.push(y);
       best.sort((a, b) => logprobs[b] - logprobs[a]);
-      best.length = Math.min(best.length, 3);
+      best.length = Math.min(best.length, n);
     });
     return best;
   }
@@ -437,7 +499,10 @@ const rlhfExplorer = (() => {
       shownGuide = "",
       here = null,
       width = 0,
-      barWidth = 0;
+      open = false, // all places are shown, found or not
+      drawnAt = "", // for which place, and which reviews: a new draw for each move
+      drawnThere = [];
+    const random = stream(7);
     const wish = () => ({
       prompt: host.get("prompt"),
       score: host.get("score"),
@@ -452,14 +517,19 @@ const rlhfExplorer = (() => {
     const guide = () => {
       const next = ORDER.find((kind) => !found.has(kind)),
         tally = tr("{n} of {all} found", { n: found.size, all: KINDS.length });
-      const text = !constants.panels.includes("map")
-        ? tr("Move a slider")
+      const [ring, thumbs] = !constants.panels.includes("map")
+        ? [tr("Move a slider")]
         : next
           ? quest(next, host.get("score"))
-          : whatNext();
-      if (shownGuide === tally + text && find(".tally")) return;
-      shownGuide = tally + text;
-      find(".hint").innerHTML = `<span class="tally">${tally}</span> ${text}`;
+          : [whatNext()];
+      const text = thumbs
+        ? `<span class="by-ring">${ring}</span><span class="by-thumbs">${thumbs}</span>`
+        : ring;
+      const key = tally + text + open;
+      if (shownGuide === key && find(".tally")) return;
+      shownGuide = key;
+      const all = next && !open ? ` <button class="all" type="button">${tr("Show all")}</button>` : "";
+      find(".hint").innerHTML = `<span class="tally">${tally}</span> ${text}${all}`;
     };
     const whatNext = () => {
       const { ppo, cockpit } = host.links ?? {},
@@ -488,11 +558,28 @@ const rlhfExplorer = (() => {
       const s =
         host.solve?.(wanted, reference) ?? rlhfOptimum.solve(world.tables, score, eta, beta, reference);
       s.first = rlhfOptimum.text(s.said[0].index, words);
+      s.drawn = drawnHere(s, world, wanted);
       root.state = { ...wanted, ...s, aim: wanted.score };
       root.solveMs = performance.now() - began;
       show(s, world, wanted);
       root.drawMs = performance.now() - began;
       root.draws = (root.draws ?? 0) + 1;
+    }
+
+    /** Where no review is frequent: some that are drawn at random, others after each move. */
+    function drawnHere(s, { tables }, wanted) {
+      if (s.said[0].p >= RARE) return [];
+      const at = JSON.stringify(wanted);
+      if (at !== drawnAt) [drawnAt, drawnThere] = [at, sample({ tables }, s, wanted.score, DRAWN, random)];
+      const p = probabilities({ tables }, s, wanted.score),
+        compared = tables.compared ?? tables.ref;
+      return drawnThere.map((y) => ({
+        index: y,
+        text: rlhfOptimum.text(y, words),
+        p: p(y),
+        compared: Math.exp(compared[y]),
+        gold: tables.gold[y],
+      }));
     }
 
     // At once, so that the next frame shows it; what else comes in this frame waits for the next.
@@ -562,11 +649,11 @@ const rlhfExplorer = (() => {
     function background(world, { prompt, score }) {
       [drawn, width] = [world, wide];
       const room = (selector) => Math.floor(find(selector).clientWidth) || 340;
-      barWidth = room(".bar");
       const size = parseFloat(getComputedStyle(find(".map")).fontSize); // of the words on axes
       map = mapPicture(id, { width: room(".map"), size }, constants, Array.from(world.still.map, Number));
       front = frontPicture(id, { width: room(".front"), size }, world.still, score);
       find(".map").innerHTML = map.svg;
+      uncover();
       find(".front").innerHTML = `<h3>${tr("What distance buys")}</h3>${front.svg}`;
       find(".about").innerHTML = tr("what π* says of <b>{prompt}</b>", { prompt: escaped(prompt) });
       find(".by").innerHTML = tr("how often {name} says it", { name: printed(comparedName) });
@@ -581,30 +668,34 @@ const rlhfExplorer = (() => {
       find(".meaning").innerHTML = printed(
         s.eta + s.beta === 0 ? tr("nothing holds π*") : meanings()[s.kind],
       );
-      const instance = first.p < RARE ? `<small>${tr("for instance, one of many:")}</small>` : "";
-      find(".headline").innerHTML = `${instance}<span>“${escaped(s.first)}”</span>`;
-      find(".headline").classList.toggle("is-one-of-many", first.p < RARE);
-      find(".headline").style.setProperty("--letters", s.first.length);
-      find(".of").innerHTML = tr("is <b>{p}</b> of what it says; {before}", {
-        p: share(first.p),
-        before: printed(rarely(first.compared, comparedName)),
-      });
+      const [drawn] = s.drawn,
+        text = drawn?.text ?? s.first,
+        instance = drawn ? `<small>${tr("for instance, drawn at random:")}</small>` : "";
+      find(".headline").innerHTML = `${instance}<span>“${escaped(text)}”</span>`;
+      find(".headline").classList.toggle("is-one-of-many", Boolean(drawn));
+      find(".headline").style.setProperty("--letters", text.length);
+      find(".of").innerHTML = drawn
+        ? tr("no single review is more than {p}% of what it says", { p: Math.ceil(1000 * first.p) / 10 })
+        : tr("is <b>{p}</b> of what it says; {before}", {
+            p: rarely(first.p),
+            before: printed(before(first.compared, comparedName)),
+          });
       find(".by-model").innerHTML = judge(
         gauge(s.score),
         s.score,
-        tr("<strong>score</strong> of the reward model"),
+        tr("<strong>reward model</strong> (score)"),
         "score",
       );
       find(".by-readers").innerHTML = judge(
         face(s.gold),
         s.gold,
-        tr("<strong>gold score</strong> of careful readers"),
+        tr("<strong>careful readers</strong> (gold score)"),
         liking(s.gold),
       );
       find(".by-readers").classList.toggle("is-bad", s.gold < -1);
       const others = eta + beta === 0 ? world.tables.ref.length - 1 : 0;
-      rows(s, LOSSES.includes(s.kind) ? gone(world, s, score) : [], others);
-      find(".nums").innerHTML = numbers(s, reference, draws);
+      rows(s, LOSSES.includes(s.kind) ? lostOnes(world, s, score, others) : [], others);
+      find(".nums").innerHTML = numbers(s, draws);
       find(".bill").innerHTML = bill(s, reference, score);
       find(".why").textContent = reasons()[s.kind];
       const { rule, mark } = markOnFront(front, s);
@@ -630,58 +721,84 @@ const rlhfExplorer = (() => {
       }, 900);
     }
 
-    /** `others`: how many reviews are never said, where only one is. Where no review is frequent, the last row is for all
-     *  that are not shown. */
+    /** What is no longer said: two rows of it, or as many as what is still said leaves free. */
+    function lostOnes(world, s, score, others) {
+      const said = s.said.filter(({ p }) => p >= LEAST).length + (others ? 1 : 0);
+      return gone(world, s, score, clip(ROWS - said, LOST, GONE));
+    }
+
+    /** `others`: how many reviews are never said, where only one is. Where no review is frequent, the first row is for
+     *  all that have no row of their own, and random draws stand before the most frequent ones. */
     function rows(s, lost, others) {
-      const many = s.said[0].p < RARE,
-        shown = [...s.said.slice(0, ROWS - lost.length - (many ? 1 : 0)), ...lost],
-        full = scale(Math.max(...shown.flatMap(({ p, compared }) => [p, compared])));
+      const drawn = s.drawn.filter(({ index }, k) => s.drawn.findIndex((one) => one.index === index) === k),
+        taken = new Set(drawn.map(({ index }) => index)),
+        free = ROWS - lost.length - drawn.length - (drawn.length || others ? 1 : 0);
+      const frequent = s.said.filter(
+          ({ index, p }) => !taken.has(index) && (p >= LEAST || !lost.length || drawn.length),
+        ),
+        ones = [...drawn, ...frequent.slice(0, free)],
+        rest = drawn.length ? remainder(s, ones) : null;
+      const shown = [...(rest ? [rest] : []), ...ones, ...(others ? [{ others }] : []), ...lost],
+        full = scale(Math.max(...shown.flatMap(({ p, compared }) => [p ?? 0, compared ?? 0])));
       find(".full").textContent = tr("full width = {p}%", { p: +(100 * full).toPrecision(2) });
-      find(".rows ol").className = `${lost.length ? "lost" : ""} ${many ? "many" : ""}`;
+      find(".rows ol").className = `${lost.length ? "lost" : ""} ${rest ? "many" : ""}`;
       all(".row").forEach((line, k) => {
-        if (many && k === shown.length) return remainder(line, s, shown);
-        const one = shown[k],
-          away = lost.includes(one);
-        line.className = one
-          ? `row ${one.gold < 0 ? "bad" : ""} ${away ? "gone" : ""} ${one === lost[0] ? "is-first" : ""}`
-          : "row none";
-        if (!one && others && k === shown.length) {
+        const one = shown[k];
+        if (!one) line.className = "row none";
+        else if (one.others) {
           line.className = "row note";
           line.querySelector(".text").textContent = tr("0 of the other {n}", {
-            n: others.toLocaleString("en-US"),
+            n: one.others.toLocaleString("en-US"),
           });
-        }
-        if (!one) return;
-        const percent = (p) => `${((100 * p) / full).toFixed(2)}%`,
-          before = ((one.compared - one.p) / full) * barWidth; // px from the bar's end to its tick
-        line.querySelector(".text").textContent = rlhfOptimum.text(one.index, words);
-        line.querySelector("i").style.width = percent(away ? one.compared : one.p);
-        line.querySelector(".tick").style.left = percent(one.compared);
-        const behind = line.querySelector(".bar b");
-        if (away)
-          behind.style.left = one.compared > 0.55 * full ? 0 : percent(one.compared); // else no room behind it
-        else behind.style.left = percent(before > -4 && before < BESIDE ? one.compared : one.p);
-        behind.textContent = away
-          ? tr("was {before}, now {now}", { before: share(one.compared), now: share(one.p) })
-          : share(one.p);
-        line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
+        } else
+          bar(line, one, full, { rest: one === rest, drawn: taken.has(one.index), away: lost.indexOf(one) });
       });
     }
 
+    /** One row. `away`: the how manieth of those that are no longer said, or −1. */
+    function bar(line, one, full, { rest, drawn, away }) {
+      const gone = away >= 0,
+        percent = (p) => `${((100 * p) / full).toFixed(2)}%`;
+      line.className = [
+        "row",
+        one.gold < 0 && "bad",
+        rest && "rest",
+        gone && "gone",
+        away === 0 && "is-first",
+      ]
+        .filter(Boolean)
+        .join(" ");
+      line.querySelector(".text").textContent = rest
+        ? tr("the other {n}", { n: one.n.toLocaleString("en-US") })
+        : rlhfOptimum.text(one.index, words);
+      line.querySelector("i").style.width = percent(gone ? one.compared : one.p);
+      line.querySelector(".tick").style.left = percent(one.compared ?? 0);
+      const behind = line.querySelector(".bar b"),
+        longest = Math.max(one.p, one.compared ?? 0);
+      behind.style.left = gone && one.compared > 0.55 * full ? 0 : percent(longest); // else no room behind it
+      if (gone)
+        behind.textContent = tr("was {before}, now {now}", {
+          before: rarely(one.compared),
+          now: rarely(one.p),
+        });
+      else {
+        const often = rest ? `${(100 * one.p).toFixed(one.p < 0.995 ? 0 : 1)}%` : inColumn(one.p);
+        behind.innerHTML = escaped(often) + (drawn ? ` <small>${tr("drawn at random")}</small>` : "");
+      }
+      line.querySelector(".gold").innerHTML = `${number(one.gold, 1, true)}${icon(face(one.gold), 22)}`;
+    }
+
     /** All reviews that have no row of their own: how often π* says one of them, and what readers think of them. */
-    function remainder(line, s, shown) {
-      const p = 1 - shown.reduce((sum, one) => sum + one.p, 0),
-        gold = (s.gold - shown.reduce((sum, one) => sum + one.p * one.gold, 0)) / p;
-      line.className = `row rest ${gold < 0 ? "bad" : ""}`;
-      line.querySelector(".text").textContent = tr("the other {p}%", {
-        p: p < 0.995 ? (100 * p).toFixed(0) : Math.min(99.9, 100 * p).toFixed(1),
-      });
-      line.querySelector(".gold").innerHTML = `${number(gold, 1, true)}${icon(face(gold), 22)}`;
+    function remainder(s, ones) {
+      const p = 1 - ones.reduce((sum, one) => sum + one.p, 0),
+        gold = (s.gold - ones.reduce((sum, one) => sum + one.p * one.gold, 0)) / p;
+      return { p: Math.min(p, 0.9994), gold, n: drawn.tables.ref.length - ones.length };
     }
 
     function ring(eta, beta) {
       const at = [map.places.x(etas.indexOf(eta)), map.places.y(betas.indexOf(beta))];
       find(".ring").setAttribute("transform", `translate(${at.map((v) => v.toFixed(1)).join(" ")})`);
+      all(".map [data-name]").forEach((name) => stepAside(name, at));
       const last = trail.at(-1);
       if (!last || last[0] !== eta || last[1] !== beta) trail.push([eta, beta]);
       if (trail.length > TRAIL) trail.shift();
@@ -697,12 +814,51 @@ const rlhfExplorer = (() => {
       );
     }
 
+    /** A name on the map goes up or down where the ring would cover it. */
+    function stepAside(name, [x, y]) {
+      const { wide, high } = name.dataset,
+        apart = 17 + 0.75 * high;
+      const [across, down] = [x - name.getAttribute("x"), y - (name.getAttribute("y") - 0.35 * high)];
+      const near = Math.abs(across) < wide / 2 + 14 && Math.abs(down) < apart;
+      name.setAttribute("dy", near ? (down > 0 ? down - apart : down + apart).toFixed(0) : 0);
+    }
+
+    /** On the map, what is not found yet is grey, without a name; the one that was found just now is flooded. */
+    function uncover(now) {
+      for (const area of all("[data-area]")) {
+        const kind = area.dataset.area,
+          seen = open || found.has(kind);
+        area.classList.toggle("is-unseen", !seen);
+        if (kind === now && seen && !open && !calm.matches) flood(area);
+      }
+      for (const name of all("[data-name]")) {
+        const kind = name.dataset.name,
+          seen = open || found.has(kind);
+        name.textContent = seen ? regionName(kind) : "?";
+        name.classList.toggle("is-unseen", !seen);
+      }
+    }
+
+    function flood(area) {
+      const [x, y] = find(".ring")
+          .getAttribute("transform")
+          ?.match(/[\d.]+/g) ?? [0, 0],
+        from = (r) => `circle(${r}px at ${x}px ${y}px) view-box`;
+      area.animate([{ clipPath: from(0) }, { clipPath: from(1.3 * width) }], {
+        duration: 700,
+        easing: "cubic-bezier(0.4, 0, 0.6, 1)",
+      });
+    }
+
     /** Remember where each kind was seen best. A new one is felt: its card and the ring answer, once. */
     function goals(s, place) {
       const known = found.get(s.kind),
         value = worth(s);
       if (!known || value > known.value) found.set(s.kind, { ...place, value });
-      if (!known) cards();
+      if (!known) {
+        cards();
+        uncover(found.size > 1 ? s.kind : undefined);
+      }
       if (here !== s.kind || !known) {
         here = s.kind;
         all(".goals li").forEach((card, k) => card.classList.toggle("is-here", KINDS[k] === here));
@@ -719,8 +875,7 @@ const rlhfExplorer = (() => {
           swatch = `<svg width="16" height="16" aria-hidden="true"><rect width="16" height="16" rx="4" fill="var(--${tint})"/>${over && `<rect width="16" height="16" rx="4" fill="url(#${id}-${over})"/>`}<rect x=".6" y=".6" width="14.8" height="14.8" rx="3.6" fill="none" stroke="var(--edge)" stroke-width="1.2"/></svg>`;
         if (found.has(name))
           return `<li class="found ${REGIONS[name]}"><button type="button" data-go="${name}" data-lm-suppress-shortcuts="true" title="${tr("Back to this place")}"><b>✓ ${regionName(name)}</b></button></li>`;
-        const unknown = name === "one good answer";
-        return `<li title="${tr("not found yet")}"><span>${unknown ? "" : swatch}<b>${unknown ? tr("? one more") : regionName(name)}</b></span></li>`;
+        return `<li title="${tr("not found yet")}"><span>${open ? swatch : ""}<b>${open ? regionName(name) : `?<span class="heard">${tr("not found yet")}</span>`}</b></span></li>`;
       }).join("");
       if (focused) find(`[data-go="${focused}"]`)?.focus();
     }
@@ -834,6 +989,7 @@ const rlhfExplorer = (() => {
         find(".play"),
         "click",
         () => {
+          root.classList.add("swept");
           if (playing) stop();
           else stop = sweep();
         },
@@ -844,6 +1000,17 @@ const rlhfExplorer = (() => {
         (event) => {
           const button = event.target.closest?.("[data-go]");
           if (button) goBack(button.dataset.go);
+        },
+      ],
+      [
+        find(".hint"),
+        "click",
+        (event) => {
+          if (!event.target.closest?.(".all")) return;
+          open = true;
+          uncover();
+          cards();
+          guide();
         },
       ],
       [
@@ -902,5 +1069,5 @@ const rlhfExplorer = (() => {
     };
   }
 
-  return { mount, bill, KINDS };
+  return { mount, bill, sample, stream, rarely, KINDS };
 })();
