@@ -210,7 +210,7 @@ const rlhfCockpit = (() => {
       return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up: up(kl) }), "eta"];
     return [
       2,
-      tr("All sentences alike: mode collapse. Press Fork, then pull η up to {up}.", { up: up(kl) }),
+      tr("Mode collapse. Press Fork, then pull η up to {up}.", { up: up(kl) }),
       "fork",
     ];
   }
@@ -366,7 +366,7 @@ const rlhfCockpit = (() => {
 
   /** The run as a path over what a distance can buy at most, and the rope. */
   function way(width, high, size, run, now, frontier) {
-    const left = 3.2 * size,
+    const left = 3.6 * size,
       right = 1.2 * size,
       top = 1.8 * size,
       bottom = high - 4.6 * size,
@@ -396,7 +396,7 @@ const rlhfCockpit = (() => {
           `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
-    const unit = `<text x="0" y="${y(0) + 0.35 * size}" style="font-size:${size}px">${tr("score")}</text>`;
+    const unit = `<text x="${left - 0.65 * size}" y="${y(0) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       ghost = path(run.parent.slice(-1), SCORE)[0],
@@ -436,7 +436,7 @@ const rlhfCockpit = (() => {
       .join("");
     const parent =
       ghost && Math.abs(ghost[0] - here) > 3 * size && ghost[0] < width - right - 10 * size
-        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] - 0.8 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
+        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] + 1.6 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
         : "";
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
@@ -461,9 +461,11 @@ const rlhfCockpit = (() => {
     ]
       .map(([low, high, tint, name]) => {
         const [left, right] = [x(low), high === Infinity ? end : Math.min(x(high), end)];
-        const text = `<text class="name" x="${(left + right) / 2}" y="${1.15 * size}" text-anchor="middle" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
+        const fits = right - left > 0.55 * size * letters(name), // else it is written upwards, if it is a narrow band
+          at = `translate(${(left + right) / 2 + (fits ? 0 : 0.35 * size)} ${fits ? 1.15 * size : 0.6 * size})${fits ? "" : " rotate(-90)"}`,
+          text = `<text class="name" transform="${at}" text-anchor="${fits ? "middle" : "end"}" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
         return right > left
-          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${name && right - left > 0.55 * size * letters(name) ? text : ""}`
+          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${right - left > 1.1 * size && (fits || !low) ? text : ""}`
           : "";
       })
       .join("");
@@ -763,8 +765,9 @@ const rlhfCockpit = (() => {
         task = same ? tr("Now move η: until then parent and child are the same.") : said;
       find(".deck").dataset.next = same ? "eta" : next;
       find(".deck").classList.toggle("tells-a-story", !box.hidden && done < 3);
-      rest(box.hidden ? null : done);
-      steps(box, free ? Math.max(0, done - 1) : done, task, next);
+      const ticked = free ? Math.max(0, done - 1) : done; // a free run has no step of letting go
+      rest(box.hidden ? null : ticked);
+      steps(box, ticked, task, next);
     }
 
     /** At the slow pace a run rests when a step of the path is done, until η moves. */
