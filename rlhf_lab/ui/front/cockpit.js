@@ -843,6 +843,7 @@ const rlhfCockpit = (() => {
       if (waits) host.send({ do: "start" });
       waits = false;
       levers();
+      if (now) update();
     }
 
     const clicked = (event) => {
@@ -913,5 +914,5 @@ const rlhfCockpit = (() => {
     };
   }
 
-  return { mount, sentence, guide };
+  return { mount, sentence, guide, beganFree };
 })();
