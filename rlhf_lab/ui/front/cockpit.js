@@ -49,7 +49,7 @@ const rlhfCockpit = (() => {
     WAYS = [0, 0.5, 1, 1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
     NEAR = 5, // iterations: flags that are nearer are one
     AGES = [
-      [15, 0.15],
+      [15, 0.2],
       [0, 1],
     ]; // of a trail: up to so many iterations ago, it is drawn so strongly
   const ICONS = {
