@@ -170,7 +170,10 @@ FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
         (RISE, "Iteration 6: it learns, and both like it more and more."),
         ([*RISE, *RISE[-1:] * 6], "both like it."),
         ([*RISE, (1.2, 0.6)], "Iteration 7: both like it, but less than before."),
-        ([*RISE, *[(1.5, 2.7)] * 7, *[(1.5, 1.0)] * 7, (1.5, 1.4)], "both like it, but less than before."),
+        (
+            [*RISE, *[(1.5, 2.7)] * 7, *[(1.5, 1.0)] * 7, (1.5, 1.4)],
+            "both like it, but less than before.",
+        ),
         (FALL[:-1], "Iteration 7: readers turn away, the reward model has not noticed."),
         (FALL, "Iteration 8: readers have turned, the reward model has not noticed."),
         ([*FALL, *FALL[-1:] * 6], "the reward model is pleased, readers are not."),

@@ -476,7 +476,8 @@ def test_flags_dock_below_the_curves_and_do_not_hide_each_other(open_page, fligh
     flags = [flag.bounding_box() for flag in page.locator(".curves rect").all()]
     plot = page.locator(".curves svg").bounding_box()
     lowest = max(
-        one["y"] + one["height"] for one in (p.bounding_box() for p in page.locator(".curves polyline").all())
+        one["y"] + one["height"]
+        for one in (p.bounding_box() for p in page.locator(".curves polyline").all())
     )
     for flag in flags:  # inside, and below all curves
         assert lowest <= flag["y"] + 3
@@ -557,7 +558,7 @@ def test_a_slow_run_rests_when_a_step_is_done_until_eta_moves(open_page, flight)
     began |= {"moves": [], "eta": 0.0, "running": True, "slow": True}
     learns, falls = [[0.5, 0.5, 1.0, 4.0]] * 9, [[1.8, -2.0, 10.0, 0.3]] * 3
     for fast in (True, False):
-        for rows, run in (([], 1), (learns, 1), ([*learns, *falls], 1)):
+        for rows in ([], learns, [*learns, *falls]):
             news = {**began, "run": 20 + fast, "rows": rows, "slow": not fast}
             page.evaluate("news => hear(news)", news)
             settled(page)
