@@ -146,9 +146,7 @@ const rlhfCockpit = (() => {
     BEGUN = 6, // iterations on the leash, before it is let go
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
   const GUIDE = (free) =>
-    free
-      ? [tr("Train without a leash"), tr("Bring it back")]
-      : [tr("Train"), tr("Let go"), tr("Bring back")];
+    free ? [tr("Train without a leash"), tr("Bring it back")] : [tr("Train"), tr("Let go"), tr("Bring back")];
 
   /** Whether a run began without a leash, as far as its moves tell. */
   function beganFree(moves, eta) {
@@ -203,16 +201,13 @@ const rlhfCockpit = (() => {
             : tr("The leash pulls. Do different sentences come back?"),
         running ? "" : "start",
       ];
-    if (salad) return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up: up(kl) }), "eta"];
+    if (salad)
+      return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up: up(kl) }), "eta"];
     if (!fell && gold !== null)
       return [2, tr("Lucky: one good answer. Readers like it, but it has only one thing to say."), "again"];
     if (twins || parent)
       return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up: up(kl) }), "eta"];
-    return [
-      2,
-      tr("Mode collapse. Press Fork, then pull η up to {up}.", { up: up(kl) }),
-      "fork",
-    ];
+    return [2, tr("Mode collapse. Press Fork, then pull η up to {up}.", { up: up(kl) }), "fork"];
   }
 
   const finite = (values) => values.filter((x) => Number.isFinite(x));
@@ -250,12 +245,7 @@ const rlhfCockpit = (() => {
     const parents = [SCORE, GOLD].map((of) => points(run.parent, of).filter(parted));
     const ghosts = parents
       .map((line) =>
-        line.length
-          ? polyline(
-              line,
-              `stroke="var(--ghost)" stroke-width="${Math.max(3, 0.2 * size)}"`,
-            )
-          : "",
+        line.length ? polyline(line, `stroke="var(--ghost)" stroke-width="${Math.max(3, 0.2 * size)}"`) : "",
       )
       .join("");
     const since = x(run.moves.at(-1)?.[0] ?? 0),
@@ -790,7 +780,9 @@ const rlhfCockpit = (() => {
           .join("");
       find(".task").textContent = task;
       find(".again").hidden = next !== "again";
-      find(".again").textContent = free ? tr("Start over with another seed") : tr("Start over without a leash");
+      find(".again").textContent = free
+        ? tr("Start over with another seed")
+        : tr("Start over without a leash");
       all(".guide li").forEach((step, k) => {
         step.className = k < done ? "done" : k === done ? "now" : "";
         step.querySelector("i").textContent = k < done ? "✓" : k + 1;
