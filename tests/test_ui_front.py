@@ -192,11 +192,15 @@ FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
 @pytest.mark.parametrize(
     ("judged", "said"),
     [
-        ([], "Before training: neither likes or dislikes it yet."),
-        (RISE[:1], "Iteration 1: neither likes or dislikes it yet."),
+        ([], "Before training: neither likes nor dislikes it yet."),
+        (RISE[:1], "Iteration 1: neither likes nor dislikes it yet."),
         (RISE, "Iteration 6: it learns, and both like it more and more."),
         ([*RISE, *RISE[-1:] * 6], "both like it."),
         ([*RISE, (1.2, 0.6)], "Iteration 7: both like it, but less than before."),
+        (
+            [*RISE, *[(1.5, 2.7)] * 7, *[(1.5, 1.0)] * 7, (1.5, 1.4)],
+            "both like it, but less than before.",
+        ),
         (FALL[:-1], "Iteration 7: readers turn away, the reward model has not noticed."),
         (FALL, "Iteration 8: readers have turned, the reward model has not noticed."),
         ([*FALL, *FALL[-1:] * 6], "the reward model is pleased, readers are not."),
@@ -213,6 +217,7 @@ def test_the_cockpit_says_what_happens(scripts, judged, said):
 
 START, ALIKE, SALAD, HOME = [0, 0, 0, 6], [1.8, -2, 10, 0.5], [0.4, -1.5, 9, 9], [1.6, 1.7, 2, 3]
 FINE = [1.8, 2.8, 4, 0.5]  # one sentence only, and readers like it
+DOWN = [ALIKE] * 3  # for good
 
 
 @pytest.mark.parametrize(
@@ -220,22 +225,24 @@ FINE = [1.8, 2.8, 4, 0.5]  # one sentence only, and readers like it
     [
         ([], 0.3, 0, "Then pull η to 0", "start"),
         ([], 0.0, 0, "nothing holds it", "start"),
-        ([START], 0.3, 1, "Now pull η to 0", "eta"),
+        ([START], 0.3, 0, "π learns on a leash.", ""),
+        ([START] * 6, 0.3, 1, "Now pull η to 0", "eta"),
         ([START], 0.0, 1, "among its last 128: 57", ""),
-        ([START, ALIKE], 0.0, 2, "mode collapse. Now pull η up to 0.3.", "eta"),
-        ([START, FINE], 0.0, 2, "Now pull η up to 1.", "eta"),
-        ([START, ALIKE], 0.3, 2, "Will readers like what π says?", ""),
-        ([START, FINE], 0.3, 2, "Do different sentences come back?", ""),
-        ([START, ALIKE, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
-        ([START, ALIKE, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
-        ([START, ALIKE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
-        ([START, ALIKE, *[HOME] * 4], 0.0, 2, "mode collapse.", "eta"),  # luck
-        ([START, ALIKE, *[FINE] * 4], 0.3, 3, "π is back.", ""),
+        ([START, ALIKE, ALIKE, START, ALIKE], 0.0, 1, "among its last 128: 57", ""),
+        ([START, *DOWN], 0.0, 2, "Mode collapse. Press Fork, then pull η up to 0.3.", "fork"),
+        ([START, *[FINE] * 3], 0.0, 2, "Lucky: one good answer.", "again"),
+        ([START, *DOWN], 0.3, 2, "Will readers like what π says?", ""),
+        ([START, *[FINE] * 3], 0.3, 2, "Do different sentences come back?", ""),
+        ([START, *DOWN, SALAD], 0.3, 2, "word salad. Where do they go?", ""),
+        ([START, *DOWN, SALAD], 0.0, 2, "word salad. Pull η up to 0.3.", "eta"),
+        ([START, *DOWN, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, *DOWN, *[HOME] * 4], 0.0, 2, "Mode collapse.", "fork"),  # luck
+        ([START, *DOWN, *[FINE] * 4], 0.3, 3, "π is back.", ""),
         ([START, *[FINE] * 9], 0.3, 2, "Do different sentences come back?", ""),
-        ([START, FINE, *[HOME] * 4], 0.3, 3, "π is back.", ""),
-        ([START, ALIKE, *[HOME, ALIKE] * 4], 0.3, 2, "The leash pulls.", ""),
-        ([HOME, ALIKE], 0.3, 2, "The leash pulls.", ""),
-        ([[1, None, 9, 0.5], *[[1, None, 2, 4]] * 4], 0.3, 3, "π is back.", ""),
+        ([START, *[FINE] * 3, *[HOME] * 4], 0.3, 3, "π is back.", ""),
+        ([START, *DOWN, *[HOME, ALIKE] * 4], 0.3, 2, "The leash pulls.", ""),
+        ([HOME, *DOWN], 0.3, 2, "The leash pulls.", ""),
+        ([*[[1, None, 9, 0.5]] * 3, *[[1, None, 2, 4]] * 4], 0.3, 3, "π is back.", ""),
     ],
 )
 def test_the_cockpit_leads_through_a_collapse_and_back(scripts, rows, eta, done, task, control):
@@ -251,8 +258,26 @@ def test_a_paused_run_is_led_to_start_and_a_collapsed_one_to_its_leash(scripts):
     assert scripts.value(f"rlhfCockpit.guide([], {json.dumps(now)})")[1:] == [
         "π says one thing only. Press Start, then pull η up.", "start",
     ]  # fmt: skip
-    rows = json.dumps([START, ALIKE])
+    rows = json.dumps([START, *DOWN])
     assert scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now)})")[2] == "start"
+
+
+def test_beside_its_parent_a_collapsed_run_is_led_to_its_leash_only(scripts):
+    now = {"eta": 0.0, "running": True, "exact": START, "distinct": 1, "written": {"food": 64}}
+    rows = json.dumps([START, *DOWN])
+    found = scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now | {'parent': True})})")
+    assert found == [2, "All sentences alike: mode collapse. Now pull η up to 0.3.", "eta"]
+
+
+@pytest.mark.parametrize(
+    ("moves", "eta", "free"),
+    [
+        ([], 0.0, True), ([], 0.3, False),
+        ([[40, "η 0.3"]], 0.3, True), ([[6, "β 0.1"], [9, "η 0"], [40, "η 0.3"]], 0.3, False),
+    ],
+)  # fmt: skip
+def test_a_page_that_comes_late_knows_how_the_run_began(scripts, moves, eta, free):
+    assert scripts.value(f"rlhfCockpit.beganFree({json.dumps(moves)}, {eta})") is free
 
 
 def test_who_neither_likes_nor_dislikes_it_is_grey(scripts):

@@ -593,10 +593,11 @@ def test_each_star_has_its_label_and_none_lies_on_another(open_page, flight, wid
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     labels = page.locator(".curves text.name").all()
     words = [label.text_content() for label in labels]
-    assert words.count("where π* stands") == 2
+    assert words[:2] == ["π*: reward model", "π*: readers"]
     boxes = [label.bounding_box() for label in labels]
     stars = [star.bounding_box() for star in page.locator(".curves polygon").all()]
     assert len(stars) == 2
+    assert abs(stars[0]["y"] - stars[1]["y"]) >= 20
     for box in boxes[:2]:
         assert box["x"] >= max(star["x"] + star["width"] for star in stars) - 2
     boxes += [flag.bounding_box() for flag in page.locator(".curves rect").all()]
@@ -607,22 +608,27 @@ def test_each_star_has_its_label_and_none_lies_on_another(open_page, flight, wid
         assert apart or abs(middles[0] - middles[1]) >= 0.8 * room
 
 
-def test_flags_hang_below_zero_and_do_not_hide_each_other(open_page, flight):
+def test_flags_dock_below_the_curves_and_do_not_hide_each_other(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     assert last["forked"] == 40
-    moves = [[10, "η 0.1"], [14, "β 0.02"], [16, "η 0.02"], [40, "η 0.3"]]
+    moves = [[10, "η 0.1"], [11, "β 0.02"], [14, "η 0.02"], [25, "η 0.1"], [40, "η 0.3"]]
     page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "moves": moves})
     page.wait_for_function("() => document.querySelectorAll('.curves rect').length === 3")
     flags = [flag.bounding_box() for flag in page.locator(".curves rect").all()]
     plot = page.locator(".curves svg").bounding_box()
-    zero = page.locator(".curves svg > path").first.bounding_box()["y"]
-    for flag in flags:  # inside, where a run is only on its way from good to bad
-        assert zero <= flag["y"] <= flag["y"] + flag["height"] <= plot["y"] + plot["height"]
+    lowest = max(
+        one["y"] + one["height"]
+        for one in (p.bounding_box() for p in page.locator(".curves polyline").all())
+    )
+    for flag in flags:  # inside, and below all curves
+        assert lowest <= flag["y"] + 3
+        assert flag["y"] <= flag["y"] + flag["height"] <= plot["y"] + plot["height"]
         assert plot["x"] <= flag["x"] <= flag["x"] + flag["width"] <= plot["x"] + plot["width"]
     for one, other in itertools.combinations(flags, 2):
         apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
         assert apart or abs(one["y"] - other["y"]) >= one["height"]
-    assert page.locator(".curves").get_by_text("fork, η → 0.3").count() == 1
+    for words in ("η → 0.02, β → 0.02", "η → 0.1", "fork, η → 0.3"):  # those that are near are one
+        assert page.locator(".curves").get_by_text(words, exact=True).count() == 1
 
 
 def test_one_sentence_and_the_box_keeps_its_height(open_page, flight):
@@ -655,27 +661,105 @@ def test_one_sentence_and_the_box_keeps_its_height(open_page, flight):
     assert box.bounding_box()["height"] == before
 
 
-def test_three_steps_lead_through_a_run_and_can_be_hidden(open_page, flight):
+def test_steps_lead_through_a_run_and_can_be_hidden(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     guide = page.locator(".guide")
-    assert guide.locator(".done").all_inner_texts() == ["✓\nTrain", "✓\nLet go"]
-    assert guide.locator("[aria-current=step]").inner_text() == "3\nBring back"
+    assert guide.locator(".done").all_inner_texts() == ["✓\nTrain without a leash"]  # it began at 0
+    assert guide.locator("[aria-current=step]").inner_text() == "2\nBring it back"
     target = {"settings": {**last["settings"], "kl_target": 3.0}}  # which moves η by itself
     for change, seen in ((target, False), ({}, True)):
         page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], **change})
         page.wait_for_function("seen => document.querySelector('.guide').hidden !== seen", arg=seen)
+    high = page.locator(".guide").bounding_box()["height"]
     back = [[1.6, 1.7, 2.0, 3.0]] * 4
     page.evaluate("news => hear(news)", {**last, "from": 52, "rows": back})
-    page.wait_for_function("() => document.querySelectorAll('.guide .done').length === 3")
+    page.wait_for_function("() => document.querySelectorAll('.guide .done').length === 2")
     page.evaluate("news => hear(news)", {**last, "from": 56, "rows": [], "eta": 0.0})
     settled(page)
-    assert guide.locator(".done").count() == 3  # whatever is tried after that
-    page.get_by_role("button", name="Step").click()  # whoever goes on has read it
-    page.wait_for_function("() => document.querySelector('.guide').hidden")
+    assert guide.locator(".done").count() == 2  # whatever is tried after that
+    page.get_by_role("button", name="Step", exact=True).click()
+    settled(page)
+    assert guide.bounding_box()["height"] == high  # what is below it stays where it is
     again = open_page(address=flight[0])
     again.get_by_role("button", name="Hide this guide").click()
     again.wait_for_function("() => document.querySelector('.guide').hidden")
     assert again.locator(".start").is_visible()
+
+
+def orders(page):
+    """What the page asked the run to do, and where it moved η."""
+    return page.evaluate(
+        "() => told.flatMap((order) => order.do ?? (order.move ? `eta ${order.move.eta}` : []))"
+    )
+
+
+def test_a_slow_run_rests_when_a_step_is_done_until_eta_moves(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    began = {**last, "run": 9, "from": 0, "parent": [], "parentFrom": 0, "forked": None}
+    began |= {"moves": [], "eta": 0.0, "running": True, "slow": True}
+    learns, falls = [[0.5, 0.5, 1.0, 4.0]] * 9, [[1.8, -2.0, 10.0, 0.3]] * 3
+    for fast in (True, False):
+        for rows in ([], learns, [*learns, *falls]):
+            news = {**began, "run": 20 + fast, "rows": rows, "slow": not fast}
+            page.evaluate("news => hear(news)", news)
+            settled(page)
+        assert orders(page) == ([] if fast else ["pause"])
+    page.evaluate("news => hear(news)", {**news, "running": False})
+    settled(page)
+    assert page.locator(".deck").get_attribute("data-next") == "fork"
+    page.locator("[data-typed=eta]").fill("0.3")
+    page.keyboard.press("Enter")
+    assert orders(page) == ["pause", "eta 0.3", "start"]
+    page.locator("[data-typed=eta]").fill("0.2")
+    page.keyboard.press("Enter")
+    assert orders(page)[3:] == ["eta 0.2"]  # only once
+
+
+def test_parent_and_child_rest_until_they_differ(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "running": True})
+    settled(page)
+    page.get_by_role("button", name="Fork").click()
+    assert orders(page) == ["fork", "pause"]
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": []})
+    settled(page)
+    assert "until then parent and child are the same" in page.locator(".task").inner_text()
+    assert page.locator(".deck").get_attribute("data-next") == "eta"
+    page.locator("[data-of=eta]").press("ArrowRight")
+    settled(page)
+    assert orders(page)[2:] == [f"eta {page.locator('[data-typed=eta]').input_value()}", "start"]
+    assert "are the same" not in page.locator(".task").inner_text()
+
+
+def test_a_step_is_done_by_a_click_and_bad_luck_is_one_click_away(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    lucky = {**last, "run": 9, "from": 0, "rows": [[1.8, 2.8, 4.0, 0.1]] * 5, "parent": []}
+    lucky |= {"parentFrom": 0, "forked": None, "moves": [[2, "η 0"]], "eta": 0.0}
+    page.evaluate("news => hear(news)", {**lucky, "rows": []})
+    page.evaluate("news => hear(news)", lucky)
+    page.wait_for_function("() => root.run.rows.length === 5")
+    settled(page)
+    assert page.locator(".task").inner_text().startswith("Lucky: one good answer.")
+    page.locator("[data-take='1']").click()
+    assert orders(page) == ["eta 1", "start"]  # so near, a strong one
+    page.locator(".again").click()
+    assert orders(page)[2:] == ["reset", "start"]
+    wish = page.evaluate("() => told.findLast((order) => order.do === 'reset')")
+    assert (wish["settings"]["seed"], wish["eta"]) == ("4", 0)
+
+
+def test_what_is_said_no_more_is_struck_out_and_bars_are_of_all(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    said = {prompt: [[48, "great great .", -2.0], [16, "great .", 2.0]] for prompt in PROMPTS}
+    page.evaluate("news => hear(news)", {**last, "from": 52, "rows": [], "reviews": said})
+    page.wait_for_function("() => document.querySelector('.said li').innerText.startsWith('48')")
+    lines = page.locator(".said").first.locator("li")
+    assert lines.count() == 4
+    widths = [lines.nth(k).locator("i").get_attribute("style") for k in (0, 1)]
+    assert widths == ["width:75.0%", "width:25.0%"]
+    gone = lines.nth(2)
+    assert gone.locator("s").inner_text() == "cold ."
+    assert gone.inner_text().endswith("was 3.5%")
 
 
 def test_of_many_exact_values_few_are_drawn(open_page, flight):

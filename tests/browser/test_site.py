@@ -307,6 +307,8 @@ COCKPIT = "document.querySelector('.rlhf-cockpit')"
 
 def steps(page, root, n):
     """Press Step n times; what the cockpit shows then."""
+    if not root.locator(".step").is_visible():  # a phone folds it while the guide tells its story
+        root.locator(".dismiss").click()
     for _ in range(n):
         k = page.evaluate(f"{COCKPIT}.state.iteration")
         root.locator(".step").click()

@@ -47,10 +47,9 @@ const rlhfCockpit = (() => {
     SPOKEN_EVERY = 5000,
     ROWS = 4,
     WAYS = [0, 0.5, 1, 1.3, 1.8, 2.3, 2.8, 3.3, 3.8, 4.3, 5, 6], // how far a name may stand from its point, in lines
-    LANES = 2, // below the line of 0, for flags
+    NEAR = 5, // iterations: flags that are nearer are one
     AGES = [
-      [60, 0.22],
-      [20, 0.5],
+      [15, 0.2],
       [0, 1],
     ]; // of a trail: up to so many iterations ago, it is drawn so strongly
   const ICONS = {
@@ -84,11 +83,7 @@ const rlhfCockpit = (() => {
           .join("")}</fieldset><p class="status"></p></div>
       <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", tr("variety")], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
-      <div class="guide"><ol>${GUIDE()
-        .map((name, k) => `<li><i>${k + 1}</i>${name}</li>`)
-        .join(
-          "",
-        )}</ol><p class="task"></p><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
+      <div class="guide"><ol></ol><p class="task"></p><button type="button" class="again" data-again="true" hidden></button><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>
       <p class="tells"><span class="chip"></span><span class="sentence"></span></p>
       <div class="charts"><figure class="curves" ${hidden("curves")}></figure><figure class="way" ${hidden("landscape")}></figure></div>
@@ -121,7 +116,9 @@ const rlhfCockpit = (() => {
       pays = score >= NEUTRAL;
     if (gold === null) return tr("nobody asks careful readers here");
     if (dislikes && pays && lately > 0.5) return tr("it is on its way back, and readers still dislike it");
-    if (likes && pays && turned && less) return tr("both like it, but less than before");
+    const passed = gold < Math.max(...golds) - 0.3; // readers have liked it better
+    if (likes && pays && ((turned && less) || (passed && !turned && Math.min(...golds) >= -1)))
+      return tr("both like it, but less than before");
     if (pays && !dislikes && turned && !less)
       return tr("readers turn away, the reward model has not noticed");
     if (dislikes && pays)
@@ -138,7 +135,7 @@ const rlhfCockpit = (() => {
       ? tr("the reward model likes it, readers neither like nor dislike it")
       : score <= -NEUTRAL
         ? tr("the reward model dislikes it")
-        : tr("neither likes or dislikes it yet");
+        : tr("neither likes nor dislikes it yet");
   }
 
   const ALIKE = 0.8, // nats of entropy: one or two sentences are most of what it says
@@ -146,20 +143,36 @@ const rlhfCockpit = (() => {
     SALAD = 4,
     SURE = 3, // iterations in a row
     HELD = 0.1, // η from here on pulls a policy home
+    BEGUN = 6, // iterations on the leash, before it is let go
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
-  const GUIDE = () => [tr("Train"), tr("Let go"), tr("Bring back")];
+  const GUIDE = (free) =>
+    free ? [tr("Train without a leash"), tr("Bring it back")] : [tr("Train"), tr("Let go"), tr("Bring back")];
 
-  /** A path of three steps through a run: how many are done, what to do now, and which control to touch. */
-  function guide(rows, { eta, running, exact, distinct, written }) {
+  /** Whether a run began without a leash, as far as its moves tell. */
+  function beganFree(moves, eta) {
+    const first = moves.find(([, text]) => text.startsWith("η "));
+    return first ? Number(first[1].slice(2)) >= HELD : eta < HELD;
+  }
+
+  /** Where a collapse has settled: the first of so many iterations in a row whose sentences are alike. */
+  const collapsed = (rows) =>
+    rows.findIndex((_, k) => rows.slice(k, k + SURE).filter((m) => m[ENTROPY] < ALIKE).length === SURE);
+
+  /** How far η must go up to bring it home: far away, a small one pulls hard. */
+  const up = (kl) => (kl > FAR ? 0.3 : 1);
+
+  /** A path of three steps through a run: how many are done, what to do now, and which controls to touch. */
+  function guide(rows, { eta, running, exact, distinct, written, twins = false, parent = false }) {
     if (!rows.length) {
       if (exact[ENTROPY] < ALIKE)
-        return [0, tr("π says one thing only. Press Start, then pull η up."), "start"];
+        return [2, tr("π says one thing only. Press Start, then pull η up."), "start"];
       return eta >= HELD
         ? [0, tr("Press Start. Then pull η to 0 and watch what π says."), "start"]
         : [0, tr("Press Start and watch what π says. At η = 0 nothing holds it."), "start"];
     }
-    const alike = rows.findIndex((m) => m[ENTROPY] < ALIKE);
+    const alike = collapsed(rows);
     if (alike < 0) {
+      if (eta >= HELD && rows.length < BEGUN) return [0, tr("π learns on a leash."), running ? "" : "start"];
       if (eta >= HELD) return [1, tr("π learns on a leash. Now pull η to 0 and watch what it says."), "eta"];
       const n = Object.values(written).reduce((sum, one) => sum + one, 0);
       return [
@@ -174,9 +187,10 @@ const rlhfCockpit = (() => {
       good = (m) => (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL) && (fell || m[ENTROPY] > MANY);
     const back = (_, k) => k >= SURE && since.slice(k - SURE, k).every(good); // more than luck
     if (eta >= HELD && since.some(back))
-      return [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
-    const salad = entropy > SALAD && gold !== null && gold < NEUTRAL,
-      up = kl > FAR ? "0.3" : "1";
+      return parent
+        ? [3, tr("π is back, and the grey parent is not. Steer as you like."), ""]
+        : [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
+    const salad = entropy > SALAD && gold !== null && gold < NEUTRAL;
     if (eta >= HELD)
       return [
         2,
@@ -187,50 +201,64 @@ const rlhfCockpit = (() => {
             : tr("The leash pulls. Do different sentences come back?"),
         running ? "" : "start",
       ];
-    if (salad) return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up }), "eta"];
-    return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up }), "eta"];
+    if (salad)
+      return [2, tr("Many sentences again, but word salad. Pull η up to {up}.", { up: up(kl) }), "eta"];
+    if (!fell && gold !== null)
+      return [2, tr("Lucky: one good answer. Readers like it, but it has only one thing to say."), "again"];
+    if (twins || parent)
+      return [2, tr("All sentences alike: mode collapse. Now pull η up to {up}.", { up: up(kl) }), "eta"];
+    return [2, tr("Mode collapse. Press Fork, then pull η up to {up}.", { up: up(kl) }), "fork"];
   }
 
   const finite = (values) => values.filter((x) => Number.isFinite(x));
 
+  /** What π* is called beside the stars of a chart of this width. */
+  const stands = (width, size) =>
+    width > 34 * size ? [tr("π*: reward model"), tr("π*: readers")] : ["π*", "π*"];
+
+  /** The axis of time: its margins, and how many iterations it shows, with room for names after the last. */
+  function axis(width, size, run) {
+    const left = 2.6 * size,
+      right = 2.4 * size + 0.56 * size * Math.max(...stands(width, size).map(letters)), // for the stars, and their labels
+      last = Math.max(run.rows.length, run.parent.length, 1),
+      part = Math.max(0.5, 1 - (9 * size) / (width - left - right));
+    let end = 50;
+    for (let k = 1; last > part * end; k++) end = (k % 2 ? 75 : 50) * 2 ** Math.floor(k / 2);
+    return { left, right, last, end };
+  }
+
   /** Both scores over the iterations: the run, its parent in grey, exact values, the moves, π*. */
   function curves(width, high, size, run, now) {
-    const stands = width > 34 * size ? tr("where π* stands") : "π*",
-      left = 2.6 * size,
-      right = 2.4 * size + 0.56 * size * letters(stands), // for the stars, and their labels
+    const { left, right, last, end } = axis(width, size, run),
+      labels = stands(width, size),
       top = 0.5 * size,
-      bottom = high - 2 * size;
-    const last = Math.max(run.rows.length, run.parent.length, 1);
-    const end = 50 * 2 ** Math.max(0, Math.ceil(Math.log2(last / 50)));
+      bottom = high - 2 * size,
+      floor = bottom - 2 * size; // below it, flags
     const values = finite([...run.rows, ...run.parent].flatMap((m) => [m[SCORE], m[GOLD]]));
     const low = Math.min(-2.3, ...values) - 0.1,
       most = Math.max(2.9, ...values) + 0.1;
     const x = (k) => left + (k / end) * (width - left - right),
-      y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
+      y = (v) => floor - ((v - low) / (most - low)) * (floor - top);
     const points = (rows, of) => rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
     const [score, gold] = [points(run.rows, SCORE), points(run.rows, GOLD)];
     const parted = ([px]) => px >= x(run.forked ?? 0); // before that, parent and child are one
     const parents = [SCORE, GOLD].map((of) => points(run.parent, of).filter(parted));
     const ghosts = parents
       .map((line) =>
-        line.length
-          ? polyline(
-              line,
-              `stroke="var(--ghost)" stroke-width="${0.11 * size}" stroke-dasharray="5 4" opacity=".75"`,
-            )
-          : "",
+        line.length ? polyline(line, `stroke="var(--ghost)" stroke-width="${Math.max(3, 0.2 * size)}"`) : "",
       )
       .join("");
     const since = x(run.moves.at(-1)?.[0] ?? 0),
       best = now.optimum;
-    const aside = Math.max(0, 1.2 * size - Math.abs(y(best[SCORE]) - y(best[GOLD]))) / 2,
+    const aside = Math.max(0, 1.6 * size - Math.abs(y(best[SCORE]) - y(best[GOLD]))) / 2,
       upper = best[SCORE] > best[GOLD] ? SCORE : GOLD;
     const level = (of) => {
       const [colour, at] = [of === SCORE ? "score" : liking(best[GOLD]), y(best[of])],
-        word = at + 0.35 * size + (of === upper ? -aside : aside); // labels step aside from each other
-      return `<path d="M${since} ${at}H${width - right}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - right + 0.7 * size, at, 0.7 * size, `var(--${colour})`, "var(--bg)")}<text class="name star" x="${width - right + 1.8 * size}" y="${word}" style="fill:var(--${colour});font-size:${size}px">${stands}</text>`;
+        ends = width - right,
+        word = clip(at + (of === upper ? -aside : aside), top + 0.3 * size, bottom); // stars step aside from each other
+      return `<path d="M${since} ${at}H${ends}" stroke="var(--${colour})" stroke-width="2.5" stroke-dasharray="1 5" stroke-linecap="round"/><path d="M${ends} ${at}L${ends + 0.5 * size} ${word}" stroke="var(--${colour})" stroke-width="1.5"/>${star(ends + 0.9 * size, word, 0.7 * size, `var(--${colour})`, "var(--bg)")}<text class="name star" x="${ends + 1.9 * size}" y="${word + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${labels[of]}</text>`;
     };
-    const flags = raised(run, x, width - right, top, y(0) + 0.4 * size, bottom, size);
+    const flags = raised(run, x, width - right, top, floor + 0.2 * size, size);
     // Steps are measured one by one: of many exact values, those show that do not hide each other.
     const apart = run.exact.filter(
       ([k], n) => n === run.exact.length - 1 || k % Math.max(10, end / 20) === 0,
@@ -245,6 +273,11 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
+    const [first] = apart.map(([k, ...m]) => [x(k), y(Math.min(m[SCORE], m[GOLD]))]),
+      exact =
+        first && Number.isFinite(first[1])
+          ? `<text class="halo" x="${first[0] + 0.6 * size}" y="${Math.min(first[1] + 1.3 * size, floor)}" style="font-size:${size}px">${tr("◇ exact")}</text>`
+          : "";
     const whole = tr("{n} iterations", { n: end }),
       begins = x(end) - 0.56 * size * letters(whole) - size;
     const ticks = [0, 0.2, 0.4, 0.6, 1]
@@ -264,28 +297,21 @@ const rlhfCockpit = (() => {
     const at = score.at(-1),
       under = gold.at(-1),
       olds = parents.map((line) => line.at(-1));
-    const farthest = width - right - 8.5 * size; // where a name may begin
     // What names keep away from, and by how much; each that finds its place becomes one of them.
-    const taken = [
-      ...[y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.8 * size]),
-      ...[at, under, ...olds].filter((one) => one?.[0] + size > farthest).map(([, v]) => [v, size]), // else left of the names
-      ...flags.boxes
-        .filter(([from, to]) => to > (at?.[0] ?? 0) && from < (at?.[0] ?? 0) + 9 * size)
-        .map(([, , middle]) => [middle, 1.4 * size]),
-    ];
+    const taken = [y(0), y(best[SCORE]), y(best[GOLD])].map((v) => [v, 0.8 * size]);
     const room = (middle) => Math.min(...taken.map(([v, need]) => Math.abs(v - middle) / need));
     const named = (text, colour, x0, near, way) => {
       // The nearest place with room for a line of text, first on the side that is named; else the roomiest.
       const middles = WAYS.flatMap((step) => [step * way, -step * way])
           .map((step) => near + step * size)
-          .filter((middle) => middle > top + 0.5 * size && middle < bottom - 0.5 * size),
+          .filter((middle) => middle > top + 0.5 * size && middle < floor),
         middle =
           middles.find((one) => room(one) >= 1) ??
           middles.reduce((found, next) => (room(next) > room(found) ? next : found), near);
       taken.push([middle, size]);
       return `<text class="name halo" x="${x0}" y="${middle + 0.35 * size}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     };
-    const beside = ([px]) => Math.min(px + size, farthest),
+    const beside = ([px]) => px + 1.1 * size,
       side = under && at && under[1] > at[1] ? -1 : 1, // −1: the score is the upper one
       apartFrom = (line, end) => line && end && Math.abs(line[1] - end[1]) > 0.8 * size;
     const names = [
@@ -298,39 +324,39 @@ const rlhfCockpit = (() => {
     ]
       .filter(Boolean)
       .join("");
-    return `<figcaption>${tr("What it is paid, and what readers think <small>◇ exact</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
-      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
+    return `<figcaption>${tr("What it is paid, and what readers think")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${exact}${diamonds}
       ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
 
-  /** The moves of a hand, as flags in lanes from `first` on; those that find no room keep their pole. */
-  function raised(run, x, end, top, first, bottom, size) {
-    const free = Array(LANES).fill(Infinity), // where the last flag of a lane begins
-      boxes = [], // [left, right, middle] of each flag
-      marks = new Map(run.forked === null ? [] : [[run.forked, ["fork"]]]);
-    for (const [k, text] of run.moves) marks.set(k, [...(marks.get(k) ?? []), text.replace(" ", " → ")]);
-    const last = [...marks].sort(([a], [b]) => b - a),
-      open = (texts) => texts.join() === "fork";
-    const flags = last.map(([k, texts]) => {
-      const words = texts.map((text) => (text === "fork" ? tr("fork") : text)).join(", "),
+  /** The moves of a hand as flags in one row at `level`; one that finds no room keeps its pole. */
+  function raised(run, x, end, top, level, size) {
+    const marks = []; // [iteration, what happened then, by its letter]
+    for (const [k, text] of [...(run.forked === null ? [] : [[run.forked, "fork"]]), ...run.moves].sort(
+      ([a], [b]) => a - b,
+    )) {
+      if (!marks.length || k - marks.at(-1)[0] >= NEAR) marks.push([k, new Map()]);
+      marks.at(-1)[1].set(text.split(" ")[0], text === "fork" ? tr("fork") : text.replace(" ", " → "));
+    }
+    const open = (texts) => [...texts.keys()].join() === "fork";
+    let free = Infinity; // where the last flag begins
+    const flags = [...marks].reverse().map(([k, texts]) => {
+      const words = [...texts.values()].join(", "),
         long = flagWidth(words, size),
-        from = Math.min(x(k), end - long);
-      const lane = free.findIndex((begins) => from + long + 4 <= begins);
-      if (lane < 0) return "";
-      free[lane] = from;
-      boxes.push([from, from + long, first + (1.8 * lane + 0.8) * size]);
-      return flag(from, first + lane * 1.8 * size, words, size, open(texts));
+        from = Math.min(x(k), end - long, free - long - 4);
+      if (from < Math.max(0, x(k) - long)) return "";
+      free = from;
+      return flag(from, level, words, size, open(texts));
     });
     return {
-      poles: last.map(([k, texts]) => pole(x(k), top, bottom, open(texts))).join(""),
+      poles: marks.map(([k, texts]) => pole(x(k), top, level, open(texts))).join(""),
       flags: flags.join(""),
-      boxes,
     };
   }
 
   /** The run as a path over what a distance can buy at most, and the rope. */
   function way(width, high, size, run, now, frontier) {
-    const left = 2.6 * size,
+    const left = 3.6 * size,
       right = 1.2 * size,
       top = 1.8 * size,
       bottom = high - 4.6 * size,
@@ -360,7 +386,7 @@ const rlhfCockpit = (() => {
           `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
-    const unit = `<text x="0" y="${1.15 * size}" style="font-size:${size}px">${tr("score")}</text>`;
+    const unit = `<text x="${left - 0.65 * size}" y="${y(0) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       ghost = path(run.parent.slice(-1), SCORE)[0],
@@ -381,8 +407,8 @@ const rlhfCockpit = (() => {
     const spots = [last[SCORE], last[GOLD]].map(y);
     // Where the landscape ends, its curves get their names: off the curve, and off where the run is.
     const names = [
-      [SCORE, tr("reward model"), "score", 1],
-      [GOLD, tr("careful readers"), liking(frontier.at(-1)[GOLD]), -1],
+      [SCORE, tr("best score"), "score", 1],
+      [GOLD, tr("its gold"), liking(frontier.at(-1)[GOLD]), -1],
     ]
       .map(([of, name, colour, way]) => {
         const curve = path(frontier, of),
@@ -400,11 +426,11 @@ const rlhfCockpit = (() => {
       .join("");
     const parent =
       ghost && Math.abs(ghost[0] - here) > 3 * size && ghost[0] < width - right - 10 * size
-        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] - 0.8 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
+        ? `<text class="name halo" x="${ghost[0]}" y="${ghost[1] + 1.6 * size}" text-anchor="middle" style="fill:var(--soft);font-size:${size}px">${tr("parent’s score")}</text>`
         : "";
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>${tr("Its way over the exact landscape <small>pale: the best possible</small>")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
+    return `<figcaption>${tr("Its way over the best that is possible")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
       ${trail}${names}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}
@@ -419,29 +445,34 @@ const rlhfCockpit = (() => {
       [a, b] = [frontier[from - 1], frontier[from]];
     const turn = a && b ? a[KL] + ((b[KL] - a[KL]) * a[GOLD]) / (a[GOLD] - b[GOLD]) : last;
     return [
-      [0, frozen, "cool", ""],
+      [0, frozen, "cool", regionName("frozen")],
       [frozen, turn, "liked", regionName("useful")],
       [turn, Infinity, "bad", regionName("collapse")],
     ]
       .map(([low, high, tint, name]) => {
         const [left, right] = [x(low), high === Infinity ? end : Math.min(x(high), end)];
-        const text = `<text class="name" x="${(left + right) / 2}" y="${1.15 * size}" text-anchor="middle" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
+        const fits = right - left > 0.55 * size * letters(name), // else it is written upwards, if it is a narrow band
+          at = `translate(${(left + right) / 2 + (fits ? 0 : 0.35 * size)} ${fits ? 1.15 * size : 0.6 * size})${fits ? "" : " rotate(-90)"}`,
+          text = `<text class="name" transform="${at}" text-anchor="${fits ? "middle" : "end"}" style="fill:var(--ink);font-size:${size}px">${name}</text>`;
         return right > left
-          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${name && right - left > 0.7 * size * letters(name) ? text : ""}`
+          ? `<rect x="${left}" width="${right - left}" height="${bottom}" fill="var(--${tint}-tint)" opacity=".5"/>${right - left > 1.1 * size && (fits || !low) ? text : ""}`
           : "";
       })
       .join("");
   }
 
   /** One quantity: its last value, large, and its course as a small curve above 0. */
-  function tile(width, high, title, value, colour, rows, of, best) {
+  function tile(width, high, title, value, colour, rows, of, best, { end, moved }) {
     const known = finite([...rows.map((m) => m[of]), best]),
       most = Math.max(...known, 1) * 1.05;
-    const x = (k) => (k / Math.max(rows.length - 1, 49)) * width,
+    const x = (k) => (k / end) * width,
       y = (v) => high - (Math.max(v, 0) / most) * high;
     const points = rows.map((m, k) => [x(k), y(m[of])]).filter(([, v]) => Number.isFinite(v));
     const level = `<path d="M0 ${y(best)}H${width}" stroke="var(--ink)" stroke-width="2" stroke-dasharray="1 5" stroke-linecap="round"/>${star(width - 6, y(best), 6, "var(--ink)", "var(--bg)")}`; // π*, as in the curves
-    return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${level}</svg>`;
+    const poles = moved
+      .map((k) => `<path d="M${x(k)} 0V${high}" stroke="var(--ink)" stroke-width="1" opacity=".6"/>`)
+      .join("");
+    return `<p><span>${title}</span><b style="color:var(--${colour})">${value}</b></p><svg width="${width}" height="${high + 2}" aria-hidden="true"><path d="M0 ${high}H${width}" stroke="var(--line)"/>${points.length ? `<path d="M${points[0][0]} ${high}${points.map(([a, b]) => `L${a.toFixed(1)} ${b.toFixed(1)}`).join("")}V${high}Z" fill="var(--${colour}-tint)"/>${polyline(points, `stroke="var(--${colour})" stroke-width="2.5"`)}` : ""}${poles}${level}</svg>`;
   }
 
   /** How far every batch was below the best of the present η and β, as one more column. */
@@ -472,13 +503,22 @@ const rlhfCockpit = (() => {
     const [most, text] = shown[0];
     const lines = shown.map(
       ([often, review, gold]) =>
-        `<li class="${gold < 0 ? "bad" : ""}"><b>${begun ? often : share(often)}</b><span class="voice">${escaped(review)}</span><span class="bar"><i style="width:${((100 * often) / most).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`,
+        `<li class="${gold < 0 ? "bad" : ""}"><b>${begun ? often : share(often)}</b><span class="voice">${escaped(review)}</span><span class="bar"><i style="width:${((100 * often) / (begun ? total : most)).toFixed(1)}%"></i></span><span class="gold">${number(gold, 1, true)}${icon(face(gold), 20)}</span></li>`,
     );
+    // What it said at first and says no more keeps its row: that is what collapsed.
+    const gone = (begun ? (first ?? []) : [])
+      .filter(([, review]) => !reviews.some(([, now]) => now === review))
+      .slice(0, ROWS - shown.length)
+      .map(
+        ([p, review]) =>
+          `<li class="gone"><b>0</b><s class="voice">${escaped(review)}</s><span class="was">${tr("was {p}", { p: share(p) })}</span></li>`,
+      );
+    lines.push(...gone);
     const empty = `<li class="none" aria-hidden="true"><b>0</b><span class="voice">.</span><span class="bar"></span><span class="gold">${icon("", 20)}</span></li>`;
     const lead = begun
       ? tr("of <b>{prompt}</b>, <b>{most}</b> of {total} reviews now say", { prompt, most, total })
       : tr("of <b>{prompt}</b>, π says most often", { prompt });
-    return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(ROWS - shown.length)}</ol>`;
+    return `<p class="soft">${lead}</p><p class="voice headline" style="--letters:${text.length}">“${escaped(text)}”</p><ol class="${begun ? "" : "before"}">${lines.join("")}${empty.repeat(Math.max(0, ROWS - lines.length))}</ol>`;
   }
 
   const judge = (shapes, value, name, means, colour) =>
@@ -529,7 +569,11 @@ const rlhfCockpit = (() => {
     const run = { id: null, rows: [], parent: [], exact: [], moves: [], forked: null };
     let now = null,
       arrived = null, // what the guide says at its end
-      guided = true, // until the path is done, or somebody hides it
+      guided = true, // until somebody hides it
+      free = null, // whether the run began without a leash
+      reached = null, // steps of the path that were done when we last looked
+      waits = false, // it was paused for a move of the hand, and goes on with it
+      moved = true, // since the last fork
       frame = 0,
       spokenAt = -Infinity,
       held = {},
@@ -625,6 +669,10 @@ const rlhfCockpit = (() => {
       find(".sentence").textContent = sentence(run.rows, now.exact);
       const room = (selector) => rooms[selector],
         high = Math.round((size > 20 ? 14.6 : size > 18 ? 17.5 : size > 14 ? 19 : 17.3) * size);
+      const times = {
+        end: axis(room(".curves") || room(".deck"), size, run).end,
+        moved: [...(run.forked === null ? [] : [run.forked]), ...run.moves.map(([k]) => k)],
+      };
       if (panels.includes("curves")) {
         find(".curves").innerHTML = curves(room(".curves"), high, size, run, now);
         find(".of-kl").innerHTML = tile(
@@ -636,6 +684,7 @@ const rlhfCockpit = (() => {
           run.rows,
           KL,
           now.optimum[KL],
+          times,
         );
         find(".of-h").innerHTML = tile(
           room(".of-h"),
@@ -646,6 +695,7 @@ const rlhfCockpit = (() => {
           run.rows,
           ENTROPY,
           now.optimum[ENTROPY],
+          times,
         );
       }
       if (panels.includes("landscape"))
@@ -660,6 +710,7 @@ const rlhfCockpit = (() => {
           regrets(run, now),
           0,
           0,
+          times,
         );
       find(".numbers").innerHTML = table(now, run);
       fields();
@@ -692,18 +743,71 @@ const rlhfCockpit = (() => {
     function lead() {
       const box = find(".guide");
       box.hidden = !guided || Boolean(now.settings.kl_target);
-      if (!run.rows.length) arrived = null;
-      const [done, task, next] = box.hidden ? [0, "", ""] : (arrived ?? guide(run.rows, now));
-      if (done === 3) arrived = [done, task, next]; // whatever is tried after that
-      find(".deck").dataset.next = next;
-      if (find(".task").textContent === task) return;
+      if (!run.rows.length) arrived = free = reached = null;
+      free ??= run.rows.length ? beganFree(run.moves, now.eta) : now.eta < HELD;
+      const twins = !moved && run.parent.length > 0;
+      const [done, said, next] = box.hidden
+        ? [0, "", ""]
+        : (arrived ?? guide(run.rows, { ...now, twins, parent: run.parent.length > 0 }));
+      if (done === 3) arrived = [done, said, next]; // whatever is tried after that
+      if (!run.rows.length) free = now.eta < HELD;
+      const same = twins && !box.hidden,
+        task = same ? tr("Now move η: until then parent and child are the same.") : said;
+      find(".deck").dataset.next = same ? "eta" : next;
+      find(".deck").classList.toggle("tells-a-story", !box.hidden && done < 3);
+      const ticked = free ? Math.max(0, done - 1) : done; // a free run has no step of letting go
+      rest(box.hidden ? null : ticked);
+      steps(box, ticked, task, next);
+    }
+
+    /** At the slow pace a run rests when a step of the path is done, until η moves. */
+    function rest(done) {
+      const step = reached !== null && done !== null && done > reached;
+      reached = done;
+      if (!step || !now.running || !now.slow) return;
+      waits = true;
+      host.send({ do: "pause" });
+    }
+
+    function steps(box, done, task, next) {
+      const path = GUIDE(free),
+        shown = `${done} ${free} ${task}`;
+      if (box.dataset.shown === shown) return;
+      box.dataset.shown = shown;
+      if (all(".guide li").length !== path.length)
+        find(".guide ol").innerHTML = path
+          .map((name, k) => `<li><button type="button" data-take="${k}"><i></i>${name}</button></li>`)
+          .join("");
       find(".task").textContent = task;
+      find(".again").hidden = next !== "again";
+      find(".again").textContent = free
+        ? tr("Start over with another seed")
+        : tr("Start over without a leash");
       all(".guide li").forEach((step, k) => {
         step.className = k < done ? "done" : k === done ? "now" : "";
-        step.firstChild.textContent = k < done ? "✓" : k + 1;
+        step.querySelector("i").textContent = k < done ? "✓" : k + 1;
+        step.firstChild.disabled = k > done;
         step.ariaCurrent = k === done ? "step" : null;
       });
-      box.classList.toggle("over", done === 3);
+    }
+
+    /** Do a step of the path for those who want to see it done. */
+    function take(k) {
+      const last = GUIDE(free).length - 1,
+        kl = (now.batch ?? now.exact)[KL],
+        leash = k === last ? up(kl) : k === 0 && !free ? Math.max(now.eta, 0.3) : 0;
+      waits = false;
+      if (leash !== now.eta) move("eta", leash);
+      if (!now.running) host.send({ do: "start" });
+    }
+
+    /** The same without a leash, where readers will frown; or, if that was lucky, with another seed. */
+    function again() {
+      const settings = chosen();
+      if (free) settings.seed = String(Number(settings.seed) + 1);
+      waits = false;
+      host.send({ do: "reset", settings, eta: 0, beta: now.beta });
+      host.send({ do: "start" });
     }
 
     /** The settings of the run, once they have changed; what a hand typed since then stays. */
@@ -726,19 +830,25 @@ const rlhfCockpit = (() => {
 
     function move(name, value) {
       held[name] = value;
+      moved = true;
       host.send({ move: { [name]: value }, page: id, asked: ++asked });
+      if (waits) host.send({ do: "start" });
+      waits = false;
       levers();
+      if (now) update();
     }
 
     const clicked = (event) => {
       const order = event.target.closest("[data-do]")?.dataset.do;
-      if (
-        event.target.closest(".dismiss") ||
-        (find(".guide.over") && !["pause", undefined].includes(order))
-      ) {
+      const step = event.target.closest("[data-take]")?.dataset.take;
+      if (step) return take(Number(step));
+      if (event.target.closest(".again")) return again();
+      if (event.target.closest(".dismiss")) {
         guided = false;
         update();
       }
+      if (order) waits = order === "fork" && (waits || now.running);
+      if (order === "fork") moved = false;
       if (order === "reset")
         host.send({
           do: order,
@@ -749,6 +859,7 @@ const rlhfCockpit = (() => {
       else if (order === "save" || order === "load")
         host.send({ do: order, folder: find("[name=folder]").value });
       else if (order) host.send({ do: order });
+      if (order === "fork" && now.running) host.send({ do: "pause" }); // until parent and child differ
     };
     const changed = (event) => {
       const { of, typed } = event.target.dataset;
@@ -795,5 +906,5 @@ const rlhfCockpit = (() => {
     };
   }
 
-  return { mount, sentence, guide };
+  return { mount, sentence, guide, beganFree };
 })();
