@@ -37,8 +37,8 @@ def icon(part: str) -> str:
         ),
         "cockpit": pen.format(
             '<path d="M-.9-.5H.9M-.9 .5H.9" stroke="var(--ghost)"/>'
-            '<circle cx=".36" cy="-.5" r=".36" fill="var(--leash-tint)" stroke="var(--leash-dark)"/>'
-            '<circle cx="-.36" cy=".5" r=".36" fill="var(--many-tint)" stroke="var(--many)"/>'
+            '<circle cx=".36" cy="-.5" r=".36" fill="var(--bg)" stroke="var(--leash-dark)"/>'
+            '<circle cx="-.36" cy=".5" r=".36" fill="var(--bg)" stroke="var(--many)"/>'
         ),
         "readers": theme.face(loop_drawing.GOLD),
     }
