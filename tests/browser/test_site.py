@@ -168,7 +168,7 @@ def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page.wait_for_function("document.querySelector('#play > .rlhf-explorer')?.state")
     page.goto(page.url.removesuffix("#play"))
     page.get_by_role("link", name="Play first: the explorer").click()
-    at = "Math.abs(document.querySelector('#play').getBoundingClientRect().y - 64) < 20"
+    at = "Math.abs(document.querySelector('#play').getBoundingClientRect().y - 30) < 50"
     page.wait_for_function(at)  # the page rolls there
 
 
