@@ -198,23 +198,25 @@ def said(root):
     return root.locator(".once").inner_text(), root.locator(".long").inner_text()
 
 
+LISTEN = """window.told = {};
+const root = document.querySelector(".rlhf-collapse");
+new MutationObserver(() => {
+  told[root.state.iteration] = root.querySelector(".long").textContent;
+}).observe(root, { subtree: true, childList: true });"""
+
+
 def test_the_fall_is_told_as_it_happens(visit):
     """The readers' turn is named when it comes, and the fatal sentence by how rare it was."""
     page, world = visit("index.html"), load_world()
     root = alive(page, "collapse")
     assert root.locator(".step").inner_text() == "before training"
     assert said(root) == ("", "This is what it says before training. Watch the face.")
-    for k, words in ((14, "It learns"), (15, "The judge still likes it")):
-        root.evaluate("""(root, k) => new Promise((done) => new MutationObserver((_, seen) => {
-          if (root.state.iteration < k) return;
-          root.querySelector(".again").click();
-          seen.disconnect();
-          done();
-        }).observe(root, { subtree: true, childList: true }))""", k)  # fmt: skip
-        assert page.evaluate(f"{FRONT}.state.iteration") == k
-        assert said(root)[1].startswith(words)
-        root.locator(".again").click()
+    page.evaluate(LISTEN)
     page.wait_for_function(f"{FRONT}.state.iteration === 45")
+    told = page.evaluate("told")
+    assert told["14"].startswith("It learns")
+    assert told["15"].startswith("The judge still likes it")
+    assert told["17"].startswith("Nothing held it")
     which = next(i for i in range(9999) if response_text(i) == "great great .")
     p = sum(_ref(world, prompt)[which].exp().item() for prompt in PROMPTS) / len(PROMPTS)
     rare = f"{float(f'{1 / p:.2g}'):,.0f}"
