@@ -3,19 +3,26 @@
 // one slider holds the policy back.
 
 const rlhfCollapse = (() => {
-  const { tr, letters, clip, liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
+  const { tr, letters, liking, number, flag, pole, face, gauge, icon, polyline, twoTone } = rlhfParts;
   const ETAS = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2];
   const HELD = 0.3,
     ITERATIONS = 100,
     FREE = 45,
-    FALL = 12; // after so many iterations
-  /** For an iteration, in ms: during the fall, somebody who speaks can say what happens. */
-  const pauseOf = (iteration) => (iteration >= FALL && iteration < 20 ? 200 : 80);
+    PEAK = 13; // readers like it best after so many iterations
+
+  /** How long an iteration stays, in ms: long enough to read the headline before the fall, and to say what happens
+   *  during it. The first batch is π_SFT's own, so it is what the model says before training. */
+  function stay(iteration) {
+    if (iteration === 1) return Math.min(Math.max(2400 - performance.now(), 1300), 2000);
+    if (iteration < PEAK) return 530;
+    if (iteration === PEAK) return 1500;
+    return iteration < 20 ? 600 : iteration < 30 ? 200 : 90;
+  }
 
   /** The acts: how each looks, its name, and the iteration where it begins. */
   const STAGES = [
     ["is-learning", tr("It learns"), 0],
-    ["is-fallen", tr("It collapses"), FALL],
+    ["is-fallen", tr("It collapses"), PEAK],
     ["is-held", tr('The leash<span class="wide"> brings it back</span>'), FREE],
   ];
 
@@ -26,92 +33,73 @@ const rlhfCollapse = (() => {
     <ol class="stages" aria-label="${tr("What happens")}">${STAGES.map(([kind, text], k) => `<li class="${kind}"><button type="button"><b>${k + 1}</b><span>${text}</span></button></li>`).join("")}</ol>
     <p class="of"><span class="share"></span><span class="step"></span></p>
     <p class="voice big" aria-hidden="true"></p>
+    <p class="once"></p>
     <div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div>
     <svg width="0" height="0" aria-hidden="true"><defs>${MOODS.map((gold, k) => `<symbol id="${id}-${k}" viewBox="-1.08 -1.08 2.16 2.16">${face(gold)}</symbol>`).join("")}</defs></svg>
     <div class="scene"><div class="chart"></div><figure class="crowd"><div></div><figcaption>${tr('all 128 reviews<span class="more">, as readers see them</span>')}</figcaption></figure></div>
     <p class="why"></p>
     <div class="hold eta"><label for="${id}-eta"><i class="voice">η</i> ${tr("the leash")}</label>
       <input id="${id}-eta" type="range" min="0" max="${ETAS.length - 1}" value="0"><b></b></div>
-    <p class="buttons"><button class="leash"></button> <button class="again">${tr("Start again, without a leash")}</button> <a class="onward" hidden>${tr("Now find the best leash →")}</a></p>
+    <p class="buttons"><a class="onward" hidden>${tr("Now find the best leash →")}</a> <button class="leash"></button> <button class="again">${tr("Start again, without a leash")}</button></p>
     <p class="heard" role="status"></p>`;
 
-  /** Both curves by name: the reward model's at its end, the readers' above its maximum. Neither stands where a curve or
-   *  the pole of a flag runs, if there is any other place near. */
-  function names(records, x, y, { size, low, right, poles }) {
-    const last = records.at(-1),
-      most = records.reduce((best, record) => (record.gold > best.gold ? record : best)),
-      taken = [];
-    const curves = ["score", "gold"].flatMap((of) => records.map((r) => [x(r.iteration), y(r[of])]));
-    const hits = ([left, at, long]) =>
-      curves.filter(
-        ([px, py]) => px > left - 6 && px < left + long + 6 && py > at - 1.1 * size && py < at + 0.5 * size,
-      ).length +
-      poles.filter((px) => px > left - 4 && px < left + long + 4).length +
-      taken.filter(
-        ([px, py, wide]) =>
-          px < left + long + size && left < px + wide + size && Math.abs(py - at) < 1.2 * size,
-      ).length *
-        9;
-    const name = (text, colour, px, py, away) => {
-      const long = 0.56 * size * letters(text),
-        at = (across, up) => [
-          clip(px + across * long, 2.6 * size, right - long),
-          clip(py + up * size, 1.1 * size, low - 0.4 * size),
-          long,
-        ];
-      const found = away
-        .flatMap((up) => [-0.5, 0, -1, 0.5, -1.5].map((across) => at(across, up)))
-        .reduce((best, next) => (hits(next) < hits(best) ? next : best));
-      taken.push(found);
-      return `<text class="name halo" x="${found[0]}" y="${found[1]}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
-    };
-    const above = [-0.9, -1.4, -2, -2.8, 2.1, 3],
-      below = [2.1, 3, -0.9, -1.4];
+  /** Where both curves have come to: a dot for the reward model, a face for the readers, and their names beside them. The
+   *  face makes way for the dot; names begin once there is a curve to be named, and never cross each other. */
+  function ends({ score, gold, iteration }, x, y, { size, right, narrow }) {
+    const [dot, round] = [0.46 * size, 0.85 * size],
+      at = x(iteration),
+      [up, down] = [y(score), y(gold)],
+      beside = Math.abs(up - down) < dot + round ? dot + round + 2 : 0;
+    const marks = `<circle cx="${at}" cy="${up}" r="${dot}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
+      <g transform="translate(${at + beside} ${down}) scale(${round})">${face(gold)}</g>`;
+    if (iteration < 6) return marks;
+    const curves = [
+      { text: tr("reward model"), colour: "score", level: up, reach: beside ? beside + round : dot },
+      { text: tr("careful readers"), colour: liking(gold), level: down, reach: beside + round },
+    ].sort((a, b) => a.level - b.level);
+    const long = Math.max(...curves.map(({ text }) => 0.56 * size * letters(text))),
+      name = ({ text, colour }, left, low, anchor) =>
+        `<text class="name halo" x="${left}" y="${low}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
+    if (at + beside + round + 8 + long > right) {
+      // no room beside them: below, or above what is low
+      const first = curves[0].level + 1.9 * size,
+        second = Math.max(curves[1].level + 1.9 * size, first + 1.25 * size),
+        fits = second < y(-1.6);
+      return `${marks}${name(curves[0], right, first, "end")}${name(curves[1], right, fits ? second : curves[1].level - 1.3 * size, "end")}`;
+    }
+    const apart = Math.max(0, 1.2 * size - (curves[1].level - curves[0].level)) / 2;
     return (
-      name(tr("careful readers"), liking(most.gold), x(most.iteration), y(most.gold), above) +
-      name(
-        tr("reward model"),
-        "score",
-        x(last.iteration),
-        y(last.score),
-        last.score < last.gold ? [...below, ...above] : above,
-      )
+      marks +
+      curves
+        .map((one, k) =>
+          name(one, at + one.reach + 8, one.level + (k ? apart : -apart) + 0.34 * size, "start"),
+        )
+        .join("")
     );
   }
 
   function chart(records, moves, width, large) {
-    const height = Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
+    const narrow = innerWidth <= 560,
+      height = narrow ? 126 : Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
       size = large ? Math.max(17, 0.026 * innerHeight) : innerWidth >= 1500 ? 17 : 13,
       left = large ? 60 : 34,
-      right = 20,
+      right = narrow ? 28 : 11.6 * size, // beside the curves, room for their names
       x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const low = height - 1.7 * size,
-      top = 1.8 * size, // above, room for a name; below, for the flags
-      y = (v) => top + ((2.2 - v) / 4.4) * (low - 1.9 * size - top),
+    const low = height - (narrow ? 2.4 : 1.5) * size, // below, room for the iterations
+      floor = low - (moves.length ? 1.7 : 0.3) * size, // and for the flags
+      y = (v) => 4 + ((2.6 - v) / 5) * (floor - 4),
       last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
-    const ticks = [-2, 0, 2]
-      .map(
-        (v) =>
-          `<text x="${left - 8}" y="${y(v) + 4}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
-      )
-      .join("");
-    const marks = (width > 37 * size ? [0, 25, 50, 75, 100] : [0, 25, 50, 100])
-      .map(
-        (k) =>
-          `<text x="${x(k)}" y="${height - 4}" text-anchor="${k === 100 ? "end" : "middle"}" style="font-size:${size}px">${k === 100 ? tr("{k} iterations", { k }) : k}</text>`,
-      )
-      .join("");
+    const text = (px, py, anchor, words) =>
+      `<text x="${px}" y="${py}" text-anchor="${anchor}" style="font-size:${size}px">${words}</text>`;
+    const ticks = [-2, 0, 2].map((v) => text(left - 8, y(v) + 0.34 * size, "end", number(v, 0)));
+    const marks = [0, 25, 50, 75, 100].map((k) => text(x(k), low + 1.1 * size, "middle", k));
+    const axis = narrow
+      ? text(width, height - 2, "end", tr("iterations"))
+      : text(x(ITERATIONS) + 1.5 * size, low + 1.1 * size, "start", tr("iterations"));
     const flags = moves
       .map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), low - 1.6 * size, `η → ${eta}`, size))
       .join("");
-    const named = last
-      ? names(records, x, y, { size, low, right: width - right, poles: moves.map(([k]) => x(k)) })
-      : "";
-    const ends = last
-      ? `<circle cx="${x(last.iteration)}" cy="${y(last.score)}" r="${0.46 * size}" fill="var(--score)" stroke="var(--bg)" stroke-width="2"/>
-      <g transform="translate(${x(last.iteration)} ${y(last.gold)}) scale(${0.85 * size})">${face(last.gold)}</g>`
-      : "";
     const thick = 0.23 * size;
     const curves =
       records.length > 1
@@ -119,7 +107,7 @@ const rlhfCollapse = (() => {
           twoTone(line("gold"), y(0), thick)
         : "";
     return `<svg width="${width}" height="${height}" role="img" aria-label="${tr("Both judges over {n} iterations", { n: ITERATIONS })}">
-      <path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${marks}${flags}${curves}${ends}${named}</svg>`;
+      <path d="M${left} ${y(0)}H${x(ITERATIONS)}" stroke="var(--line)" stroke-width="1.5"/>${ticks.join("")}${marks.join("")}${axis}${flags}${curves}${last ? ends(last, x, y, { size, right: width, narrow }) : ""}</svg>`;
   }
 
   /** A face for every review of the last batch, the same ones together, so that sameness is seen. */
@@ -138,32 +126,94 @@ const rlhfCollapse = (() => {
     return `<svg viewBox="0 0 ${columns} ${rows}" role="img" aria-label="${tr("{n} different reviews", { n: groups.size })}">${faces.map(([gold, group], n) => `<use href="#${id}-${mood(gold)}" x="${(n % columns) + 0.06}" y="${Math.floor(n / columns) + 0.06}" width=".88" height=".88"${group % 2 ? ' opacity=".55"' : ""}/>`).join("")}</svg>`;
   }
 
-  function why(record, held, over) {
-    if (!record || record.iteration < 4)
-      return tr("PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes.");
-    if (!held && record.gold < 0)
-      return over
-        ? tr(
-            "Nothing held it: it found a sentence that the reward model has never seen, and loves. A penalty for going far, the leash η, can bring it back.",
-          )
-        : tr("Nothing held it: it found a sentence that the reward model has never seen, and loves.");
+  /** How often π_SFT says a review, of both prompts alike: what the page's tables hold. */
+  function before(engine, index) {
+    const { prompts } = engine.data;
+    return prompts.reduce((sum, _, i) => sum + Math.exp(engine.tables(i).ref[index]), 0) / prompts.length;
+  }
+
+  /** One in how many, with two digits. */
+  const oneIn = (p) => Number((1 / p).toPrecision(2)).toLocaleString("en-US");
+
+  /** What has become of the sentence, in one line: how rare it was, or that there are many again. */
+  function once(run, records, said, at) {
+    const { gold, distinct } = records.at(-1),
+      fallen = records.findLast((r) => r.gold < -1 && r.eta === 0)?.distinct,
+      now = { count: said.count, all: run.config.batch_size };
+    if (at === 3)
+      return distinct > fallen
+        ? tr('Varied again: <b>{n}</b> different reviews.<span class="wide"> In the collapse: {m}.</span>', {
+            n: distinct,
+            m: fallen,
+          })
+        : "";
+    if (at === 0 || gold > 0) return "";
+    const p = before(run.engine, said.index);
+    return p < 1e-9
+      ? tr("Before training: <b>practically never</b>. Now: {count} of {all}.", now)
+      : tr(
+          'Before training: once in <b>{n}</b><span class="wide"> reviews</span>. Now: {count}<span class="wide"> of {all}</span>.',
+          {
+            n: oneIn(p),
+            ...now,
+          },
+        );
+  }
+
+  /** What happens, in one sentence, and in few words for small windows and for walls. */
+  function why(records, held, over, moved) {
+    const record = records.at(-1);
+    if (!record || record.iteration < 2)
+      return [
+        tr("This is what it says before training. Watch the face."),
+        tr("Before training. Watch the face."),
+      ];
+    if (record.iteration < 6)
+      return [
+        tr("PPO trains a small GPT-2 in this page, now. The reward model pays for what it writes."),
+        tr("PPO trains a GPT-2 in this page, now."),
+      ];
     if (held && record.gold < 0)
-      return tr(
-        "The penalty η·KL grows with the distance from where training began. It pulls the policy back.",
-      );
-    return held
-      ? tr(
+      return [
+        tr("The penalty η·KL grows with the distance from where training began. It pulls the policy back."),
+        tr("The penalty η·KL pulls it back."),
+      ];
+    if (held)
+      return [
+        tr(
           "On the leash it stays near what people write, where judge and readers agree. That is why RLHF has a leash.",
-        )
-      : tr("It learns: the judge and the readers like it more and more.");
+        ),
+        tr("On the leash, judge and readers agree."),
+      ];
+    if (record.gold < 0 && over)
+      return [
+        tr(
+          "Nothing held it: it found a sentence that the reward model has never seen, and loves. A penalty for going far, the leash η, can bring it back.",
+        ),
+        tr("Nothing held it. Pull the leash."),
+      ];
+    if (record.gold < 0)
+      return [
+        tr("Nothing held it: it found a sentence that the reward model has never seen, and loves."),
+        tr("Nothing held it: the judge loves this."),
+      ];
+    if (moved)
+      return [tr("Nothing holds it now: it goes where the judge pays most."), tr("Nothing holds it now.")];
+    return turns(records, held)
+      ? [tr("The judge still likes it; readers no longer do."), tr("The judge likes it; readers do not.")]
+      : [tr("It learns: the judge and the readers like it more and more."), tr("Judge and readers like it.")];
   }
 
   const judge = (shapes, value, name, colour) =>
-    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}${value === value ? `<small class="wide">${tr("mean score")}</small>` : ""}</b><figcaption>${name}</figcaption>`;
+    `${icon(shapes, 46)}<b style="color:var(--${colour})">${number(value, 2, true)}</b><figcaption>${name}</figcaption>`;
+
+  /** Whether readers have turned away from what nothing holds: half a point below their best. */
+  const turns = (records, held) =>
+    !held && records.length > 0 && records.at(-1).gold < Math.max(...records.map(({ gold }) => gold)) - 0.5;
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
-    if (!records.some((record) => record.gold < -1)) return 0;
+    if (!records.some((record) => record.gold < -1)) return turns(records, held) ? 1 : 0;
     return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
   }
 
@@ -198,29 +248,40 @@ const rlhfCollapse = (() => {
         else button.removeAttribute("aria-current");
       });
       find(".share").innerHTML = said
-        ? tr('<span class="wide">The language model: </span><b>{n}</b> of {all} reviews say', { n: said.count, all: run.config.batch_size })
+        ? tr('<span class="wide">The language model: </span><b>{n}</b> of {all} reviews say', {
+            n: said.count,
+            all: run.config.batch_size,
+          })
         : "";
-      find(".step").textContent = tr("iteration {k}", { k: run.iteration });
+      find(".step").textContent =
+        run.iteration < 2 ? tr("before training") : tr("iteration {k}", { k: run.iteration });
       find(".big").textContent = said ? `“${said.text}”` : "“ … ”";
       find(".big").style.setProperty("--letters", said ? said.text.length : 8);
+      find(".once").innerHTML = said ? once(run, records, said, at) : "";
       const { score, gold } = record ?? { score: NaN, gold: NaN }; // nothing has been written yet
       find(".by-model").innerHTML = judge(
         gauge(score || 0),
         score,
-        tr('<span class="wide">the judge: a </span>reward model'),
+        tr('<span class="wide">the judge: a </span>reward model <small>(score)</small>'),
         "score",
       );
-      find(".by-readers").innerHTML = judge(face(gold || 0), gold, tr("careful readers"), liking(gold));
+      find(".by-readers").innerHTML = judge(
+        face(gold || 0),
+        gold,
+        tr("careful readers <small>(gold score)</small>"),
+        liking(gold),
+      );
       find(".by-readers").classList.toggle("is-bad", record?.gold < -1);
-      find(".crowd div").innerHTML = crowd(run, id, innerWidth > 560 ? 16 : 32);
+      find(".crowd div").innerHTML = crowd(run, id, 16);
       find(".chart").innerHTML = chart(records, moves, find(".chart").clientWidth, large());
-      find(".why").textContent = trouble || why(record, held, over);
+      const [long, short = long] = trouble ? [trouble] : why(records, held, over, moves.length > 0);
+      find(".why").innerHTML = `<span class="long">${long}</span><span class="short">${short}</span>`;
       const k = ETAS.indexOf(run.config.eta);
       slider.value = k;
       slider.style.setProperty("--at", `${(100 * k) / (ETAS.length - 1)}%`);
       slider.setAttribute("aria-valuetext", String(run.config.eta));
       find(".hold b").textContent = run.config.eta;
-      const begun = Boolean(record || frame);
+      const begun = records.length > 1 || frame || trouble;
       find(".leash").textContent = held ? tr("Let it go") : tr("Put it on a leash");
       find(".leash").hidden = !begun;
       find(".again").innerHTML = !begun
@@ -230,23 +291,28 @@ const rlhfCollapse = (() => {
           : paused
             ? tr("Go on")
             : `<span>${tr('Start again<span class="wide">, without a leash</span>')}</span>`;
+      const done = over && at === 3;
       find(".leash").className = `leash ${at < 3 ? "first" : ""} ${over && at === 1 ? "next" : ""}`;
       find(".again").className = `again ${begun ? "" : "first next"}`;
-      find(".onward").hidden = !onward || !(over && at === 3);
+      find(".onward").hidden = !onward || !done;
       root.state = { iteration: run.iteration, eta: run.config.eta, records, said: said?.text };
+    }
+
+    function step() {
+      const record = run.step();
+      if (record) records.push(record);
+      else
+        trouble = tr(
+          "A number became too large in this iteration, so the run stopped before it. Start again.",
+        );
     }
 
     function play(now) {
       const comes = now >= due;
       if (comes) {
         if (rescue && run.iteration === FREE) hold(HELD);
-        due = run.iteration < hurry ? now : now + pauseOf(run.iteration);
-        const record = run.step();
-        if (record) records.push(record);
-        else
-          trouble = tr(
-            "A number became too large in this iteration, so the run stopped before it. Start again.",
-          );
+        step();
+        due = run.iteration < hurry ? now : now + stay(run.iteration);
       }
       const goes = !trouble && run.iteration < until && root.isConnected;
       frame = goes ? requestAnimationFrame(play) : 0;
@@ -258,7 +324,7 @@ const rlhfCollapse = (() => {
         k: run.iteration,
         share: find(".share").textContent,
         said: find(".big").textContent,
-        why: find(".why").textContent,
+        why: find(".long").textContent,
       });
     };
     const go = (iterations) => {
@@ -277,7 +343,10 @@ const rlhfCollapse = (() => {
         paused = true;
         tell();
       } else if (paused) go(until);
-      else return again(0);
+      else if (run.iteration < 2 && !trouble) {
+        due = 0;
+        go(FREE);
+      } else return again(0);
       draw();
     }
 
@@ -285,15 +354,18 @@ const rlhfCollapse = (() => {
       if (eta === run.config.eta) return;
       [hurry, rescue] = [0, false];
       run.config.eta = eta;
-      if (run.iteration) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
-      if (run.iteration >= ITERATIONS) again(eta);
+      if (run.iteration > 1) moves = [...moves.filter(([k]) => k !== run.iteration), [run.iteration, eta]];
+      if (run.iteration < 2 || run.iteration >= ITERATIONS) again(eta);
       else go(ITERATIONS);
       draw();
     }
+    /** Back to what the model says before training. */
     function reset(eta) {
       run.config.eta = eta;
       run.start();
-      [records, moves, due, trouble, paused, hurry, rescue] = [[], [], 0, "", false, 0, false];
+      [records, moves, trouble, paused, hurry, rescue] = [[], [], "", false, 0, false];
+      step();
+      due = performance.now() + stay(1);
     }
     function again(eta) {
       reset(eta);
@@ -304,17 +376,15 @@ const rlhfCollapse = (() => {
     function act(k) {
       reset(0);
       [hurry, rescue] = [STAGES[k][2], k === 2];
+      if (k) due = 0;
       go(rescue ? ITERATIONS : FREE);
       draw();
     }
     const large = () => Boolean(document.fullscreenElement?.contains(root));
-    /** On a wall it waits for Start, unless a hand has already paused or steered it. */
+    /** On a wall it goes on, but what has not yet begun waits for Start. */
     function enlarged() {
       if (large()) {
-        if (!paused && !moves.length && !run.config.eta) {
-          halt();
-          reset(0);
-        }
+        if (run.iteration < 2) halt();
         find(".again").focus(); // so that the space bar presses it
       }
       draw();
@@ -340,6 +410,7 @@ const rlhfCollapse = (() => {
     document.addEventListener("fullscreenchange", enlarged);
     const resized = new ResizeObserver(draw);
     resized.observe(root);
+    if (!waits) reset(0);
     if (!still && !waits) go(FREE);
     draw();
     return () => {

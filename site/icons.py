@@ -1,10 +1,10 @@
-"""The parts of the loop, small: what a card of the front page is about."""
+"""The parts of the loop, and a cockpit, small: what a card of the front page is about."""
 
 from rlhf_lab import loop_drawing, theme
 
 
 def icon(part: str) -> str:
-    """A part of the loop, or "π" for all of it, as shapes within ±1 in the colours of `theme`."""
+    """A part of the loop, "π" for all of it, or a cockpit; within ±1 in the colours of `theme`."""
     pen = '<g fill="none" stroke-linecap="round" stroke-linejoin="round" stroke-width=".13">{}</g>'
     box = (
         '<rect x="{}" y="{}" width="{}" height="{}" rx=".22" fill="var(--{})" stroke="var(--{})"/>'
@@ -34,6 +34,11 @@ def icon(part: str) -> str:
             + rope.format("dark", 0.34)
             + rope.format("fill", 0.18)
             + '<circle cx=".74" cy=".1" r=".18" fill="var(--bg)" stroke="var(--leash-dark)"/>'
+        ),
+        "cockpit": pen.format(
+            '<path d="M-.9-.5H.9M-.9 .5H.9" stroke="var(--ghost)"/>'
+            '<circle cx=".36" cy="-.5" r=".36" fill="var(--bg)" stroke="var(--leash-dark)"/>'
+            '<circle cx="-.36" cy=".5" r=".36" fill="var(--bg)" stroke="var(--many)"/>'
         ),
         "readers": theme.face(loop_drawing.GOLD),
     }

@@ -71,21 +71,39 @@ const rlhfPage = (() => {
     );
   }
 
+  const turnFull = (element) =>
+    document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen();
+
   /** For projectors: a button that gives an element the whole screen, and back. */
   function fullScreen(element) {
     const button = document.createElement("button");
     button.className = "full";
     button.type = "button";
+    button.setAttribute("aria-keyshortcuts", "F");
     const name = () => {
-      button.textContent =
-        document.fullscreenElement === element ? tr("⤡ Leave full screen") : tr("⤢ Full screen");
+      const leaves = document.fullscreenElement === element;
+      button.innerHTML = `<span>${leaves ? tr("⤡ Leave full screen") : tr("⤢ Full screen")}</span><kbd aria-hidden="true">F</kbd>`;
     };
-    button.addEventListener("click", () =>
-      document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
-    );
+    button.addEventListener("click", () => turnFull(element));
     element.addEventListener("fullscreenchange", name);
     name();
     return button;
+  }
+
+  /** F does it too, for the live part that has the keyboard, else for the first one in sight; not while somebody types. */
+  function pressed(event) {
+    const types = event.target.closest?.('textarea, select, [contenteditable], input:not([type="range"])'),
+      held = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
+    if (event.key.toLowerCase() !== "f" || types || held) return;
+    const seen = (element) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return top < 0.7 * innerHeight && bottom > 0.3 * innerHeight;
+    };
+    const parts = [...document.querySelectorAll(".rlhf-live:has(> .full)")],
+      chosen = parts.find((element) => element.contains(event.target)) ?? parts.find(seen);
+    if (!chosen) return;
+    event.preventDefault();
+    turnFull(chosen);
   }
 
   /** Bring an element to life. Until then, and where that fails, it shows the picture that is in it. */
@@ -211,6 +229,7 @@ const rlhfPage = (() => {
 
   function start() {
     document.querySelectorAll(".rlhf-guess").forEach(askFor);
+    document.addEventListener("keydown", pressed);
     const near = new IntersectionObserver(
       (entries) => {
         for (const { target } of entries.filter((entry) => entry.isIntersecting)) {

@@ -115,8 +115,8 @@ def test_its_numbers_are_those_of_the_tables():
 
 def test_each_part_has_an_icon_of_its_own_in_the_colours_of_the_course():
     icon = runpy.run_path(str(ROOT / "site" / "icons.py"))["icon"]
-    icons = [icon(part) for part in ("π", *PARTS)]
-    assert len(set(icons)) == 1 + len(PARTS)
+    icons = [icon(part) for part in ("π", "cockpit", *PARTS)]
+    assert len(set(icons)) == 2 + len(PARTS)
     for shapes in icons:
         svg = ElementTree.fromstring(f"<svg>{shapes}</svg>")
         paints = {shape.get(kind) for shape in svg.iter() for kind in ("fill", "stroke")}

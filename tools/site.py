@@ -46,6 +46,8 @@ NOTEBOOK = re.compile(
 """A row of README's table of notebooks: name, what one can do afterwards, minutes."""
 ROW = re.compile(r"^\| ([a-z ,]+) \| ((?:`\w+/?`\s*)+) \| (.+) \|$", re.MULTILINE)
 """A row of README's table of modules: name, modules, what they hold."""
+ALIVE = re.compile(r'"(?:Explorer|Cockpit)\(')
+"""An output of a notebook that lives on its page."""
 UP = re.compile(r"(\]\()\.\./([^)\s]*)")
 """A link out of the folder of a language."""
 FONT = re.compile(r"url\((fonts/[\w.-]+)\)")
@@ -129,10 +131,11 @@ class Edition:
             title = _title(self.file(ROOT / "notebooks" / f"{name}.ipynb"))
             menu.append(f"{title} <notebooks/{name}>")
             said = html.escape(re.sub(r"[`\\]", "", able))
-            below = tr("{n} minutes", n=minutes) + _icons(ROOT / "notebooks" / f"{name}.ipynb")
+            file, page = ROOT / "notebooks" / f"{name}.ipynb", f"notebooks/{name}.html"
+            below = tr("{n} minutes", n=minutes) + _icons(file)
             cards.append(
-                f'<li><a href="notebooks/{name}.html"><b>{html.escape(title)}</b>'
-                f"<span>{said}</span><small>{below}</small></a></li>"
+                f'<li><a href="{page}"><b>{html.escape(title)}</b>'
+                f"<span>{said}</span><small>{below}</small></a>{_play(file, page)}</li>"
             )
         text = _read(self.file(ROOT / "site" / "index.md"))
         cards.insert(0, '<ul class="course-map rlhf-front">')
@@ -178,13 +181,22 @@ def _title(notebook: Path) -> str:
     return f"{notebook.stem[:2]} · {words}" if notebook.stem[0].isdigit() else words
 
 
+def _play(notebook: Path, page: str) -> str:
+    """A link to what can be moved in the notebook at once, if there is something."""
+    if not ALIVE.search(_read(notebook)):
+        return ""
+    return f'<a class="play" href="{page}#play">▶ {tr("play")}</a>'
+
+
 def _icons(notebook: Path) -> str:
     """What its drawing of the loop shows in colour, small; π for all of it."""
     sources = ("".join(cell["source"]) for cell in json.loads(_read(notebook))["cells"])
     call = re.search(r"^Loop\((.+)\)$", next(s for s in sources if "Loop(" in s), re.MULTILINE)
     lit = ast.literal_eval(f"({call[1]},)")[1:] if call else ()
+    if notebook.stem == "cockpit":
+        lit = ("cockpit",)
     icon = runpy.run_path(str(ROOT / "site" / "icons.py"))["icon"]
-    draw = '<svg width="26" height="26" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">{}</svg>'
+    draw = '<svg width="36" height="36" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">{}</svg>'
     return "".join(draw.format(icon(part)) for part in lit or ["π"])
 
 

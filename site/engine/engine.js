@@ -178,14 +178,15 @@ const rlhfEngine = (() => {
       return [...times].sort((a, b) => b[1] - a[1]).slice(0, most).map(([y, n]) => [n, engine.text(y), golds[y]]);
     }
 
-    /** What the last batch said: text and how often, the most frequent first. */
+    /** What the last batch said: text, how often, and its number; the most frequent first. */
     batch() {
       const { engine } = this, ids = engine.view("responses", "i4"), copies = engine.view("copies", "i4"), said = [];
+      const numbers = engine.view("number_of", "i4");
       for (let b = 0; b < this.config.batch_size; b++) {
         if (!copies[b]) continue;
         const row = [...ids.subarray(b * T, b * T + T)], end = row.indexOf(0);
         const words = row.slice(0, end < 0 ? T : end).map((id) => engine.data.words[id]);
-        said.push({ text: [...words, ...(end < 0 ? [] : ["."])].join(" "), count: copies[b] });
+        said.push({ text: [...words, ...(end < 0 ? [] : ["."])].join(" "), count: copies[b], index: numbers[b] });
       }
       return said.sort((a, b) => b.count - a.count);
     }
