@@ -84,13 +84,6 @@ def test_an_ideal_trainer_under_the_controller_rests_at_the_target(short):
     assert plots.png(lesson.controller_figure({"a": path, "b": path}, target=1.0))
 
 
-def test_a_refusal_says_why_in_one_clause():
-    d, mask = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
-    assert lesson.refusal(torch.tensor([1.0]), d, d, mask, 0.5) == ""
-    said = lesson.refusal(torch.tensor([torch.nan]), d, d, mask, 0.5)
-    assert (said.startswith("scores is nan"), ";" in said) == (True, False)
-
-
 def test_aim_compares_length_and_direction():
     wanted = torch.tensor([3.0, 4.0], dtype=torch.float64)
     for gradient, length, cosine in (

@@ -141,6 +141,7 @@ def test_wheel_holds_the_package_its_licences_and_jupyters_settings_and_no_more(
     assert {"rlhf_lab/weights/sft/model.safetensors", "rlhf_lab/py.typed"} <= package
     assert "rlhf_lab/lessons/phase_diagram.csv" in package
     assert "rlhf_lab/lessons/leash_runs.csv" in package
+    assert "rlhf_lab/lessons/long_dpo.csv" in package
     made = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD")}
     assert set(wheel.namelist()) == package | set(extra) | made
 

@@ -15,7 +15,7 @@ from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.gradients import Penalty
 from rlhf_lab.kl import KLMode, exact_kl, kl_penalty
 from rlhf_lab.progress import doing
-from rlhf_lab.rewards import AdaptiveKLController, Rewards, compute_rewards
+from rlhf_lab.rewards import AdaptiveKLController, Rewards
 from rlhf_lab.rollout import response_states
 from rlhf_lab.translation import tr
 from rlhf_lab.tree import score_tables
@@ -51,15 +51,6 @@ def short_reviews(world: World, prompt: str, depth: int = 3) -> ShortReviews:
 def read(model: GPT2, tokens: Tensor, length: int) -> Tensor:
     """log π of every word at each of the last `length` positions: (B, P + T) -> (B, T, V)."""
     return model.logits(response_states(model, tokens, length)).double().log_softmax(dim=-1)
-
-
-def refusal(*args: Any) -> str:
-    """Why `compute_rewards` refuses these arguments, without the remedy; "" if it accepts them."""
-    try:
-        compute_rewards(*args)
-    except ValueError as error:
-        return str(error).split(";")[0]
-    return ""
 
 
 @takes(policy="logprobs tables", ref="logprobs tables")
