@@ -44,7 +44,7 @@ TELLING = {
     "02_agree": "better than its teacher|average out",
     "02_triple": "longer|grow|farther|three times as",
     "02_random_words": "coin|half",
-    "03_peak": r"0\.06|lower|rarer",
+    "03_peak": "lower|rarer",
     "03_clip": "rises|tie|hardly ever",
     "03_best_of_4096": "turns|trick",
     "04_kl": "sevenfold|ceiling",

@@ -54,8 +54,8 @@ ANSWERS = {
     ),
     "03_peak": Answer(
         2,
-        "At η = 0.06 the tricks are 11 % of what π* says of food, but only 2 % of what it says of "
-        "staff, so there the gold score still rises: it is highest at 0.06.",
+        "At η = 0.06 one review of food in nine is a trick, but only one of staff in 46: there the "
+        "gold score still rises, and is highest.",
     ),
     "03_tricks": Answer(
         None,
