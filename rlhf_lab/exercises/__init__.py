@@ -106,7 +106,9 @@ def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
     """Keep what was done, and add to a verdict what follows from all before it."""
     name = exercise.name
     if isinstance(exercise, Exercise):
-        _done.discard(name)  # a choice once right stays done: to read why the others are wrong is good
+        _done.discard(
+            name
+        )  # a choice once right stays done: to read why the others are wrong is good
     if verdict.status == "not done yet":
         return verdict
     _tried.add(name)

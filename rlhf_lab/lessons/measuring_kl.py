@@ -104,7 +104,7 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     for name, points in rows.items():
         colour, style, marker = _STYLES[name]
         x = [true_kl for true_kl, _, _ in points]
-        line: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 2.2, "label": name}
+        line: dict[str, Any] = {"color": colour, "linestyle": style, "lw": 2.2, "label": name}
         left.plot(x, [exactly.mean / true_kl for true_kl, exactly, _ in points], **line)
         right.plot(x, [exactly.std for _, exactly, _ in points], **line)
         left.plot(x, [mean / true_kl for true_kl, _, mean in points], linestyle="none", label="_",
