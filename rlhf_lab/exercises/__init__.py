@@ -106,9 +106,7 @@ def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
     """Keep what was done, and add to a verdict what follows from all before it."""
     name = exercise.name
     if isinstance(exercise, Exercise):
-        _done.discard(
-            name
-        )  # a choice once right stays done: to read why the others are wrong is good
+        _done.discard(name)  # a choice stays done while one reads why the others are wrong
     if verdict.status == "not done yet":
         return verdict
     _tried.add(name)
