@@ -95,8 +95,16 @@ def test_right_ones_are_counted_by_notebook_and_once():
         text = check(mean, "terminal_reward").text
         assert text.endswith("1 of 4 exercises of this notebook are done.")
     assert "2 of 4" in check("b", "shorter_reviews").text
-    check("a", "shorter_reviews")
-    assert "1 of 4" in check(mean, "terminal_reward").text
+    check(lambda scores, mask: 2 * mean(scores, mask), "terminal_reward")
+    assert "1 of 4" in check("b", "shorter_reviews").text
+
+
+def test_to_look_at_a_wrong_answer_afterwards_undoes_nothing():
+    """Who has chosen rightly may read why the others are wrong; a function is as it stands now."""
+    check("b", "shorter_reviews")
+    assert check("a", "shorter_reviews").status == "mistake"
+    mean = EXERCISES["terminal_reward"].reference
+    assert "2 of 4" in check(mean, "terminal_reward").text
 
 
 def test_what_is_for_the_curious_is_counted_apart():

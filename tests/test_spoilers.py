@@ -44,7 +44,8 @@ TELLING = {
     "02_agree": "better than its teacher|average out",
     "02_triple": "longer|grow|farther|three times as",
     "02_random_words": "coin|half",
-    "03_peak": "turn|drop|leaves|goodhart|below",
+    "03_peak": "lower|rarer",
+    "03_clip": "rises|tie|hardly ever",
     "03_best_of_4096": "turns|trick",
     "04_kl": "sevenfold|ceiling",
     "04_spread": "same total|equal|constant|none",
@@ -287,7 +288,7 @@ PLANTED = {
     "a number in words": (
         "00_different", "Trainer", {"markdown": "Five different reviews are left."}, "names 5",
     ),
-    "a title": ("03_peak", "etas", {"source": lambda s: s + "\nset_title('it turns')"}, "'turn'"),
+    "a title": ("03_peak", "many", {"source": lambda s: s + "\nset_title('a lower η')"}, "'lower'"),
 }  # fmt: skip
 
 

@@ -105,7 +105,8 @@ def solution(name: str) -> Source:
 def _remember(exercise: Exercise | Choice, verdict: Verdict) -> Verdict:
     """Keep what was done, and add to a verdict what follows from all before it."""
     name = exercise.name
-    _done.discard(name)
+    if isinstance(exercise, Exercise):
+        _done.discard(name)  # a choice stays done while one reads why the others are wrong
     if verdict.status == "not done yet":
         return verdict
     _tried.add(name)

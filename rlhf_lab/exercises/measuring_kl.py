@@ -304,7 +304,7 @@ _RESPONSE_KL = Exercise(
 
 _INVERSE_RATIO = Exercise(
     name="mean_inverse_ratio",
-    section="05_measuring_kl: When a negative mean is a bug",
+    section="05_measuring_kl: What if the samples come from somewhere else?",
     minutes=7,
     reference=mean_inverse_ratio,
     cases=(_BATCH, _ONE, _GAPS),
@@ -450,7 +450,7 @@ _NEGATIVE = Choice(
 
 _LOGS = Choice(
     name="three_logs",
-    section="05_measuring_kl: When a negative mean is a bug",
+    section="05_measuring_kl: What if the samples come from somewhere else?",
     minutes=3,
     answer="c",
     reason=(

@@ -54,13 +54,18 @@ ANSWERS = {
     ),
     "03_peak": Answer(
         2,
-        "While pressure is small both judges agree; the tricks are so rare that they matter only "
-        "below η = 0.08, and then at once: their gold score is −2.",
+        "At η = 0.06 one review of food in nine is a trick, but only one of staff in 46: there the "
+        "gold score still rises, and is highest.",
     ),
     "03_tricks": Answer(
         None,
         "π* multiplies by e^(r/η)/Z, and the tricks score highest: their probability grows from "
         "1 in 7,140 to nearly a third, while the other reviews stay good.",
+    ),
+    "03_clip": Answer(
+        None,
+        "A trick can now only tie with the best common reviews, and of equal scores π* keeps the "
+        "proportions of π_SFT, which hardly ever says a trick.",
     ),
     "03_best_of_4096": Answer(
         None,

@@ -104,17 +104,11 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     for name, points in rows.items():
         colour, style, marker = _STYLES[name]
         x = [true_kl for true_kl, _, _ in points]
-        line: dict[str, Any] = {
-            "color": colour,
-            "linestyle": style,
-            "linewidth": 2.2,
-            "label": tr("{name}, exact", name=name),
-        }
+        line: dict[str, Any] = {"color": colour, "linestyle": style, "lw": 2.2, "label": name}
         left.plot(x, [exactly.mean / true_kl for true_kl, exactly, _ in points], **line)
         right.plot(x, [exactly.std for _, exactly, _ in points], **line)
-        left.plot(x, [mean / true_kl for true_kl, _, mean in points], linestyle="none",
-                  marker=marker, color=colour, markersize=7, markeredgecolor="white",
-                  label=tr("{name}, sampled", name=name))  # fmt: skip
+        left.plot(x, [mean / true_kl for true_kl, _, mean in points], linestyle="none", label="_",
+                  marker=marker, color=colour, markersize=7, markeredgecolor="white")  # fmt: skip
     for ax in (left, right):
         ax.set(xscale="log", xlabel="true KL(π ‖ π_SFT), nats")
         ax.set_xticks([0.03, 0.1, 0.3, 1, 3], ["0.03", "0.1", "0.3", "1", "3"])
@@ -123,8 +117,13 @@ def bias_and_spread_figure(rows: Mapping[str, Sequence[tuple[float, Spread, floa
     right.set(title="spread: the noise of one review", ylabel="standard deviation, nats")
     right.set(yscale="log", ylim=(3e-3, 1e6))
     plots.powers(right.yaxis)
-    left.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
-    right.legend(frameon=False, fontsize=9, loc="upper left")
+    lowest, at = min((mean / true_kl, true_kl) for true_kl, _, mean in rows["k3"])
+    left.annotate(
+        tr("k3 of a batch: too low"), (at, lowest), (0.03, 0.3),
+        color=plots.WORDS.get(plots.SKY, plots.SKY), arrowprops={"arrowstyle": "->", "shrinkB": 6},
+    )  # fmt: skip
+    plots.name_ends(left)
+    plots.name_ends(right)
     return figure
 
 
