@@ -199,7 +199,7 @@ def _map(ax: Axes, state: ExplorerState, found: Chart) -> None:
             clip_on=False,
         )  # fmt: skip
     ax.set_xlabel("η, price of a nat from π_SFT", fontsize=10.5, color=_SOFT)
-    ax.set_ylabel("β, price of entropy", fontsize=10.5, color=_SOFT)
+    ax.set_ylabel("β, bonus for entropy", fontsize=10.5, color=_SOFT)
 
 
 _DRAW = {"responses": _responses, "frontier": _frontier, "map": _map}

@@ -81,7 +81,7 @@ const rlhfCockpit = (() => {
               `<input type="radio" name="${id}-pace" id="${id}-${pace}" value="${pace}"><label for="${id}-${pace}">${name}</label>`,
           )
           .join("")}</fieldset><p class="status"></p></div>
-      <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), ["", tr("variety")], betas.length - 1)}</div>
+      <div class="levers">${slider("eta", "η", tr("price of a nat from π_SFT"), ["", tr("leash")], etas.length - 1)}${slider("beta", "β", tr("bonus for entropy"), ["", tr("variety")], betas.length - 1)}</div>
       <p class="wrong" role="alert"></p>
       <div class="guide"><ol></ol><p class="task"></p><button type="button" class="again" data-again="true" hidden></button><button type="button" class="dismiss" aria-label="${tr("Hide this guide")}" title="${tr("Hide this guide")}">×</button></div>
       <div class="saying" ${hidden("samples")}>${prompts.map((prompt) => `<section class="said" data-prompt="${prompt}"></section>`).join("")}<div class="judges"><figure class="by-model"></figure><figure class="by-readers"></figure></div></div>

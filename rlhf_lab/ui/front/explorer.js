@@ -191,7 +191,7 @@ const rlhfExplorer = (() => {
       <div class="nums"></div><div class="sums"><p class="bill"></p><p class="why"></p></div>
       <ul class="goals" aria-label="${tr("Places to find on the map")}"></ul>
       <div class="place"><p class="hint" role="status"></p><div class="map" ${hidden("map")}></div>
-        <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("price of entropy"), [tr("no bonus"), `${tr("large bonus")}<span> ${tr("for variety")}</span>`], betas.length - 1)}</div>
+        <div class="dock">${slider("eta", "η", tr("price of a nat from π_SFT"), [tr("no leash"), tr("tight leash")], etas.length - 1)}${slider("beta", "β", tr("bonus for entropy"), [tr("no bonus"), `${tr("large bonus")}<span> ${tr("for variety")}</span>`], betas.length - 1)}</div>
         <div class="front" ${hidden("frontier")}></div></div>
       <p class="wait"></p><p class="heard" role="status"></p></div>`;
   }
