@@ -7,6 +7,7 @@ import torch
 
 from rlhf_lab import PPOConfig, Trainer, load_world
 from rlhf_lab.lessons import mode_collapse as lesson
+from rlhf_lab.ppo import gae
 from rlhf_lab.report import said
 
 START = torch.tensor([0.36, 0.24, 0.40], dtype=torch.float64)
@@ -165,7 +166,9 @@ def test_equal_runs_are_the_trainers_on_a_score_of_one():
         p = world.logprobs(trainer.policy, "food").exp()
     assert run.entropy == pytest.approx(torch.special.entr(p).sum().item(), abs=1e-6)
     assert run.share == pytest.approx(p.max().item(), abs=1e-6)
-    assert run.critic_loss == pytest.approx(stats.value_loss, rel=1e-6)
+    rollout = trainer.rollout
+    raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=0.9).advantages
+    assert run.spread == pytest.approx(raw[rollout.mask].std().item(), rel=1e-6)
 
 
 def test_ppo_moves_although_there_is_nothing_to_learn():

@@ -214,5 +214,5 @@ def test_of_two_tests_the_picture_and_the_words_agree():
 def test_the_notebook_says_what_each_invariant_asks():
     path = Path(__file__).parent.parent / "notebooks" / "10_bug_museum.ipynb"
     cells = {c["id"]: "".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"]}
-    names = re.findall(r"^\| (.+?) \| .+\. \|$", cells["c52"], re.MULTILINE)
-    assert names == [invariant.name for invariant in inv.INVARIANTS]
+    names = set(re.findall(r"^\| (.+?) \| .+ \|$", cells["c52"], re.MULTILINE)) - {"name"}
+    assert names == {invariant.name for invariant in inv.INVARIANTS}

@@ -36,8 +36,9 @@ DASHBOARD = (
     ("What else moved?", "Length, entropy, how many responses differ, what they say. Read some."),
 )  # fmt: skip
 INVARIANTS = {
-    "ratio is 1": "Before the first gradient step ρ = 1 for every token.",
-    "loss starts at 0": "Then the policy loss is 0, because whitened advantages have mean 0.",
+    "same twice": "Two passes with the same weights give the same log-probabilities.",
+    "loss starts at 0":
+        "Before the first gradient step the policy loss is 0: whitened advantages have mean 0.",
     "log-probs add up": "The sum of log π(y_t) over a response is log π(y).",
     "rewards add up": "Σ r_t = r − η·(log π(y) − log π_ref(y)) for each response.",
     "samples are π's": "The mean of π_ref(y)/π(y) over samples is 1.",

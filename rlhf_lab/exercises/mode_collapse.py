@@ -386,7 +386,7 @@ _SMALLEST = Choice(
     name="smallest_beta",
     values=(0.015, 0.0625, 0.125, 0.5),
     section=f"{_NOTEBOOK}: How much β holds two answers",
-    minutes=8,
+    minutes=4,
     answer="c",
     reason="At lr/(2·batch) = 0.0625 noise and pull are equal, and about a third of the runs are "
     "collapsed; at twice that it is fewer than one in ten.",

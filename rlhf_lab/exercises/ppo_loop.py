@@ -16,8 +16,8 @@ _DROPOUT = Choice(
     section="09_the_ppo_loop: What holds before the first step",
     minutes=2,
     answer="b",
-    reason="The same weights answer differently each time: the ratio compares two random "
-    "sub-networks, and the clip acts on noise before anything was learned.",
+    reason="The same weights answer differently each time: here the ratio compares the whole "
+    "network with a random part of it, and the clip acts on noise before anything was learned.",
     mistakes=(
         Mistake(
             "the policy has learned",
@@ -473,6 +473,7 @@ _LOSS_ZERO = Choice(
     name="loss_zero",
     section="09_the_ppo_loop: What the loss does not tell",
     minutes=2,
+    curious=True,
     answer="c",
     reason="Ratio 1 times advantages of mean 0 is 0, whatever the policy is worth; each token's "
     "gradient is its own advantage, and those are not 0.",
@@ -579,7 +580,7 @@ def _mistake(name: str, row: int, bug: str, diagnosis: str, hint: str) -> Mistak
 _UPDATE = Exercise(
     name="ppo_update",
     section="09_the_ppo_loop: Your own loop",
-    minutes=15,
+    minutes=12,
     reference=ppo_update,
     cases=(
         _case("one gradient step", 0.3, 0.2, 0.5, 1),

@@ -179,6 +179,11 @@ ANSWERS = {
         "Near the optimum the noise of a batch decides, and four times the reviews halve the "
         "noise of a mean.",
     ),
+    "09_broken": Answer(
+        0,
+        "A clip around π_ref holds the whole run there. With old_logprobs computed anew no clip "
+        "acts, but these steps are so small that it would hardly have acted anyway.",
+    ),
     "10_silent": Answer(
         None,
         "Three mistakes change so little in this language that none of five curves leaves the "

@@ -15,6 +15,7 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
+from rlhf_lab.ppo import gae
 from rlhf_lab.report import said
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import tr
@@ -231,8 +232,8 @@ class EqualRun(NamedTuple):
     """Its likeliest response."""
     share: float
     """The probability of that response."""
-    critic_loss: float
-    """Value loss of the last iteration."""
+    spread: float
+    """Standard deviation of the last rollout's advantages before they were whitened."""
 
 
 def equal_runs(
@@ -252,12 +253,15 @@ def equal_runs(
     for seed in seeds:
         trainer = Trainer(task, PPOConfig(eta=0, seed=seed, lam=lam, dtype="float64"))
         for _ in range(iterations):
-            last = trainer.step()
+            trainer.step()
         with torch.no_grad():
             logprobs = world.logprobs(trainer.policy, prompt)
+        rollout = trainer.rollout
+        raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=lam).advantages
+        spread = raw[rollout.mask].std().item()
         best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
         share = logprobs[best].exp().item()
-        ends.append(EqualRun(h, response_text(int(best)), share, last.value_loss))
+        ends.append(EqualRun(h, response_text(int(best)), share, spread))
     return ends
 
 

@@ -65,8 +65,8 @@ def _gradient(steps: Steps, batch: Batch, beta: float = 0.0) -> Tensor:
     return torch.autograd.grad(loss, policy)[0]
 
 
-def ratio_is_one(steps: Steps) -> float:
-    """max |π/π_old − 1| before the first gradient step."""
+def same_twice(steps: Steps) -> float:
+    """max |π/π − 1| of two forward passes with the same weights."""
     batch, generator = _collect(steps), _generator()
     again = steps.token_logprobs(steps.forward(PROBE, batch.states, generator), batch.responses)
     other = steps.token_logprobs(steps.forward(PROBE, batch.states, generator), batch.responses)
@@ -204,7 +204,7 @@ class Invariant(NamedTuple):
 
 TOLERANCE = 1e-9
 INVARIANTS = (
-    Invariant("ratio is 1", ratio_is_one),
+    Invariant("same twice", same_twice),
     Invariant("loss starts at 0", loss_starts_at_zero),
     Invariant("log-probs add up", logprobs_add_up),
     Invariant("rewards add up", rewards_add_up),
