@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-WORDS = 140
+WORDS = 120
 """Words of prose read in a minute: it is a second language, and each sentence is new."""
 CODE, LINE, PICTURE, EQUATION = 4, 1, 20, 20
 """Seconds for a line of code, a printed line, a picture, a displayed equation."""

@@ -355,6 +355,7 @@ _GAP = Exercise(
 
 _PENALTY = Exercise(
     name="loss_penalty",
+    curious=True,
     section="10_bug_museum: Repair the line",
     minutes=6,
     reference=loss_penalty,

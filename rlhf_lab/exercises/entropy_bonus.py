@@ -486,7 +486,8 @@ _OPTIMUM = Exercise(
 
 _ALONE = Choice(
     name="beta_alone",
-    section=f"{_NOTEBOOK}: Two knobs, one formula",
+    section=f"{_NOTEBOOK}: What is commonly said",
+    curious=True,
     minutes=3,
     answer="c",
     reason="With η = 0 the optimum exp(r/β) does not know which reviews people write. It is "
