@@ -686,6 +686,28 @@ def test_steps_lead_through_a_run_and_can_be_hidden(open_page, flight):
     assert again.locator(".start").is_visible()
 
 
+def test_on_a_phone_the_steps_stand_apart_and_a_finger_finds_them(open_page, flight):
+    page, last = open_page(360, 780, address=flight[0]), flight[1][-1]
+    began = {**last, "run": 9, "from": 0, "parent": [], "parentFrom": 0, "forked": None}
+    began |= {"moves": [], "rows": []}
+    falls = [[1.8, -2.0, 10.0, 0.3]] * 5
+    for eta, steps in ((0.3, 3), (0.0, 2)):
+        for rows in ([], falls):
+            news = {**began, "run": 20 + steps, "rows": rows, "eta": eta}
+            page.evaluate("news => hear(news)", news)
+            settled(page)
+            chips = [one.bounding_box() for one in page.locator(".guide button:visible").all()]
+            assert len(chips) == steps + 1  # and the cross that hides the guide
+            for one, other in itertools.combinations(chips, 2):
+                beside = one["x"] + one["width"] <= other["x"]
+                assert beside or one["y"] + one["height"] <= other["y"]
+            assert max(chip["x"] + chip["width"] for chip in chips) <= 352
+    for part in (".guide button", ".top button", ".pace label", ".typed", "[data-of]", "summary"):
+        for one in page.locator(part).all():
+            if one.is_visible():
+                assert one.bounding_box()["height"] >= 44, part
+
+
 def orders(page):
     """What the page asked the run to do, and where it moved η."""
     return page.evaluate(

@@ -145,8 +145,14 @@ const rlhfCockpit = (() => {
     HELD = 0.1, // η from here on pulls a policy home
     BEGUN = 6, // iterations on the leash, before it is let go
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
+  // What the steps are called, and what they are called where there is little room.
   const GUIDE = (free) =>
-    free ? [tr("Train without a leash"), tr("Bring it back")] : [tr("Train"), tr("Let go"), tr("Bring back")];
+    free
+      ? [
+          [tr("Train without a leash"), tr("Train")],
+          [tr("Bring it back"), tr("Bring back")],
+        ]
+      : [[tr("Train")], [tr("Let go")], [tr("Bring back")]];
 
   /** Whether a run began without a leash, as far as its moves tell. */
   function beganFree(moves, eta) {
@@ -776,7 +782,10 @@ const rlhfCockpit = (() => {
       box.dataset.shown = shown;
       if (all(".guide li").length !== path.length)
         find(".guide ol").innerHTML = path
-          .map((name, k) => `<li><button type="button" data-take="${k}"><i></i>${name}</button></li>`)
+          .map(
+            ([name, brief], k) =>
+              `<li><button type="button" data-take="${k}"><i></i>${brief ? `<span class="long">${name}</span><span class="brief">${brief}</span>` : name}</button></li>`,
+          )
           .join("");
       find(".task").textContent = task;
       find(".again").hidden = next !== "again";
