@@ -770,6 +770,19 @@ def test_a_step_is_done_by_a_click_and_bad_luck_is_one_click_away(open_page, fli
     assert (wish["settings"]["seed"], wish["eta"]) == ("4", 0)
 
 
+def test_a_click_that_brings_it_back_leaves_the_parent_where_it_fell(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    fell = {**last, "run": 9, "from": 0, "rows": [[1.8, -2.0, 10.0, 0.3]] * 5, "parent": []}
+    fell |= {"parentFrom": 0, "forked": None, "moves": [], "eta": 0.0, "batch": fell["rows"][0]}
+    page.evaluate("news => hear(news)", {**fell, "rows": []})
+    page.evaluate("news => hear(news)", fell)
+    page.wait_for_function("() => root.run.rows.length === 5")
+    settled(page)
+    assert page.locator(".task").inner_text().endswith("Press Fork, then pull η up to 0.3.")
+    page.locator("[data-take='1']").click()
+    assert orders(page) == ["fork", "eta 0.3", "start"]
+
+
 def test_what_is_said_no_more_is_struck_out_and_bars_are_of_all(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     said = {prompt: [[48, "great great .", -2.0], [16, "great .", 2.0]] for prompt in PROMPTS}

@@ -806,6 +806,7 @@ const rlhfCockpit = (() => {
         kl = (now.batch ?? now.exact)[KL],
         leash = k === last ? up(kl) : k === 0 && !free ? Math.max(now.eta, 0.3) : 0;
       waits = false;
+      if (find(".deck").dataset.next === "fork") host.send({ do: "fork" }); // the parent stays where it fell
       if (leash !== now.eta) move("eta", leash);
       if (!now.running) host.send({ do: "start" });
     }
