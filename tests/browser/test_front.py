@@ -797,6 +797,19 @@ def test_what_is_said_no_more_is_struck_out_and_bars_are_of_all(open_page, fligh
     assert gone.inner_text().endswith("was 3.5%")
 
 
+@pytest.mark.parametrize("width", [360, 480, 928, 1180, 1280, 1920])
+def test_a_full_bar_is_long_and_no_name_is_cut(open_page, flight, width):
+    page, last = open_page(width, 1080, address=flight[0]), flight[1][-1]
+    said = [[40, "great great great great .", -2.0], [24, "great very great great great", 2.0]]
+    news = {**last, "from": 52, "rows": [], "reviews": dict.fromkeys(PROMPTS, said)}
+    page.evaluate("news => hear(news)", news)
+    page.wait_for_function("() => document.querySelector('.said li').innerText.startsWith('40')")
+    for bar in page.locator(".said li:not(.none) .bar").all():
+        assert bar.bounding_box()["width"] >= 80
+    for name in page.locator(".said li .voice").all():
+        assert name.evaluate("name => name.scrollWidth <= name.clientWidth")
+
+
 def test_of_many_exact_values_few_are_drawn(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     exact = [[k, 1.0, 1.0, 1.0, 1.0] for k in range(52)]
