@@ -573,6 +573,7 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     said = page.locator(".said").first.inner_text()
     assert f"{last['reviews']['food'][0].times} of {last['written']['food']} reviews" in said
     assert last["status"] in page.locator(".status").inner_text()
+    assert page.locator(".start").inner_text() == "Go on"
     rows = numbers(page).locator("tbody tr")
     assert rows.locator("th").all_inner_texts() == [
         "last batch", "the parent’s last batch", f"exact, after iteration {last['exactAt']}",

@@ -630,11 +630,12 @@ const rlhfCockpit = (() => {
       find(".wrong").textContent = now.error ?? "";
       const start = find(".start");
       const order = now.running ? "pause" : "start";
-      if (start.dataset.do !== order || !start.dataset.shown) {
-        start.innerHTML = `${sign(order)}<b>${now.running ? tr("Pause") : tr("Start")}</b>`;
+      const name = now.running ? tr("Pause") : run.rows.length ? tr("Go on") : tr("Start");
+      if (start.dataset.shown !== name) {
+        start.innerHTML = `${sign(order)}<b>${name}</b>`;
         start.title = now.running ? tr("take a look") : tr("train the model");
         start.dataset.do = order;
-        start.dataset.shown = "true";
+        start.dataset.shown = name;
       }
       find(`.pace [value=${now.slow ? "slow" : "fast"}]`).checked = true;
       levers();
