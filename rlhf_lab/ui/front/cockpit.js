@@ -377,7 +377,7 @@ const rlhfCockpit = (() => {
       most = Math.max(2.6, ...values) + 0.2,
       y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
     const path = (rows, of) => rows.filter((m) => Number.isFinite(m[of])).map((m) => [x(m[KL]), y(m[of])]);
-    const pale = `<g opacity=".45">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
+    const pale = `<g opacity=".35">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.29 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.29 * size)}</g>`;
     const regions = bands(frontier, x, width - right, bottom, size),
       ticks = [1, 5, 10, 20].filter((kl) => Math.sqrt(kl) < far);
     const scale = ticks
@@ -392,17 +392,17 @@ const rlhfCockpit = (() => {
           `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
-    const unit = `<text x="${left - 0.65 * size}" y="${y(0) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${tr("score")}</text>`;
+    const unit = `<text x="0" y="${size}" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`; // of one px on both sides
+    const edge = `stroke="var(--bg)" stroke-width="${0.21 * size + 2}"`; // of one px on both sides
     const lines = (rows, opacity) => {
       const [score, gold] = [path(rows, SCORE), path(rows, GOLD)],
         edges = opacity === 1 ? polyline(score, edge) + (gold.length ? polyline(gold, edge) : "") : "";
-      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.12 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}</g>`;
+      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}</g>`;
     };
     // Older is paler: a rescued run crosses its own way out.
     const ends = AGES.map(([age]) => Math.max(0, recent.length - Math.ceil(age / stride)));
