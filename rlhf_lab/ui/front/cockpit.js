@@ -401,8 +401,9 @@ const rlhfCockpit = (() => {
     const edge = `stroke="var(--bg)" stroke-width="${0.21 * size + 2}"`; // of one px on both sides
     const lines = (rows, opacity) => {
       const [score, gold] = [path(rows, SCORE), path(rows, GOLD)],
+        wide = (opacity === 1 ? 0.21 : 0.12) * size,
         edges = opacity === 1 ? polyline(score, edge) + (gold.length ? polyline(gold, edge) : "") : "";
-      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}</g>`;
+      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${wide}"`)}${gold.length ? twoTone(gold, y(0), wide) : ""}</g>`;
     };
     // Older is paler: a rescued run crosses its own way out.
     const ends = AGES.map(([age]) => Math.max(0, recent.length - Math.ceil(age / stride)));
