@@ -573,6 +573,7 @@ def test_the_cockpit_shows_the_last_news(open_page, flight):
     said = page.locator(".said").first.inner_text()
     assert f"{last['reviews']['food'][0].times} of {last['written']['food']} reviews" in said
     assert last["status"] in page.locator(".status").inner_text()
+    assert page.locator(".start").inner_text() == "Go on"
     rows = numbers(page).locator("tbody tr")
     assert rows.locator("th").all_inner_texts() == [
         "last batch", "the parent’s last batch", f"exact, after iteration {last['exactAt']}",
@@ -686,6 +687,28 @@ def test_steps_lead_through_a_run_and_can_be_hidden(open_page, flight):
     assert again.locator(".start").is_visible()
 
 
+def test_on_a_phone_the_steps_stand_apart_and_a_finger_finds_them(open_page, flight):
+    page, last = open_page(360, 780, address=flight[0]), flight[1][-1]
+    began = {**last, "run": 9, "from": 0, "parent": [], "parentFrom": 0, "forked": None}
+    began |= {"moves": [], "rows": []}
+    falls = [[1.8, -2.0, 10.0, 0.3]] * 5
+    for eta, steps in ((0.3, 3), (0.0, 2)):
+        for rows in ([], falls):
+            news = {**began, "run": 20 + steps, "rows": rows, "eta": eta}
+            page.evaluate("news => hear(news)", news)
+            settled(page)
+            chips = [one.bounding_box() for one in page.locator(".guide button:visible").all()]
+            assert len(chips) == steps + 1  # and the cross that hides the guide
+            for one, other in itertools.combinations(chips, 2):
+                beside = one["x"] + one["width"] <= other["x"]
+                assert beside or one["y"] + one["height"] <= other["y"]
+            assert max(chip["x"] + chip["width"] for chip in chips) <= 352
+    for part in (".guide button", ".top button", ".pace label", ".typed", "[data-of]", "summary"):
+        for one in page.locator(part).all():
+            if one.is_visible():
+                assert one.bounding_box()["height"] >= 44, part
+
+
 def orders(page):
     """What the page asked the run to do, and where it moved η."""
     return page.evaluate(
@@ -748,6 +771,19 @@ def test_a_step_is_done_by_a_click_and_bad_luck_is_one_click_away(open_page, fli
     assert (wish["settings"]["seed"], wish["eta"]) == ("4", 0)
 
 
+def test_a_click_that_brings_it_back_leaves_the_parent_where_it_fell(open_page, flight):
+    page, last = open_page(address=flight[0]), flight[1][-1]
+    fell = {**last, "run": 9, "from": 0, "rows": [[1.8, -2.0, 10.0, 0.3]] * 5, "parent": []}
+    fell |= {"parentFrom": 0, "forked": None, "moves": [], "eta": 0.0, "batch": fell["rows"][0]}
+    page.evaluate("news => hear(news)", {**fell, "rows": []})
+    page.evaluate("news => hear(news)", fell)
+    page.wait_for_function("() => root.run.rows.length === 5")
+    settled(page)
+    assert page.locator(".task").inner_text().endswith("Press Fork, then pull η up to 0.3.")
+    page.locator("[data-take='1']").click()
+    assert orders(page) == ["fork", "eta 0.3", "start"]
+
+
 def test_what_is_said_no_more_is_struck_out_and_bars_are_of_all(open_page, flight):
     page, last = open_page(address=flight[0]), flight[1][-1]
     said = {prompt: [[48, "great great .", -2.0], [16, "great .", 2.0]] for prompt in PROMPTS}
@@ -760,6 +796,19 @@ def test_what_is_said_no_more_is_struck_out_and_bars_are_of_all(open_page, fligh
     gone = lines.nth(2)
     assert gone.locator("s").inner_text() == "cold ."
     assert gone.inner_text().endswith("was 3.5%")
+
+
+@pytest.mark.parametrize("width", [360, 480, 928, 1180, 1280, 1920])
+def test_a_full_bar_is_long_and_no_name_is_cut(open_page, flight, width):
+    page, last = open_page(width, 1080, address=flight[0]), flight[1][-1]
+    said = [[40, "great great great great .", -2.0], [24, "great very great great great", 2.0]]
+    news = {**last, "from": 52, "rows": [], "reviews": dict.fromkeys(PROMPTS, said)}
+    page.evaluate("news => hear(news)", news)
+    page.wait_for_function("() => document.querySelector('.said li').innerText.startsWith('40')")
+    for bar in page.locator(".said li:not(.none) .bar").all():
+        assert bar.bounding_box()["width"] >= 80
+    for name in page.locator(".said li .voice").all():
+        assert name.evaluate("name => name.scrollWidth <= name.clientWidth")
 
 
 def test_of_many_exact_values_few_are_drawn(open_page, flight):

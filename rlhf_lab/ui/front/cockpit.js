@@ -145,8 +145,14 @@ const rlhfCockpit = (() => {
     HELD = 0.1, // η from here on pulls a policy home
     BEGUN = 6, // iterations on the leash, before it is let go
     FAR = 8; // nats from π_SFT, from where a small η pulls hard
+  // What the steps are called, and what they are called where there is little room.
   const GUIDE = (free) =>
-    free ? [tr("Train without a leash"), tr("Bring it back")] : [tr("Train"), tr("Let go"), tr("Bring back")];
+    free
+      ? [
+          [tr("Train without a leash"), tr("Train")],
+          [tr("Bring it back"), tr("Bring back")],
+        ]
+      : [[tr("Train")], [tr("Let go")], [tr("Bring back")]];
 
   /** Whether a run began without a leash, as far as its moves tell. */
   function beganFree(moves, eta) {
@@ -371,7 +377,7 @@ const rlhfCockpit = (() => {
       most = Math.max(2.6, ...values) + 0.2,
       y = (v) => bottom - ((v - low) / (most - low)) * (bottom - top);
     const path = (rows, of) => rows.filter((m) => Number.isFinite(m[of])).map((m) => [x(m[KL]), y(m[of])]);
-    const pale = `<g opacity=".45">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.45 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.45 * size)}</g>`;
+    const pale = `<g opacity=".35">${polyline(path(frontier, SCORE), `stroke="var(--score)" stroke-width="${0.29 * size}"`)}${twoTone(path(frontier, GOLD), y(0), 0.29 * size)}</g>`;
     const regions = bands(frontier, x, width - right, bottom, size),
       ticks = [1, 5, 10, 20].filter((kl) => Math.sqrt(kl) < far);
     const scale = ticks
@@ -386,17 +392,18 @@ const rlhfCockpit = (() => {
           `<text x="${left - 0.65 * size}" y="${y(v) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${number(v, 0)}</text>`,
       )
       .join("");
-    const unit = `<text x="${left - 0.65 * size}" y="${y(0) + 0.35 * size}" text-anchor="end" style="font-size:${size}px">${tr("score")}</text>`;
+    const unit = `<text x="0" y="${size}" style="font-size:${size}px">${tr("score")}</text>`;
     const stride = Math.ceil(run.rows.length / 300); // the whole way, in at most 300 points
     const recent = run.rows.filter((_, k) => k % stride === 0 || k === run.rows.length - 1),
       ghost = path(run.parent.slice(-1), SCORE)[0],
       last = run.rows.at(-1) ?? now.exact,
       here = x(last[KL]);
-    const edge = `stroke="var(--bg)" stroke-width="${0.12 * size + 2}"`; // of one px on both sides
+    const edge = `stroke="var(--bg)" stroke-width="${0.21 * size + 2}"`; // of one px on both sides
     const lines = (rows, opacity) => {
       const [score, gold] = [path(rows, SCORE), path(rows, GOLD)],
+        wide = (opacity === 1 ? 0.21 : 0.12) * size,
         edges = opacity === 1 ? polyline(score, edge) + (gold.length ? polyline(gold, edge) : "") : "";
-      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${0.12 * size}"`)}${gold.length ? twoTone(gold, y(0), 0.12 * size) : ""}</g>`;
+      return `<g opacity="${opacity}">${edges}${polyline(score, `stroke="var(--score)" stroke-width="${wide}"`)}${gold.length ? twoTone(gold, y(0), wide) : ""}</g>`;
     };
     // Older is paler: a rescued run crosses its own way out.
     const ends = AGES.map(([age]) => Math.max(0, recent.length - Math.ceil(age / stride)));
@@ -624,11 +631,12 @@ const rlhfCockpit = (() => {
       find(".wrong").textContent = now.error ?? "";
       const start = find(".start");
       const order = now.running ? "pause" : "start";
-      if (start.dataset.do !== order || !start.dataset.shown) {
-        start.innerHTML = `${sign(order)}<b>${now.running ? tr("Pause") : tr("Start")}</b>`;
+      const name = now.running ? tr("Pause") : run.rows.length ? tr("Go on") : tr("Start");
+      if (start.dataset.shown !== name) {
+        start.innerHTML = `${sign(order)}<b>${name}</b>`;
         start.title = now.running ? tr("take a look") : tr("train the model");
         start.dataset.do = order;
-        start.dataset.shown = "true";
+        start.dataset.shown = name;
       }
       find(`.pace [value=${now.slow ? "slow" : "fast"}]`).checked = true;
       levers();
@@ -776,7 +784,10 @@ const rlhfCockpit = (() => {
       box.dataset.shown = shown;
       if (all(".guide li").length !== path.length)
         find(".guide ol").innerHTML = path
-          .map((name, k) => `<li><button type="button" data-take="${k}"><i></i>${name}</button></li>`)
+          .map(
+            ([name, brief], k) =>
+              `<li><button type="button" data-take="${k}"><i></i>${brief ? `<span class="long">${name}</span><span class="brief">${brief}</span>` : name}</button></li>`,
+          )
           .join("");
       find(".task").textContent = task;
       find(".again").hidden = next !== "again";
@@ -797,6 +808,7 @@ const rlhfCockpit = (() => {
         kl = (now.batch ?? now.exact)[KL],
         leash = k === last ? up(kl) : k === 0 && !free ? Math.max(now.eta, 0.3) : 0;
       waits = false;
+      if (find(".deck").dataset.next === "fork") host.send({ do: "fork" }); // the parent stays where it fell
       if (leash !== now.eta) move("eta", leash);
       if (!now.running) host.send({ do: "start" });
     }
