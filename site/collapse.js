@@ -200,7 +200,7 @@ const rlhfCollapse = (() => {
     if (moved)
       return [tr("Nothing holds it now: it goes where the judge pays most."), tr("Nothing holds it now.")];
     return turns(records, held)
-      ? [tr("The judge still likes it; readers no longer do."), tr("The judge likes it; readers do not.")]
+      ? [tr("Readers begin to turn away.")]
       : [tr("It learns: the judge and the readers like it more and more."), tr("Judge and readers like it.")];
   }
 
@@ -213,7 +213,8 @@ const rlhfCollapse = (() => {
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
-    if (!records.some((record) => record.gold < -1)) return turns(records, held) ? 1 : 0;
+    if (!records.some((record) => record.gold < -1))
+      return turns(records, held) && records.at(-1).gold < 0 ? 1 : 0;
     return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
   }
 
