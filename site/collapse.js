@@ -61,10 +61,11 @@ const rlhfCollapse = (() => {
       name = ({ text, colour }, left, low, anchor) =>
         `<text class="name halo" x="${left}" y="${low}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     if (at + beside + round + 8 + long > right) {
-      // no room beside them: below, or above what is low
-      const first = curves[0].level + 1.9 * size,
+      // no room beside them: below, or above what is low; both below the lower one where no name fits between them
+      const close = curves[1].level - curves[0].level < 3.6 * size,
+        first = curves[close ? 1 : 0].level + 1.9 * size,
         second = Math.max(curves[1].level + 1.9 * size, first + 1.25 * size),
-        fits = second < y(-1.6);
+        fits = close || second < y(-1.6);
       return `${marks}${name(curves[0], right, first, "end")}${name(curves[1], right, fits ? second : curves[1].level - 1.3 * size, "end")}`;
     }
     const apart = Math.max(0, 1.2 * size - (curves[1].level - curves[0].level)) / 2;
@@ -83,7 +84,7 @@ const rlhfCollapse = (() => {
       height = narrow ? 126 : Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
       size = large ? Math.max(17, 0.026 * innerHeight) : innerWidth >= 1500 ? 17 : 13,
       left = large ? 60 : 34,
-      right = Math.max(28, 2 * size),
+      right = narrow ? 28 : 3.4 * size, // room for the face beside the dot
       x = (k) => left + ((width - left - right) * k) / ITERATIONS;
     const low = height - 2.4 * size, // below, room for the iterations
       floor = low - 1.7 * size, // and for the flags, also before there are any: the axis stays

@@ -251,6 +251,28 @@ def test_on_a_wall_it_goes_on_or_waits_for_start(visit):
     )
 
 
+def test_readers_turn_away_before_act_2_and_the_focus_goes_on_with_the_story(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    now, focused = root.locator("[aria-current]"), "document.activeElement.className"
+    axis = "[...document.querySelectorAll('.chart text')].slice(0, 3).map(t => t.getAttribute('y'))"
+    began = page.evaluate(axis)
+    page.wait_for_function(f"{FRONT}.state.iteration === 15")  # they still like it, but less
+    assert now.inner_text().split("\n")[-1] == "It learns"
+    assert root.locator(".why .long").inner_text() == "Readers begin to turn away."
+    page.wait_for_function(f"{FRONT}.state.iteration === 16")
+    assert now.inner_text().split("\n")[-1] == "It collapses"
+    root.locator(".again").focus()  # Pause, until the run ends
+    page.wait_for_function(f"{focused}.startsWith('leash')")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{FRONT}.state.iteration > 50")
+    assert page.evaluate(axis) == began  # the flag has its room from the start
+    page.wait_for_function(f"{FRONT}.state.iteration === 100 && {focused} === 'onward'")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("f")
+    page.wait_for_function(f"document.fullscreenElement && {focused} === 'onward'")
+
+
 def test_f_is_a_letter_where_somebody_types(visit):
     page = visit(FIRST)
     alive(page, "explorer")

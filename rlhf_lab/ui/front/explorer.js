@@ -347,13 +347,13 @@ const rlhfExplorer = (() => {
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
         (kl, k, shown) =>
-          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 2 + size}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
+          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text class="halo" x="${x(kl).toFixed(1)}" y="${axis + 2 + size}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
       );
     const ticksY = [-2, 0, 2].map(
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
-    const svg = `<svg width="${width}" height="${rope + 16 + size}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
-      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${names}<g class="mark"></g></svg>`;
+    const svg = `<svg width="${width}" height="${rope + 16 + size}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksY.join("")}${gap}
+      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${ticksX.join("")}${names}<g class="mark"></g></svg>`;
     return { x, y, left, width, rope, size, svg };
   }
 
