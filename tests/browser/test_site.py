@@ -215,7 +215,7 @@ def test_the_fall_is_told_as_it_happens(visit):
     page.wait_for_function(f"{FRONT}.state.iteration === 45")
     told = page.evaluate("told")
     assert told["14"].startswith("It learns")
-    assert told["15"].startswith("The judge still likes it")
+    assert told["15"] == "Readers begin to turn away."
     assert told["17"].startswith("Nothing held it")
     which = next(i for i in range(9999) if response_text(i) == "great great .")
     p = sum(_ref(world, prompt)[which].exp().item() for prompt in PROMPTS) / len(PROMPTS)
