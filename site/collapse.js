@@ -45,7 +45,7 @@ const rlhfCollapse = (() => {
 
   /** Where both curves have come to: a dot for the reward model, a face for the readers, and their names beside them. The
    *  face makes way for the dot; names begin once there is a curve to be named, and never cross each other. */
-  function ends({ score, gold, iteration }, x, y, { size, right, narrow }) {
+  function ends({ score, gold, iteration }, x, y, { size, right }) {
     const [dot, round] = [0.46 * size, 0.85 * size],
       at = x(iteration),
       [up, down] = [y(score), y(gold)],
@@ -61,10 +61,11 @@ const rlhfCollapse = (() => {
       name = ({ text, colour }, left, low, anchor) =>
         `<text class="name halo" x="${left}" y="${low}" text-anchor="${anchor}" style="fill:var(--${colour});font-size:${size}px">${text}</text>`;
     if (at + beside + round + 8 + long > right) {
-      // no room beside them: below, or above what is low
-      const first = curves[0].level + 1.9 * size,
+      // no room beside them: below, or above what is low; both below the lower one where no name fits between them
+      const close = curves[1].level - curves[0].level < 3.6 * size,
+        first = curves[close ? 1 : 0].level + 1.9 * size,
         second = Math.max(curves[1].level + 1.9 * size, first + 1.25 * size),
-        fits = second < y(-1.6);
+        fits = close || second < y(-1.6);
       return `${marks}${name(curves[0], right, first, "end")}${name(curves[1], right, fits ? second : curves[1].level - 1.3 * size, "end")}`;
     }
     const apart = Math.max(0, 1.2 * size - (curves[1].level - curves[0].level)) / 2;
@@ -83,10 +84,10 @@ const rlhfCollapse = (() => {
       height = narrow ? 126 : Math.round(Math.min(Math.max(0.38 * width, 176), 0.34 * innerHeight, 420)),
       size = large ? Math.max(17, 0.026 * innerHeight) : innerWidth >= 1500 ? 17 : 13,
       left = large ? 60 : 34,
-      right = narrow ? 28 : 11.6 * size, // beside the curves, room for their names
+      right = narrow ? 28 : 3.4 * size, // room for the face beside the dot
       x = (k) => left + ((width - left - right) * k) / ITERATIONS;
-    const low = height - (narrow ? 2.4 : 1.5) * size, // below, room for the iterations
-      floor = low - (moves.length ? 1.7 : 0.3) * size, // and for the flags
+    const low = height - 2.4 * size, // below, room for the iterations
+      floor = low - 1.7 * size, // and for the flags, also before there are any: the axis stays
       y = (v) => 4 + ((2.6 - v) / 5) * (floor - 4),
       last = records.at(-1);
     const line = (name) => records.map((r) => [x(r.iteration), y(r[name])]);
@@ -94,9 +95,7 @@ const rlhfCollapse = (() => {
       `<text x="${px}" y="${py}" text-anchor="${anchor}" style="font-size:${size}px">${words}</text>`;
     const ticks = [-2, 0, 2].map((v) => text(left - 8, y(v) + 0.34 * size, "end", number(v, 0)));
     const marks = [0, 25, 50, 75, 100].map((k) => text(x(k), low + 1.1 * size, "middle", k));
-    const axis = narrow
-      ? text(width, height - 2, "end", tr("iterations"))
-      : text(x(ITERATIONS) + 1.5 * size, low + 1.1 * size, "start", tr("iterations"));
+    const axis = text(width, height - 2, "end", tr("iterations"));
     const flags = moves
       .map(([k, eta]) => pole(x(k), 0, low) + flag(x(k), low - 1.6 * size, `η → ${eta}`, size))
       .join("");
@@ -107,7 +106,7 @@ const rlhfCollapse = (() => {
           twoTone(line("gold"), y(0), thick)
         : "";
     return `<svg width="${width}" height="${height}" role="img" aria-label="${tr("Both judges over {n} iterations", { n: ITERATIONS })}">
-      <path d="M${left} ${y(0)}H${x(ITERATIONS)}" stroke="var(--line)" stroke-width="1.5"/>${ticks.join("")}${marks.join("")}${axis}${flags}${curves}${last ? ends(last, x, y, { size, right: width, narrow }) : ""}</svg>`;
+      <path d="M${left} ${y(0)}H${x(ITERATIONS)}" stroke="var(--line)" stroke-width="1.5"/>${ticks.join("")}${marks.join("")}${axis}${flags}${curves}${last ? ends(last, x, y, { size, right: width }) : ""}</svg>`;
   }
 
   /** A face for every review of the last batch, the same ones together, so that sameness is seen. */
@@ -200,7 +199,7 @@ const rlhfCollapse = (() => {
     if (moved)
       return [tr("Nothing holds it now: it goes where the judge pays most."), tr("Nothing holds it now.")];
     return turns(records, held)
-      ? [tr("The judge still likes it; readers no longer do."), tr("The judge likes it; readers do not.")]
+      ? [tr("Readers begin to turn away.")]
       : [tr("It learns: the judge and the readers like it more and more."), tr("Judge and readers like it.")];
   }
 
@@ -213,7 +212,8 @@ const rlhfCollapse = (() => {
 
   /** How far the story has come: 0 it learns, 1 it has collapsed, 2 the leash pulls, 3 it is back. */
   function stage(records, held) {
-    if (!records.some((record) => record.gold < -1)) return turns(records, held) ? 1 : 0;
+    if (!records.some((record) => record.gold < -1))
+      return turns(records, held) && records.at(-1).gold < 0 ? 1 : 0;
     return held ? (records.at(-1).gold > 0 ? 3 : 2) : 1;
   }
 
@@ -317,7 +317,23 @@ const rlhfCollapse = (() => {
       const goes = !trouble && run.iteration < until && root.isConnected;
       frame = goes ? requestAnimationFrame(play) : 0;
       if (comes || !goes) draw();
-      if (!goes) tell();
+      if (!goes) {
+        tell();
+        onwards();
+      }
+    }
+    /** What the space bar presses: the button that goes on, and none that throws away what is shown. */
+    const ahead = () =>
+      frame || paused || run.iteration < 2
+        ? find(".again")
+        : find(".onward").hidden
+          ? find(".leash")
+          : find(".onward");
+    /** At the end the focus leaves a button that has become another one. */
+    function onwards() {
+      const { activeElement } = document;
+      if (activeElement === find(".again") || (activeElement === find(".leash") && !find(".onward").hidden))
+        ahead().focus({ preventScroll: true });
     }
     const tell = () => {
       find(".heard").textContent = tr("After {k} iterations: {share} {said}. {why}", {
@@ -385,7 +401,8 @@ const rlhfCollapse = (() => {
     function enlarged() {
       if (large()) {
         if (run.iteration < 2) halt();
-        find(".again").focus(); // so that the space bar presses it
+        draw();
+        ahead().focus(); // so that the space bar presses it
       }
       draw();
     }

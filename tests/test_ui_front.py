@@ -185,6 +185,21 @@ def test_the_line_that_changes_says_what_the_numbers_say(scripts, world, eta, be
         assert f'pays <b class="eta">{number(eta * metrics.kl)}</b>' in text
 
 
+@pytest.mark.parametrize(("eta", "beta"), [(0.0, 0.0), (0.1, 0.0), (5.0, 0.0)])
+def test_the_line_names_careful_readers_while_they_are_maximised(scripts, world, eta, beta):
+    source = optima(world, "food")
+    page = json.dumps(solved(scripts, source.reference, "food", "gold", eta, beta))
+    reference = json.dumps(source.reference._asdict())
+    text = scripts.value(f"rlhfExplorer.bill({page}, {reference}, 'gold')")
+    assert (" of gold score" if eta else "the one review that careful readers like best") in text
+    reached = {KINDS[k] for k in optima(world, "food", "gold").kinds().flat}
+    assert "collapse" not in reached
+    for name in reached:
+        reason = scripts.value(f"rlhfExplorer.reasons('gold')[{json.dumps(name)}]")
+        assert "reward" not in reason
+        assert "overrates" not in reason
+
+
 RISE = [(0.0, 0.0), (0.3, 0.2), (0.6, 0.8), (1.0, 1.3), (1.3, 1.5), (1.5, 1.7)]
 FALL = [*RISE, (1.6, 0.4), (1.8, -1.7)]
 

@@ -215,7 +215,7 @@ def test_the_fall_is_told_as_it_happens(visit):
     page.wait_for_function(f"{FRONT}.state.iteration === 45")
     told = page.evaluate("told")
     assert told["14"].startswith("It learns")
-    assert told["15"].startswith("The judge still likes it")
+    assert told["15"] == "Readers begin to turn away."
     assert told["17"].startswith("Nothing held it")
     which = next(i for i in range(9999) if response_text(i) == "great great .")
     p = sum(_ref(world, prompt)[which].exp().item() for prompt in PROMPTS) / len(PROMPTS)
@@ -249,6 +249,28 @@ def test_on_a_wall_it_goes_on_or_waits_for_start(visit):
         root.evaluate("root => root.parentElement.scrollHeight - root.parentElement.clientHeight")
         <= 0
     )
+
+
+def test_readers_turn_away_before_act_2_and_the_focus_goes_on_with_the_story(visit):
+    page = visit("index.html")
+    root = alive(page, "collapse")
+    now, focused = root.locator("[aria-current]"), "document.activeElement.className"
+    axis = "[...document.querySelectorAll('.chart text')].slice(0, 3).map(t => t.getAttribute('y'))"
+    began = page.evaluate(axis)
+    page.wait_for_function(f"{FRONT}.state.iteration === 15")  # they still like it, but less
+    assert now.inner_text().split("\n")[-1] == "It learns"
+    assert root.locator(".why .long").inner_text() == "Readers begin to turn away."
+    page.wait_for_function(f"{FRONT}.state.iteration === 16")
+    assert now.inner_text().split("\n")[-1] == "It collapses"
+    root.locator(".again").focus()  # Pause, until the run ends
+    page.wait_for_function(f"{focused}.startsWith('leash')")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{FRONT}.state.iteration > 50")
+    assert page.evaluate(axis) == began  # the flag has its room from the start
+    page.wait_for_function(f"{FRONT}.state.iteration === 100 && {focused} === 'onward'")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("f")
+    page.wait_for_function(f"document.fullscreenElement && {focused} === 'onward'")
 
 
 def test_f_is_a_letter_where_somebody_types(visit):

@@ -50,12 +50,19 @@ const rlhfExplorer = (() => {
     "word salad": tr("more varied than π_SFT, and careful readers dislike it"),
     "one good answer": tr("a collapse, too, but careful readers like it"),
   });
-  const reasons = () => ({
+  /** Why π* is of this kind, while it maximises `aim`. What careful readers like best is no collapse. */
+  const reasons = (aim) => ({
     collapse: tr(
       "Distance is cheap here, so π* goes to the few sentences that the reward model overrates most.",
     ),
-    useful: tr("Distance costs enough that π* stays where the reward model is mostly right."),
-    frozen: tr("A nat costs more than the reward pays for it, so π* stays where it is."),
+    useful:
+      aim === "gold"
+        ? tr("π* goes to what careful readers like; the less a nat costs, the further.")
+        : tr("Distance costs enough that π* stays where the reward model is mostly right."),
+    frozen:
+      aim === "gold"
+        ? tr("A nat costs more than careful readers give for it, so π* stays where it is.")
+        : tr("A nat costs more than the reward pays for it, so π* stays where it is."),
     "word salad": tr("β pays for variety itself, and most of 402,234 reviews are nonsense."),
     "one good answer": tr(
       "Collapse on something that careful readers like: as varied as fewer than two reviews.",
@@ -122,7 +129,9 @@ const rlhfExplorer = (() => {
   /** The text of the line that changes: what a nat costs, how far π* goes, and what that buys. */
   function bill(s, reference, aim) {
     if (s.eta + s.beta === 0)
-      return tr("Nothing holds π*: it says the one review with the highest score, always.");
+      return aim === "gold"
+        ? tr("Nothing holds π*: it says the one review that careful readers like best, always.")
+        : tr("Nothing holds π*: it says the one review that the reward model scores highest, always.");
     const kl = number(s.kl),
       far = s.kl < 0.995 || s.kl >= 1.005 ? tr("<b>{kl}</b> nats", { kl }) : tr("<b>{kl}</b> nat", { kl });
     const gain = number(aim === "gold" ? s.gold - reference.gold : s.score - reference.score, 2, true);
@@ -325,11 +334,12 @@ const rlhfExplorer = (() => {
       : "";
     const end = points.length - 1,
       [s, g] = [score[end][1], gold[end][1]];
-    // Each curve is named at its end: the upper one above it, the lower one on its free side.
+    // Each curve is named at its end: the upper one above it, the lower one on its free side, and where π* stands at the
+    // end, the line down from it passes by the names.
     const above = (v) => v - 1.05 * size,
       below = (v) => v + 1.1 * size + 10;
     const label = (text, at, colour) =>
-      `<text class="name halo" x="${width - right}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
+      `<text class="name halo" x="${(x(points[end].kl) - 12).toFixed(1)}" y="${at.toFixed(1)}" text-anchor="end" style="fill:var(--${colour})">${text}</text>`;
     const names =
       label(tr("reward model"), s <= g ? above(s) : below(s), "score") +
       label(tr("careful readers"), g < s ? above(g) : below(g), liking(points[end].gold));
@@ -337,13 +347,13 @@ const rlhfExplorer = (() => {
       .filter((kl) => Math.sqrt(kl) < far)
       .map(
         (kl, k, shown) =>
-          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text x="${x(kl).toFixed(1)}" y="${axis + 2 + size}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
+          `<path d="M${x(kl).toFixed(1)} ${axis}v-5" stroke="var(--ghost)"/><text class="halo" x="${x(kl).toFixed(1)}" y="${axis + 2 + size}" text-anchor="middle">${k === shown.length - 1 ? tr("{kl} nats", { kl }) : kl}</text>`,
       );
     const ticksY = [-2, 0, 2].map(
       (v) => `<text x="${left - 7}" y="${(y(v) + 4).toFixed(1)}" text-anchor="end">${number(v, 0)}</text>`,
     );
-    const svg = `<svg width="${width}" height="${rope + 16 + size}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksX.join("")}${ticksY.join("")}${gap}
-      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${names}<g class="mark"></g></svg>`;
+    const svg = `<svg width="${width}" height="${rope + 16 + size}" role="img"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/><path d="M${left} ${axis}H${width - right}" stroke="var(--line)"/>${ticksY.join("")}${gap}
+      ${polyline(score, 'stroke="var(--score)" stroke-width="3"')}${twoTone(gold, y(0), 3)}<g class="rule"></g>${ticksX.join("")}${names}<g class="mark"></g></svg>`;
     return { x, y, left, width, rope, size, svg };
   }
 
@@ -697,7 +707,7 @@ const rlhfExplorer = (() => {
       rows(s, LOSSES.includes(s.kind) ? lostOnes(world, s, score, others) : [], others);
       find(".nums").innerHTML = numbers(s, draws);
       find(".bill").innerHTML = bill(s, reference, score);
-      find(".why").textContent = reasons()[s.kind];
+      find(".why").textContent = reasons(score)[s.kind];
       const { rule, mark } = markOnFront(front, s);
       find(".rule").innerHTML = rule;
       find(".mark").innerHTML = mark;
@@ -1069,5 +1079,5 @@ const rlhfExplorer = (() => {
     };
   }
 
-  return { mount, bill, sample, stream, rarely, KINDS };
+  return { mount, bill, reasons, sample, stream, rarely, KINDS };
 })();
