@@ -130,7 +130,7 @@ const rlhfRun = (() => {
       if (this.error || this.branch.run.iteration >= until) {
         this.frame = 0;
         if (!this.error)
-          this.note = tr("It stopped by itself after {n} iterations; Start goes on.", {
+          this.note = tr("It stopped by itself after {n} iterations; press Go on.", {
             n: LIMIT.toLocaleString("en-US"),
           });
         this.branch.measure();

@@ -280,8 +280,16 @@ def test_a_paused_run_is_led_to_start_and_a_collapsed_one_to_its_leash(scripts):
 def test_beside_its_parent_a_collapsed_run_is_led_to_its_leash_only(scripts):
     now = {"eta": 0.0, "running": True, "exact": START, "distinct": 1, "written": {"food": 64}}
     rows = json.dumps([START, *DOWN])
-    found = scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now | {'parent': True})})")
+    found = scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now | {'parent': ALIKE})})")
     assert found == [2, "All sentences alike: mode collapse. Now pull η up to 0.3.", "eta"]
+
+
+@pytest.mark.parametrize(("parent", "said"), [(ALIKE, "is not"), (HOME, "and so is")])
+def test_the_end_says_whether_the_parent_is_back_too(scripts, parent, said):
+    now = {"eta": 0.3, "running": True, "exact": START, "distinct": 57, "parent": parent}
+    now["written"] = {"food": 64, "staff": 64}
+    rows = json.dumps([START, *DOWN, *[HOME] * 4])
+    assert said in scripts.value(f"rlhfCockpit.guide({rows}, {json.dumps(now)})")[1]
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class Cockpit(anywidget.AnyWidget):
             engine.pause()
         if what == "start":
             farewell = tr(
-                "It stopped by itself after {n:,} iterations; Start goes on.", n=self.limit
+                "It stopped by itself after {n:,} iterations; press Go on.", n=self.limit
             )
             engine.start(self.limit, farewell)
         elif what in jobs:
@@ -264,7 +264,7 @@ class Cockpit(anywidget.AnyWidget):
             self._engine.pause()
             self._engine.note = tr(
                 "It paused by itself: no page has heard it for {seconds:.0f} seconds. "
-                "Start goes on.",
+                "Press Go on.",
                 seconds=PATIENCE,
             )
         self._withheld = unheard and now < self._told_at + SELDOM

@@ -168,7 +168,7 @@ const rlhfCockpit = (() => {
   const up = (kl) => (kl > FAR ? 0.3 : 1);
 
   /** A path of three steps through a run: how many are done, what to do now, and which controls to touch. */
-  function guide(rows, { eta, running, exact, distinct, written, twins = false, parent = false }) {
+  function guide(rows, { eta, running, exact, distinct, written, twins = false, parent = null }) {
     if (!rows.length) {
       if (exact[ENTROPY] < ALIKE)
         return [2, tr("π says one thing only. Press Start, then pull η up."), "start"];
@@ -193,9 +193,15 @@ const rlhfCockpit = (() => {
       good = (m) => (m[GOLD] === null ? m[KL] < FAR : m[GOLD] >= NEUTRAL) && (fell || m[ENTROPY] > MANY);
     const back = (_, k) => k >= SURE && since.slice(k - SURE, k).every(good); // more than luck
     if (eta >= HELD && since.some(back))
-      return parent
-        ? [3, tr("π is back, and the grey parent is not. Steer as you like."), ""]
-        : [3, tr("π is back. Steer as you like; Fork first, to compare."), ""];
+      return [
+        3,
+        !parent
+          ? tr("π is back. Steer as you like; Fork first, to compare.")
+          : parent[GOLD] >= NEUTRAL
+            ? tr("π is back, and so is its grey parent. Steer as you like.")
+            : tr("π is back, and the grey parent is not. Steer as you like."),
+        "",
+      ];
     const salad = entropy > SALAD && gold !== null && gold < NEUTRAL;
     if (eta >= HELD)
       return [
@@ -756,7 +762,7 @@ const rlhfCockpit = (() => {
       const twins = !moved && run.parent.length > 0;
       const [done, said, next] = box.hidden
         ? [0, "", ""]
-        : (arrived ?? guide(run.rows, { ...now, twins, parent: run.parent.length > 0 }));
+        : (arrived ?? guide(run.rows, { ...now, twins, parent: run.parent.at(-1) }));
       if (done === 3) arrived = [done, said, next]; // whatever is tried after that
       if (!run.rows.length) free = now.eta < HELD;
       const same = twins && !box.hidden,
