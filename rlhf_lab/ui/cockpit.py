@@ -212,9 +212,7 @@ class Cockpit(anywidget.AnyWidget):
         if what in ("pause", "step", "reset", "load"):
             engine.pause()
         if what == "start":
-            farewell = tr(
-                "It stopped by itself after {n:,} iterations; press Go on.", n=self.limit
-            )
+            farewell = tr("It stopped by itself after {n:,} iterations; press Go on.", n=self.limit)
             engine.start(self.limit, farewell)
         elif what in jobs:
             engine.ask(jobs[what])
@@ -263,8 +261,7 @@ class Cockpit(anywidget.AnyWidget):
         if unheard and self._engine.running and now > self._heard_at + PATIENCE:
             self._engine.pause()
             self._engine.note = tr(
-                "It paused by itself: no page has heard it for {seconds:.0f} seconds. "
-                "Press Go on.",
+                "It paused by itself: no page has heard it for {seconds:.0f} seconds. Press Go on.",
                 seconds=PATIENCE,
             )
         self._withheld = unheard and now < self._told_at + SELDOM
