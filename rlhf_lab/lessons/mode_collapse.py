@@ -257,6 +257,7 @@ def equal_runs(
         with torch.no_grad():
             logprobs = world.logprobs(trainer.policy, prompt)
         rollout = trainer.rollout
+        assert rollout is not None, "it has just trained"
         raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=lam).advantages
         spread = raw[rollout.mask].std().item()
         best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
