@@ -17,6 +17,7 @@ from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
 from rlhf_lab.ppo import gae
 from rlhf_lab.report import said
+from rlhf_lab.rollout import Rollout
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, response_text
@@ -236,6 +237,14 @@ class EqualRun(NamedTuple):
     """Standard deviation of the last rollout's advantages before they were whitened."""
 
 
+def _last_spread(rollout: Rollout | None, lam: float) -> float:
+    """Standard deviation of a batch's advantages before they are whitened; NaN without a batch."""
+    if rollout is None:
+        return float("nan")
+    raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=lam).advantages
+    return raw[rollout.mask].std().item()
+
+
 def equal_runs(
     world: World, prompt: str, seeds: Sequence[int], iterations: int, lam: float = 0.95
 ) -> list[EqualRun]:
@@ -256,10 +265,7 @@ def equal_runs(
             trainer.step()
         with torch.no_grad():
             logprobs = world.logprobs(trainer.policy, prompt)
-        rollout = trainer.rollout
-        assert rollout is not None, "it has just trained"
-        raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=lam).advantages
-        spread = raw[rollout.mask].std().item()
+        spread = _last_spread(trainer.rollout, lam)
         best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
         share = logprobs[best].exp().item()
         ends.append(EqualRun(h, response_text(int(best)), share, spread))
