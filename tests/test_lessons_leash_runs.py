@@ -6,7 +6,7 @@ import pytest
 
 from rlhf_lab import load_world
 from rlhf_lab.lessons import leash_runs, leash_today
-from rlhf_lab.lessons.leash_runs import EVERY, LAST, PLACES, SEEDS, Record, read_records
+from rlhf_lab.lessons.leash_runs import EVERY, LAST, PLACES, SEEDS, read_records
 
 NEW = "make the file again: python -m rlhf_lab.lessons.leash_runs"
 
@@ -54,26 +54,6 @@ def test_salad_is_what_the_leash_in_the_loss_says_at_rest():
 def test_only_the_place_of_the_kl_differs():
     a, b = (dataclasses.asdict(leash_runs.config(place, 0)) for place in ("reward", "k3"))
     assert {name for name in a if a[name] != b[name]} == {"leash"}
-
-
-def test_a_file_gives_back_what_was_written(tmp_path, records):
-    file = tmp_path / "runs.csv"
-    odd = [Record("k3", 3, 7, 1 / 3, -1e-300, 2.0, 0.1), *records[:3]]
-    leash_runs.write_records(odd, file)
-    assert read_records(file) == odd
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("", "names other columns"), ("a,b\n", "names other columns"),
-     (",".join(Record._fields) + "\nreward,0,0\n", "a line that is no record"),
-     (",".join(Record._fields) + "\nreward,0,x,1,1,1,1\n", "a line that is no record")],
-)  # fmt: skip
-def test_another_file_is_refused(tmp_path, text, message):
-    file = tmp_path / "other.csv"
-    file.write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=message):
-        read_records(file)
 
 
 def test_the_command_makes_the_file(tmp_path, monkeypatch):

@@ -7,9 +7,7 @@ the folder of the course
     python -m rlhf_lab.lessons.leash_runs
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +16,8 @@ from torch import Tensor
 
 from rlhf_lab.config import GroupConfig
 from rlhf_lab.config import Leash as Place
-from rlhf_lab.files import write_whole
 from rlhf_lab.group_trainer import GroupTrainer
+from rlhf_lab.lessons.rows import read_rows, write_rows
 from rlhf_lab.world import World, WorldTables, load_world
 
 SHIPPED = Path(__file__).with_name("leash_runs.csv")
@@ -100,24 +98,7 @@ def read_records(file: str | Path = SHIPPED) -> list[Record]:
     Raises:
         ValueError: it does not hold such records.
     """
-    with Path(file).open(encoding="utf-8", newline="") as lines:
-        head, *rows = list(csv.reader(lines)) or [[]]
-    if head != list(Record._fields):
-        raise ValueError(f"{file} holds no such runs: its first line names other columns")
-    kinds = (str, int, int, float, float, float, float)
-    try:
-        return [Record(*(k(x) for k, x in zip(kinds, row, strict=True))) for row in rows]
-    except ValueError as error:
-        raise ValueError(f"{file} holds a line that is no record: {error}") from error
-
-
-def write_records(records: Iterable[Record], file: str | Path = SHIPPED) -> None:
-    """Write records, whole or not at all; every float comes back bit for bit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Record._fields)
-    writer.writerows([*record[:3], *(repr(x) for x in record[3:])] for record in records)
-    write_whole(file, text.getvalue().encode())
+    return read_rows(file, Record, (str, int, int, float, float, float, float))
 
 
 def of(records: Sequence[Record], place: Place, seed: int) -> list[Record]:
@@ -129,7 +110,7 @@ def main(file: str | Path = SHIPPED) -> None:
     """Make the file: all places, all seeds."""
     world = load_world()
     runs = [config(place, seed) for place in PLACES for seed in SEEDS]
-    write_records((record for run in runs for record in follow(world, run)), file)
+    write_rows(file, Record, (record for run in runs for record in follow(world, run)))
 
 
 if __name__ == "__main__":

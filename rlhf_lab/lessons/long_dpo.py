@@ -6,16 +6,14 @@ the folder of the course
     python -m rlhf_lab.lessons.long_dpo
 """
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from rlhf_lab.files import write_whole
 from rlhf_lab.lessons.dpo import train
 from rlhf_lab.lessons.paths import Point
+from rlhf_lab.lessons.rows import read_rows, write_rows
 from rlhf_lab.preferences import sampled_comparisons
 from rlhf_lab.world import World, load_world
 
@@ -43,29 +41,13 @@ def read_run(file: str | Path = SHIPPED) -> list[Point]:
     Raises:
         ValueError: it does not hold such a run.
     """
-    with Path(file).open(encoding="utf-8", newline="") as lines:
-        head, *rows = list(csv.reader(lines)) or [[]]
-    if head != list(Point._fields):
-        raise ValueError(f"{file} holds no such run: its first line names other columns")
-    kinds = (int, float, float, float, str)
-    try:
-        return [Point(*(k(x) for k, x in zip(kinds, row, strict=True))) for row in rows]
-    except ValueError as error:
-        raise ValueError(f"{file} holds a line that is no point of a run: {error}") from error
-
-
-def write_run(run: Iterable[Point], file: str | Path = SHIPPED) -> None:
-    """Write a run, whole or not at all; every float comes back bit for bit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Point._fields)
-    writer.writerows([f"{at.pressure:.0f}", *map(repr, at[1:4]), at.says] for at in run)
-    write_whole(file, text.getvalue().encode())
+    return read_rows(file, Point, (int, float, float, float, str))
 
 
 def main(file: str | Path = SHIPPED) -> None:
     """Make the file."""
-    write_run(follow(load_world()), file)
+    run = follow(load_world())
+    write_rows(file, Point, (at._replace(pressure=int(at.pressure)) for at in run))
 
 
 if __name__ == "__main__":

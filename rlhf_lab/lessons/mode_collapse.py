@@ -15,9 +15,8 @@ from rlhf_lab.adam import Adam
 from rlhf_lab.config import PPOConfig
 from rlhf_lab.entropies import entropy
 from rlhf_lab.gpt2 import GPT2
-from rlhf_lab.ppo import gae
+from rlhf_lab.lessons.entropy_bonus import advantage_spread
 from rlhf_lab.report import said
-from rlhf_lab.rollout import Rollout
 from rlhf_lab.trainer import Trainer
 from rlhf_lab.translation import tr
 from rlhf_lab.world import World, response_text
@@ -237,14 +236,6 @@ class EqualRun(NamedTuple):
     """Standard deviation of the last rollout's advantages before they were whitened."""
 
 
-def _last_spread(rollout: Rollout | None, lam: float) -> float:
-    """Standard deviation of a batch's advantages before they are whitened; NaN without a batch."""
-    if rollout is None:
-        return float("nan")
-    raw = gae(rollout.rewards, rollout.values, rollout.mask, gamma=1.0, lam=lam).advantages
-    return raw[rollout.mask].std().item()
-
-
 def equal_runs(
     world: World, prompt: str, seeds: Sequence[int], iterations: int, lam: float = 0.95
 ) -> list[EqualRun]:
@@ -263,9 +254,9 @@ def equal_runs(
         trainer = Trainer(task, PPOConfig(eta=0, seed=seed, lam=lam, dtype="float64"))
         for _ in range(iterations):
             trainer.step()
+        spread = advantage_spread(trainer.rollout) if trainer.rollout else math.nan
         with torch.no_grad():
             logprobs = world.logprobs(trainer.policy, prompt)
-        spread = _last_spread(trainer.rollout, lam)
         best, h = logprobs.argmax(), -(logprobs.exp() @ logprobs).item()
         share = logprobs[best].exp().item()
         ends.append(EqualRun(h, response_text(int(best)), share, spread))
