@@ -285,11 +285,6 @@ const rlhfCockpit = (() => {
           .join(""),
       )
       .join("");
-    const [first] = apart.map(([k, ...m]) => [x(k), y(Math.min(m[SCORE], m[GOLD]))]),
-      exact =
-        first && Number.isFinite(first[1])
-          ? `<text class="halo" x="${first[0] + 0.6 * size}" y="${Math.min(first[1] + 1.3 * size, floor)}" style="font-size:${size}px">${tr("◇ exact")}</text>`
-          : "";
     const whole = tr("{n} iterations", { n: end }),
       begins = x(end) - 0.56 * size * letters(whole) - size;
     const ticks = [0, 0.2, 0.4, 0.6, 1]
@@ -336,8 +331,8 @@ const rlhfCockpit = (() => {
     ]
       .filter(Boolean)
       .join("");
-    return `<figcaption>${tr("What it is paid, and what readers think")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
-      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${exact}${diamonds}
+    return `<figcaption>${tr("What it is paid, and what readers think")} <small>${tr("◇ exact")}</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over {n} iterations.", { n: last })}"><path d="M${left} ${y(0)}H${width - right}" stroke="var(--line)" stroke-width="1.5"/>${ticks}${unit}${sides}${level(SCORE)}${level(GOLD)}${flags.poles}${ghosts}
+      ${score.length ? polyline(score, `stroke="var(--score)" stroke-width="${0.21 * size}"`) : ""}${gold.length ? twoTone(gold, y(0), 0.21 * size) : ""}${flags.flags}${diamonds}
       ${at ? `<circle cx="${at[0]}" cy="${at[1]}" r="${0.45 * size}" fill="var(--score)"/>` : ""}${under ? `<g transform="translate(${under.join(" ")}) scale(${0.8 * size})">${face(run.rows.at(-1)[GOLD])}</g>` : ""}${names}</svg>`;
   }
 
@@ -443,7 +438,7 @@ const rlhfCockpit = (() => {
         : "";
     const turned = here > 0.55 * width,
       sag = 8 * clip(1 - now.eta / 0.3, 0, 1) * Math.min(1, (here - left) / 120);
-    return `<figcaption>${tr("Its way over the best that is possible")}</figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
+    return `<figcaption>${tr("The same by distance")} <small>${tr("pale: the best that is possible")}</small></figcaption><svg width="${width}" height="${high}" role="img" aria-label="${tr("Score and gold score over the distance from π_SFT, {kl} nats now.", { kl: number(last[KL], 1) })}">${regions}<path d="M${left} ${y(0)}H${width - right}" stroke="var(--ghost)" opacity=".5"/>${scale}${unit}${sides}${pale}
       ${trail}${names}
       ${ghost ? `<circle cx="${ghost[0]}" cy="${ghost[1]}" r="${0.4 * size}" fill="var(--ghost)"/>${parent}` : ""}${star(x(now.optimum[KL]), y(now.optimum[SCORE]), 0.85 * size)}
       <circle cx="${here}" cy="${y(last[SCORE])}" r="${0.45 * size}" fill="var(--score)"/>${Number.isFinite(last[GOLD]) ? `<g transform="translate(${here} ${y(last[GOLD])}) scale(${0.85 * size})">${face(last[GOLD])}</g>` : ""}

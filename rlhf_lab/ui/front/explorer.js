@@ -785,7 +785,7 @@ const rlhfExplorer = (() => {
       line.querySelector(".tick").style.left = percent(one.compared ?? 0);
       const behind = line.querySelector(".bar b"),
         longest = Math.max(one.p, one.compared ?? 0);
-      behind.style.left = gone && one.compared > 0.55 * full ? 0 : percent(longest); // else no room behind it
+      behind.style.left = gone && one.compared > 0.35 * full ? 0 : percent(longest); // else no room behind it
       if (gone)
         behind.textContent = tr("was {before}, now {now}", {
           before: rarely(one.compared),
