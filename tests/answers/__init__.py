@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -19,10 +20,11 @@ class Answer(NamedTuple):
 def judged(
     package: str, diagnoses: Mapping[str, tuple[str, ...]], right_after_all: Collection[str]
 ) -> list[Answer]:
-    """The answers of nb01.py to nb10.py of a package, with the diagnoses that are true of them."""
+    """The answers of a package's modules, with the diagnoses that are true of them."""
     found = []
-    for number in range(1, 11):
-        module = importlib.import_module(f"{package}.nb{number:02d}")
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    for path in sorted(folder.glob("nb*.py")):
+        module = importlib.import_module(f"{package}.{path.stem}")
         for exercise, kind, attempt, says in module.ANSWERS:
             name = attempt.__name__
             right = kind == "right" or name in right_after_all
