@@ -50,7 +50,7 @@ def binary_rest(
     """Log-odds of the better of two answers where reward and exact KL are in balance.
 
     η·(x − x_ref) = gap for RLOO, gap·(G − 1)/G for "none", f_G(σ(x)) for "group". In the last the
-    size of the reward is lost, and x − x_ref is near (G − 1)/(√G·η): G is a second leash.
+    size of the reward is lost. For small η x − x_ref is near (G − 1)/(√G·η): G is a second leash.
 
     Args:
         group_size: G ≥ 2.
@@ -82,7 +82,7 @@ def binary_rest(
         rare = 1 / (1 + math.exp(min(abs(x), 700.0)))  # f_G(p) = f_G(1 − p): keep its digits
         return binary_slope(rare, group_size, eps / gap) - eta * (x - ref_log_odds)
 
-    # f_G is at most G / √G, reached towards p = 0 and 1, with a valley between.
+    # f_G is at most (G − 1) / √G, reached towards p = 0 and 1, with a valley between.
     grid = [ref_log_odds + span * i / 400 for i in range(401)]
     high = next((x for x in grid if pull(x) <= 0), grid[-1])
     low = high - span / 400

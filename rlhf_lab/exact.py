@@ -169,7 +169,7 @@ def optimum(ref_logprobs: Tensor, scores: Tensor, eta: float, beta: float = 0.0)
 
     Raises:
         ValueError: shapes differ, a coefficient is negative or not finite, or both are 0: then
-            nothing but the highest score matters and the optimum is no longer unique.
+            nothing but the highest score matters, and `argmax_policy` says what is best.
 
     References:
         Korbak et al. 2022, https://arxiv.org/abs/2205.11275; Rafailov et al. 2023,
@@ -262,7 +262,8 @@ def loss_bonus_fixed_point(
 
     PPO's bonus Loss − β·H raises the entropy at the states it meets, but does not credit a token
     for the entropy it leads to. So the value lacks + β·H(π(·|s)), and later entropy is not paid
-    for. For responses of one token, or β = 0, it is the optimum.
+    for. For responses of one token, or β = 0, it is the optimum. Advantages are not whitened here;
+    `Trainer` whitens them, which makes its bonus weaker by their standard deviation.
 
     Args:
         ref_logprobs, scores, beta: as in `soft_values`.
@@ -290,7 +291,7 @@ def loss_bonus_fixed_point(
 def loss_kl_fixed_point(
     ref_logprobs: Tables, scores: Tables, eta: float, estimator: LossEstimator = "k3_ratio"
 ) -> TreePolicy:
-    """Where "KL in the loss", GRPO's, comes to rest, which is not the optimum above either.
+    """Where "KL in the loss" comes to rest, which is not the optimum above either.
 
     "k3_ratio", "k2"   π(a|s) ∝ π_ref(a|s)·e^(V(sa)/η)
     "k3"               π(a|s) = η·π_ref(a|s)/(λ(s) − V(sa)), with λ(s) such that they add up to 1
@@ -299,6 +300,9 @@ def loss_kl_fixed_point(
     to. So a path to a high score is paid for token by token, but its worth is not reduced by what
     it costs, and the policy tears away from π_ref at a larger η than π* does. "k3" is a power law:
     it leaks towards high scores at every η. For responses of one token the first is the optimum.
+
+    This holds for the mean gradient, the ratio of each token, and advantages that no deviation
+    divides; GRPO divides by that of the group, which moves the rest point once more.
 
     Args:
         ref_logprobs, scores: as in `soft_values`.

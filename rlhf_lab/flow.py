@@ -34,9 +34,9 @@ def natural_step(
     """One step of the exact natural policy gradient: log π ← log π + rate·A, normalised.
 
     A(s, a) is the advantage with the leash in it. An ordinary gradient weighs it by d(s)·π(a|s), so
-    what is hardly ever said hardly moves; here everything moves at its own worth, as if sampled
-    without end. In the "reward", −η·k1 counts for all tokens before it, and the flow ends at π*. In
-    the "loss" it counts for its own token alone (k3·ratio, k2), and the flow ends at
+    what is hardly ever said hardly moves; here everything moves at its own worth, however
+    rarely it is said. In the "reward", −η·k1 counts for all tokens before it, and the flow ends at
+    π*. In the "loss" it counts for its own token alone (k3·ratio, k2), and the flow ends at
     `exact.loss_kl_fixed_point`.
 
     Args:
@@ -69,8 +69,8 @@ def natural_step(
 def curl(field: Callable[[list[Tensor]], list[Tensor]], logprobs: Tables) -> float:
     """‖J − Jᵀ‖/‖J‖ of a field of updates with Jacobian J: 0 only for the gradient of a function.
 
-    A field with curl cannot be said to climb any objective; where it comes to rest is found by
-    following it, or by a recursion, not by minimising.
+    A field with curl is the gradient of no function, though it may still climb one. Where it comes
+    to rest is found by following it, or by a recursion, not by minimising.
 
     Args:
         field: from T tables of log π to T tables in the logits, in float64, such as

@@ -1,4 +1,6 @@
-"""The mean update of PPO on the tree of `exact`: what a penalty does depends on where it stands.
+"""The mean policy gradient on the tree of `exact`: what a penalty does depends on where it stands.
+
+It is the first step of a PPO that does not whiten.
 
 Write δ_t = log π(y_t|s_t) − log π_ref(y_t|s_t). In the *reward* a penalty φ(δ_t) is a number, and
 log π of the sampled tokens is differentiated. In the *loss* the penalty itself is differentiated.
@@ -160,7 +162,7 @@ def kl_loss_gradient(logprobs: Tables, ref_logprobs: Tables, mode: Penalty) -> l
     """M_φ = E[Σ_t φ′(δ_t)·∇log π(y_t|s_t)]: the penalty as a loss on the tokens that π sampled.
 
     Arguments and errors as in `kl_reward_gradient`. "full" and "mse" have the same mean here and
-    differ in noise: the exact KL of a prefix is what k2 of its sampled token estimates.
+    differ in noise: the gradient of k2 at a sampled token estimates that of the exact KL there.
 
     >>> policy, ref = [torch.tensor([[0.4, 0.6]]).log()], [torch.tensor([[0.5, 0.5]]).log()]
     >>> kl_loss_gradient(policy, ref, "k3")  # π − π_ref

@@ -173,9 +173,11 @@ def kl_in_loss(
     "k2"        δ²/2          δ                                  KL(π ‖ π_ref)
     ==========  ============  =================================  =============================
 
-    *Local*: of the next token alone, at the prefixes that π visits. The effect of a token on the KL
-    of later ones, which k1 in the reward has, is missing from all three; only ρ at level "product"
-    brings it back. See `rlhf_lab.exact.loss_kl_fixed_point` for where each comes to rest.
+    "k3_ratio" stands here with ρ at level "token". *Local*: of the next token alone, at the
+    prefixes that π visits. The effect of a token on the KL of later ones, which k1 in the reward
+    has, is missing from all three; only ρ at level "product" brings it back, and at level
+    "sequence" the mean is the gradient of neither. See `rlhf_lab.exact.loss_kl_fixed_point` for
+    where each comes to rest.
 
     Args:
         logprobs: log π of the sampled tokens, (B, T), with gradient.
@@ -183,7 +185,7 @@ def kl_in_loss(
         mask: (B, T), bool or 0/1.
         old_logprobs: for ρ, see `importance_ratios`; None where π is what was sampled from.
         estimator: "k3_ratio" is TRL's default since 1.10 (`use_bias_correction_kl`), "k3" that of
-            TRL before, verl and OpenRLHF.
+            TRL before and of verl.
         level: of ρ; only "k3_ratio" has one.
         how, total, length: as in `aggregate`, and the same as in the policy loss.
 

@@ -1,7 +1,8 @@
 """The loop of RLOO and GRPO: G responses to each prompt, an advantage beside siblings, one update.
 
 No critic, no GAE, no whitening. The leash stands in the reward (RLOO) or in the loss (GRPO), and
-where it stands decides where the policy comes to rest: see `exact.loss_kl_fixed_point`.
+this moves the place where the policy comes to rest: `exact.loss_kl_fixed_point` has it for
+advantages that no deviation divides. GRPO's division moves it once more.
 """
 
 from typing import Any, NamedTuple

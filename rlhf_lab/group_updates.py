@@ -127,7 +127,7 @@ def expected_update(
 
 @takes(**_DRAWN, group_size="count 2..10000")
 def dead_share(logprobs: Tensor, scores: Tensor, group_size: int) -> Tensor:
-    """The share of groups in which all scores are equal, so that nothing is learned, (): Σ P(r)^G.
+    """The share of groups in which all scores are equal and teach nothing, (): Σ P(r)^G.
 
     Arguments as in `expected_weights`.
 

@@ -8,8 +8,8 @@ name    TRL's mode  value          mean over a ~ π                     as a det
 k1      "kl"        d              KL(π ‖ π_ref); one token can be     −η·∇KL(π ‖ π_ref), exactly
                                    negative
 –       "abs"       |d|            at least KL(π ‖ π_ref)              biased
-k2      "mse"       d² / 2         KL(π ‖ π_ref) + O(d³), never < 0    biased
-k3      –           e^−d − 1 + d   KL(π ‖ π_ref), never < 0            biased; no force at π_ref
+k2      "mse"       d² / 2         KL(π ‖ π_ref) + O(d³), never < 0    biased; weak near π_ref
+k3      –           e^−d − 1 + d   KL(π ‖ π_ref), never < 0            biased; weak near π_ref
 exact   "full"      Σ_v π(v)d(v)   KL(π ‖ π_ref) at this state,        no force on its own token:
                                    without noise                       a baseline
 ======  ==========  =============  ==================================  ==========================
@@ -71,7 +71,7 @@ def k3(logprob: Tensor, ref_logprob: Tensor) -> Tensor:
 
     Arguments and reference as in `k1`. Not simply better than k1: its spread explodes with the
     distance, and its *gradient* is another one. Differentiated as a loss, the mean gradient is
-    that of KL(π_ref ‖ π), the other direction; in the reward it exerts no force at π_ref.
+    that of KL(π_ref ‖ π), the other direction; in the reward it exerts hardly any force near π_ref.
 
     The ratio must be π_ref/π. With π/π_ref instead the mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref),
     a slip that cannot be seen near d = 0.

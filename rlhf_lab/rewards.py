@@ -121,7 +121,7 @@ class AdaptiveKLController:
     Args:
         eta: the first η, > 0. From 0 a factor cannot move it: use `FixedKLController(0)`.
         target: nats per **response** (a sum over its tokens, so it grows with length), > 0.
-        horizon: number of responses over which η changes by at most 20 %; > 0.
+        horizon: number of responses over which η changes by a factor of e^±0.2 at most; > 0.
 
     References:
         Ziegler et al. 2019, https://arxiv.org/abs/1909.08593, §2.2; the constants are TRL

@@ -2,8 +2,8 @@
 
 `load_world()` reads the weights that ship with the package; `build_world(seed)` makes such a world
 from nothing in seconds. Nothing is downloaded, nothing is pickled, and nothing is planted: the
-reward model is right where π_SFT speaks and wrong where it does not, because it was trained on
-what π_SFT says.
+reward model is mostly right where π_SFT speaks and no better than a coin where it does not, because
+it was trained on what π_SFT says.
 """
 
 import copy
@@ -30,8 +30,9 @@ from rlhf_lab.sampling import Sample, sample
 from rlhf_lab.tree import logits_tables, score_tables
 
 SEED = 2
-"""Of the world that ships with the package: chosen because its gold score turns early. In the other
-eleven of docs/worlds.md, built the same way, it turns at a smaller η or not at all."""
+"""Of the world that ships with the package: chosen because its gold score soon falls below π_SFT's.
+In the other eleven of docs/worlds.md, built the same way, it does so at a smaller η, or not down to
+η = 0.005."""
 MODEL = GPT2Config(
     vocab_size=len(language.WORDS),
     n_positions=1 + language.RESPONSE_LENGTH,

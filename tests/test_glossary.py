@@ -20,8 +20,8 @@ GREEK = {
     "eta": "η", "theta": "θ", "lambda": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ",
     "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ",
 }  # fmt: skip
-OPERATORS = "Σχ"
-"""Signs that are no symbols of the course: the sum, and χ² for the divergence of that name."""
+OPERATORS = "Σ"
+"""Signs that are no symbols of the course."""
 
 
 class Cell(NamedTuple):

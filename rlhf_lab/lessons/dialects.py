@@ -153,7 +153,8 @@ DIALECTS = (
         adaptive="`kl.target` (None)",
         entropy="`actor.entropy_coef` (None)",
         baseline="gae, λ 1; rloo, group_norm, dr_grpo and others",
-        normalisation="whole batch; group_norm: group deviation + 1e-9, before the KL",
+        normalisation="gae: batch; rloo, dr_grpo: –; "
+        "group_norm: group deviation + 1e-9, before the KL",
         clip="`eps_clip` (0.2)",
         denominator="tokens",
         group_size="`n_samples_per_prompt` (1)",
