@@ -230,8 +230,8 @@ ANSWERS = {
     ),
     "11_sampled": Answer(
         0,
-        "What leads to the salad is hardly ever said, and an ordinary gradient hardly moves it: "
-        "that holds the run, not the leash.",
+        "What leads to the salad is hardly ever said, and an ordinary gradient hardly moves it. "
+        "This holds the run; the leash does not.",
     ),
     "11_length": Answer(
         1,
