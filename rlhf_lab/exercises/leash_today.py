@@ -756,7 +756,7 @@ _ZERO = Choice(
         Mistake(
             "converged", 27, "d",
             "The loss of 0 stands there from the first step on, long before anything is learned.",
-            "What was the loss on the fresh batch above, of a policy that nobody had trained?",
+            "What is the loss on a fresh batch at the start of a training, and at its end?",
         ),
     ),
 )  # fmt: skip
@@ -889,8 +889,8 @@ _CASES = (
             ),
             Mistake(
                 "group size", 35, "d",
-                "A larger group changes the advantages by (G − 1)/G, but leaves them "
-                "proportional to η.",
+                "A larger group changes RLOO's advantages a little, but leaves them proportional "
+                "to η.",
                 "Which number do the two advantages no longer depend on?",
             ),
         ),

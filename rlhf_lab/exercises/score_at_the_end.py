@@ -552,8 +552,8 @@ _LENGTH = Choice(
     section="01_a_score_at_the_end: λ: trust the critic, or wait",
     minutes=3,
     answer="b",
-    reason="With a critic that predicts 0, token t of T gets λ^(T−t) times the score. <eos> is "
-    "always the last token, so it gets the full score; a word that goes on gets less.",
+    reason="With a critic that predicts 0, token t of T gets λ^(T−t) times the score. Where "
+    "<eos> comes, it is the last token and gets the full score; a word that goes on gets less.",
     mistakes=(
         Mistake(
             "the reward model",

@@ -36,8 +36,8 @@ ANSWERS = {
     ),
     "01_constant": Answer(
         1,
-        "With a critic of 0 and λ < 1 the last token, always <eos>, is paid more than a word that "
-        "goes on, and whitening makes the difference count.",
+        "With a critic of 0 and λ < 1 <eos>, where it comes, is paid more than a word that goes "
+        "on, and whitening makes the difference count.",
     ),
     "02_agree": Answer(
         None,
@@ -230,8 +230,8 @@ ANSWERS = {
     ),
     "11_sampled": Answer(
         0,
-        "The words of the salad are never sampled once the policy has narrowed: exploration holds "
-        "the run, not the leash.",
+        "What leads to the salad is hardly ever said, and an ordinary gradient hardly moves it. "
+        "This holds the run; the leash does not.",
     ),
     "11_length": Answer(
         1,
