@@ -433,7 +433,7 @@ _PENALTY = Exercise(
             lambda p, q, mask: masked_sum(k2(p, q), mask, dim=1).mean(),
             "You summed k2 over each response and averaged over responses: KL per review, which is "
             "what notebook 06 asks for as `kl_loss`. Here the text asks for the mean over all "
-            "tokens, GRPO's convention, beside losses that are means over tokens, too.",
+            "tokens, TRL's default for GRPO, beside losses that are means over tokens, too.",
             "Over what do the other losses average?",
         ),
         Mistake(

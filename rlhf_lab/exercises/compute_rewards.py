@@ -462,9 +462,10 @@ _KL_LOSS = Exercise(
             "mean over tokens",
             12,
             lambda p, q, mask: masked_mean(k2(p, q), mask),
-            "You averaged k2 over all tokens. That is GRPO's convention, and what notebook 10 asks "
-            "for. Here the text asks for KL per review: a sum over its tokens, then the mean over "
-            "reviews. Per token, the same η would pull less on a batch of longer reviews.",
+            "You averaged k2 over all tokens. That is TRL's default for GRPO, and what notebook "
+            "10 asks for. Here the text asks for KL per review: a sum over its tokens, then the "
+            "mean over reviews. Per token, the same η would pull less on a batch of longer "
+            "reviews.",
             "Sum over the tokens of a review, and then what?",
         ),
         Mistake(

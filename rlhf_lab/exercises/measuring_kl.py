@@ -418,7 +418,8 @@ _NEGATIVE = Choice(
     reason=(
         "Where π says a review less often than π_SFT, k1 is negative, and a mean over a batch "
         "may be too, by its standard error. Only a mean that stays negative over many batches "
-        "contradicts KL(π ‖ π_ref) ≥ 0, and then the samples did not come from π."
+        "contradicts KL(π ‖ π_ref) ≥ 0, and then the samples did not come from π, or "
+        "something else was scored, such as padding."
     ),
     mistakes=(
         Mistake(
