@@ -1162,7 +1162,7 @@ def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
     policy_loss(old, old.detach(), old.detach(), mask, clip=clip).backward()
 
 
-@answer("ppo_update", ".loss forgotten where the gradient is taken", "several results taken for one")
+@answer("ppo_update", ".loss forgotten at the gradient", "several results taken for one")
 def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
     policy = policy.clone().requires_grad_(True)
     logprobs = word_logprobs(policy, responses)
