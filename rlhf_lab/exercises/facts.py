@@ -37,7 +37,8 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
      Fact("index out of range", "You ask for a place that is not there.",
           "How many places are there, and from which number do they count?")),
     (r"'(Optimum|Evaluation|PolicyLoss|Advantages|Rewards|tuple|torch.return_types.\w+)'|"
-     r"has no attribute 'backward'",
+     r"has no attribute 'backward'|element [1-9]\d* of tensors does not require grad|"
+     r"got (Optimum|Evaluation|PolicyLoss|Advantages|Rewards)\b",
      Fact("several results taken for one", "A function of the package that you call returns "
           "several results at once. Take one by its name, such as .value, .loss or .logprobs.",
           "What does help(…) of that function say under Returns?")),

@@ -355,7 +355,7 @@ _SPLIT = Choice(
     minutes=3,
     answer="b",
     reason="Each run ends on one answer, and chance decides which: about half of the runs end on "
-    "each. The mean over runs stays one half, but no single run does.",
+    "each. The mean over runs stays one half, but hardly any single run does.",
     mistakes=(
         Mistake(
             "nothing moves",
@@ -388,7 +388,7 @@ _SMALLEST = Choice(
     section=f"{_NOTEBOOK}: How much β holds two answers",
     minutes=4,
     answer="c",
-    reason="At lr/(2·batch) = 0.0625 noise and pull are equal, and about a third of the runs are "
+    reason="At lr/(2·batch) = 0.0625 the runs end anywhere, and about a third of them are "
     "collapsed; at twice that it is fewer than one in ten.",
     mistakes=(
         Mistake(
@@ -402,7 +402,7 @@ _SMALLEST = Choice(
             "at the border",
             26,
             "b",
-            "There noise and pull are equal: still far more than one run in five collapses.",
+            "There the runs end anywhere: still far more than one run in five collapses.",
             "Run race with this β and count.",
         ),
         Mistake(

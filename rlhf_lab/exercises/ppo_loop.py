@@ -343,8 +343,8 @@ _TARGETS = Exercise(
                 (w := masked_whiten(_estimate(rewards, values, mask, lam)[0], mask)),
                 (w + values).masked_fill(~mask, 0.0),
             ),
-            "Your returns are whitened advantages + values. The critic then learns a number that "
-            "has the score's scale and mean removed, and never predicts a reward.",
+            "Your returns are whitened advantages + values. Each rollout then moves the critic's "
+            "guess by about 1, whatever the scale of the rewards, and their mean is lost.",
             "In what units must the critic's target be?",
         ),
         Mistake(

@@ -1162,6 +1162,22 @@ def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
     policy_loss(old, old.detach(), old.detach(), mask, clip=clip).backward()
 
 
+@answer("ppo_update", ".loss forgotten at the gradient", "several results taken for one")
+def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
+    policy = policy.clone().requires_grad_(True)
+    logprobs = word_logprobs(policy, responses)
+    old = logprobs.detach()
+    loss = policy_loss(logprobs, old, old, mask, clip=clip)
+    (gradient,) = torch.autograd.grad(loss, policy)
+    return policy.detach() - lr * gradient
+
+
+@answer("ppo_update", ".rewards forgotten", "several results taken for one")
+def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
+    old, held = word_logprobs(policy, responses), word_logprobs(ref, responses)
+    return returns_to_go(compute_rewards(scores, old, held, mask, eta), mask)
+
+
 @answer("ppo_update", "right: SGD, cloned weights")
 def _(policy, ref, responses, mask, scores, eta, clip, lr, epochs):
     w = policy.clone().requires_grad_(True)
