@@ -177,8 +177,8 @@ def test_pictures_and_words_carry_the_numbers():
     assert knobs.words.startswith("Exhibit B, ")
     assert "Exact" not in knobs.words
     assert [len(room("B", how)[0].axes[1].lines) for how in ("hidden", "shown")] == [2, 3]
-    assert len(panels_figure({"A": "kl"}, exact=False).axes[0].lines) == 2
-    assert len(panels_figure({"A": "kl", "N": "eta"}).axes) == 2
+    assert len(panels_figure([("A", "kl")], exact=False).axes[0].lines) == 2
+    assert len(panels_figure([("A", "kl"), ("A", "eta")]).axes) == 2
 
 
 @pytest.mark.slow
@@ -190,6 +190,8 @@ def test_the_matrix_shows_every_broken_invariant():
     assert bold == [letter for letter, seen in table.items() if seen.silent] == ["Q", "V", "X"]
     assert len(squares) == sum(len(s.caught_by) for s in table.values())
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    feet = [int(text.get_text()) for text in ax.texts]
+    assert feet == [sum(i.name in s.caught_by for s in table.values()) for i in inv.INVARIANTS]
     bad = sum(s.kl_is_wrong + (s.regret > symptoms.EXCESS) for s in table.values())
     assert len(crosses) == bad
 

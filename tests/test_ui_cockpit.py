@@ -208,6 +208,9 @@ def test_the_still_figure_shows_the_numbers(world, cockpit):
     assert [list(view.exact), [m.score for m in view.exact.values()]] in lines
     assert cockpit.state.optimum.kl in [line.get_xdata()[0] for line in landscape.lines]
     assert gauge.patches[0].get_width() == pytest.approx(max(cockpit.state.regret_estimate, 0))
+    for shown, forked in ((view, True), (view._replace(parent=()), False)):
+        (legend,) = flight_figure(["curves"], frontier(world), shown).legends
+        assert ("parent of a fork" in [text.get_text() for text in legend.get_texts()]) == forked
 
 
 def test_pictures_are_the_same_each_time(world):

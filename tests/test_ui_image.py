@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from rlhf_lab import plots, theme
 from rlhf_lab.svg import saved
@@ -37,6 +37,17 @@ def test_it_is_sharp_and_small_where_only_a_png_can_be_shown():
     picture = show(drawn, "bars")
     assert Image.open(io.BytesIO(picture.data)).size == (330, 165)
     assert len(picture.data) < 0.7 * len(plots.png(drawn, dpi=165))
+
+
+def test_a_rare_colour_keeps_its_hue_in_the_png():
+    drawn, (ax,) = plots.new_figure(4, 3)
+    ax.imshow([[x * y for x in range(20)] for y in range(20)], cmap="viridis")
+    ax.plot(5, 5, "*", color=plots.RED, markersize=9)
+    pixels = Image.open(io.BytesIO(show(drawn, "a star").data)).convert("RGB")
+    red, green, blue = ImageColor.getrgb(plots.RED)
+    assert any(
+        max(abs(r - red), abs(g - green), abs(b - blue)) < 10 for _, (r, g, b) in pixels.getcolors()
+    )
 
 
 @pytest.mark.parametrize("form", ["png", "raw", "svg"])

@@ -135,7 +135,8 @@ _DASHBOARDS = (
                 9,
                 "c",
                 "A score in the last column makes the policy go on until that column. But then "
-                "the log would be right: solid and dashed KL would agree.",
+                "iteration 0 would still have short responses. Here every length is 4 before "
+                "anything is learned.",
                 "Why is the length 4 in the very first iteration?",
             ),
             Mistake(

@@ -559,8 +559,8 @@ _LENGTH = Choice(
             "the reward model",
             28,
             "a",
-            "The scores were the same for short and for long reviews: you measured it. A bias can "
-            "come from the algorithm alone.",
+            "Their scores are alike for short and long reviews. A bias can come from the algorithm "
+            "alone.",
             "Which run of section 6 had nothing to learn from its scores?",
         ),
         Mistake(

@@ -195,6 +195,7 @@ def _zoom(ax: Axes, run: Run, optima: Sequence[Metrics]) -> None:
     wide = max(1.6 * abs(last.kl - run.best.kl), 0.06 * (ax.get_xlim()[1] - ax.get_xlim()[0]))
     inset.set(xlim=(last.kl - wide, last.kl + wide), xticks=[], yticks=[],
               ylim=(last.score - 0.7 * regret, last.score + 1.7 * regret))  # fmt: skip
+    inset.text(last.kl + 0.12 * wide, last.score + 0.25 * regret, f"{regret:.2f}", fontsize=9)
     inset.spines[:].set(visible=True, color="0.6")
     ax.indicate_inset_zoom(inset, edgecolor="0.4")
 

@@ -226,15 +226,17 @@ class Gauge:
         self.text.set_text(words)
 
 
-def legend() -> list[Line2D]:
-    """What the styles mean, the same in every panel."""
-    return [
+def legend(forked: bool) -> list[Line2D]:
+    """What the styles mean, the same in every panel; with a parent's where there is one."""
+    lines = [
         Line2D([], [], color=plots.BLUE, linewidth=1.8, label="batch estimate"),
         Line2D([], [], **_EXACT, label="exact"),
         Line2D([], [], **_OPTIMUM, label="exact optimum π* for this η and β"),
-        Line2D([], [], **_PARENT, label="parent of a fork"),
         Line2D([], [], **_MOVE, label="a slider moved"),
     ]
+    if forked:
+        lines.insert(3, Line2D([], [], **_PARENT, label="parent of a fork"))
+    return lines
 
 
 def _finite(*values: float) -> list[float]:

@@ -70,12 +70,12 @@ def flight_figure(panels: Collection[str], frontier: Sequence[Metrics], view: Vi
         panel.set_limits(*panel.limits(view))
         panel.update(view)
     if columns:
-        _add_legend(figure, drawn)
+        _add_legend(figure, drawn, forked=bool(view.parent))
     return figure
 
 
-def _add_legend(figure: Figure, panels: Sequence[CockpitPanel]) -> None:
-    handles = [*legend(), *(handle for panel in panels for handle in panel.handles)]
+def _add_legend(figure: Figure, panels: Sequence[CockpitPanel], forked: bool) -> None:
+    handles = [*legend(forked), *(handle for panel in panels for handle in panel.handles)]
     figure.legend(
         handles=handles, ncols=4, loc="upper left", frameon=False, fontsize=9, columnspacing=1.3,
         handletextpad=0.5,

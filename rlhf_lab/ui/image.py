@@ -10,7 +10,7 @@ from PIL import Image
 from rlhf_lab import theme
 from rlhf_lab.svg import DPI, saved, themed_svg
 
-_FINE, _COLOURS = 165, 64
+_FINE, _COLOURS = 165, 96
 
 
 class Picture:
@@ -48,5 +48,7 @@ def _small(figure: Figure) -> bytes:
     pixels, wide = saved(figure, "raw", dpi=_FINE), int(figure.get_figwidth() * _FINE)
     picture = Image.frombytes("RGBA", (wide, len(pixels) // (4 * wide)), pixels).convert("RGB")
     buffer = io.BytesIO()
-    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    # The most different colours: by their share of the pixels a star's yellow would turn brown.
+    few = picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(buffer, "png", optimize=True)
     return buffer.getvalue()

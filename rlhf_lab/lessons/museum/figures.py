@@ -1,5 +1,7 @@
 """The museum's pictures: dashboards, and the matrix of bugs, symptoms and invariants."""
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -83,15 +85,15 @@ def room(exhibit: str, exact: str) -> tuple[Figure, str]:
     return exhibit_dashboard(exhibit, exact=exact == "shown")
 
 
-def panels_figure(panels: dict[str, str], exact: bool = True) -> Figure:
-    """One panel of a few dashboards side by side.
+def panels_figure(panels: Sequence[tuple[str, str]], exact: bool = True) -> Figure:
+    """Panels of a few dashboards side by side.
 
     Args:
-        panels: {letter of the exhibit: one of `PANELS`}.
+        panels: for each the letter of the exhibit and one of `PANELS`.
         exact: also draw the exact numbers.
     """
     figure, axes = plots.new_figure(9, 3.1, columns=len(panels))
-    for ax, (letter, name) in zip(axes, panels.items(), strict=True):
+    for ax, (letter, name) in zip(axes, panels, strict=True):
         exhibit, (label, _) = EXHIBITS[letter], PANELS[name]
         _curves(ax, exhibit_run(letter), clean_run(exhibit.settings), name, exact)
         title = tr("exhibit {letter}", letter=letter)
@@ -149,8 +151,16 @@ def matrix() -> Figure:
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(table) - 0.5, -0.5))
     ax.spines[:].set_visible(False)
     ax.set_xlabel("its log: ▲ higher, ▼ lower than the clean run   |   exact: ✕   |   "
-                  "invariants it breaks: ■", fontsize=9)  # fmt: skip
+                  "invariants it breaks: ■", fontsize=9, labelpad=14)  # fmt: skip
+    _counts(ax, len(signs), table)
     return figure
+
+
+def _counts(ax: Axes, first: int, table: dict[str, Symptoms]) -> None:
+    """Below the column of each invariant the number of bugs that break it."""
+    for column, invariant in enumerate(INVARIANTS, first):
+        n = sum(invariant.name in seen.caught_by for seen in table.values())
+        ax.text(column, len(table) - 0.1, str(n), ha="center", va="center", fontsize=9)
 
 
 def _signs(ax: Axes, row: int, seen: Symptoms) -> None:
