@@ -293,6 +293,11 @@ def test_numbers_off_by_one_constant_or_factor_are_named():
     assert names(plain, lambda x: x.exp() * x.sum().sin()) == "off by a factor"
 
 
+def test_numbers_that_are_right_but_for_zeros_are_off_by_no_factor():
+    cut = exercise(lambda x: x.relu(), *(Case(f"{n}", (random(n, n),)) for n in (6, 8)))
+    assert names(cut, lambda x: torch.where(x > 0, x, 0.3)) != "off by a factor"
+
+
 def test_what_is_returned_in_some_cases_only_is_named():
     plain = exercise(lambda x: x.exp(), *(Case(f"{n}", (random(n, n),)) for n in (5, 4)))
     assert names(plain, lambda x: x.exp() if len(x) == 5 else None) == "returns nothing here"

@@ -362,7 +362,8 @@ def constant(trials: Sequence[Trial]) -> Fact | None:
         return Fact("off by a constant", "All your numbers are off by the same constant, here "
                     "{by:.4g}.", "Where is it lost?", by)  # fmt: skip
     ratios = [g[e != 0] / e[e != 0] for g, e in pairs]
-    if all(close([r], [r.mean().expand_as(r)]) for r in ratios):
+    zeros = all(close([g[e == 0]], [e[e == 0]]) for g, e in pairs)  # no factor moves a 0
+    if zeros and all(close([r], [r.mean().expand_as(r)]) for r in ratios):
         return Fact("off by a factor", "All your numbers are off by the same factor, here "
                     "{by:.4g}.", "By what do you divide or multiply?",
                     {"by": ratios[0].mean().item()})  # fmt: skip

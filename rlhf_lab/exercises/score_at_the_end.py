@@ -45,6 +45,17 @@ _MASK = Exercise(
             "Which dimension counts the tokens?",
         ),
         Mistake(
+            "one place back",
+            8,
+            lambda responses, eos_id: torch.cat(
+                [torch.ones_like(responses[:, :1], dtype=torch.bool), responses[:, :-1] != eos_id],
+                dim=1,
+            ),
+            "You look only at the token before. Behind the first <eos>, a word makes your mask "
+            "True again.",
+            "Which of the tokens before a place have a say?",
+        ),
+        Mistake(
             "the eos of this notebook",
             8,
             lambda responses, eos_id: response_mask(responses, _EOS),
