@@ -114,7 +114,7 @@ def two_steps_figure(
     """
     figure, (ax,) = plots.new_figure(8, 4)
     ax.plot(start.entropy, start.gold, "s", color="0.4", markerfacecolor="none", markersize=7)
-    ax.annotate("π_SFT", (start.entropy, start.gold), (4, -28), textcoords="offset points",
+    ax.annotate("π_SFT", (start.entropy, start.gold), (-30, -22), textcoords="offset points",
                 color="0.4", fontweight="bold")  # fmt: skip
     x, y = ([getattr(m, name) for _, m in rests] for name in ("entropy", "gold"))
     for k in range(len(rests) - 1):
@@ -129,7 +129,7 @@ def two_steps_figure(
             arrowprops={"arrowstyle": "-|>", "color": plots.BLACK, "linestyle": ":",
                         "shrinkA": 5, "shrinkB": 7},
         )  # fmt: skip
-        ax.annotate("not explained", ((m.entropy + x[-1]) / 2, (m.gold + y[-1]) / 2), (6, 4),
+        ax.annotate("not explained", ((m.entropy + x[-1]) / 2, (m.gold + y[-1]) / 2), (8, 8),
                     textcoords="offset points", color="0.4")  # fmt: skip
     groups = (rests, plots.PINK, "o", (9, 4)), (runs, plots.BLACK, "D", (-8, 10))
     for points, colour, marker, offset in groups:
