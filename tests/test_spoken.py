@@ -91,7 +91,7 @@ def outside_marks(text):
 def test_a_reader_is_sent_to_a_heading_of_her_notebook(speak):
     speak("zh")
     said = check(EXERCISES["compute_rewards"].mistakes[0].wrong, "compute_rewards").text
-    assert "06_compute_rewards: ⟦What TRL does, line by line⟧" in said
+    assert "06_compute_rewards: ⟦What TRL does, in four lines⟧" in said
     assert check(EXERCISES["compute_rewards"].reference, "compute_rewards").text.endswith(
         "exercises of this notebook are done.⟧"
     )

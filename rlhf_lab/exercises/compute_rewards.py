@@ -224,7 +224,7 @@ def _rewarded(
 
 _COMPUTE_REWARDS = Exercise(
     name="compute_rewards",
-    section="06_compute_rewards: What TRL does, line by line",
+    section="06_compute_rewards: What TRL does, in four lines",
     minutes=12,
     reference=compute_rewards,
     simple=_rewarded,
@@ -583,7 +583,7 @@ def _added(self: Any, kl: float, n_steps: int) -> None:
 
 _CONTROLLER = Exercise(
     name="controller_update",
-    section="06_compute_rewards: A controller for η",
+    section="06_compute_rewards: For the curious: a controller for η",
     curious=True,
     minutes=6,
     reference=AdaptiveKLController.update,

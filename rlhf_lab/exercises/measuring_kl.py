@@ -455,9 +455,10 @@ _LOGS = Choice(
     minutes=3,
     answer="c",
     reason=(
-        "In A the mean of e^(−k1) is 1 in every batch, so its few negative means of k1 are noise. "
-        "B forbade the end of a review before the fifth word: k1 is negative on average, and "
-        "e^(−k1) far above 1. C sampled at temperature 0.7: its k1 looks healthy, and only "
+        "In A the mean of e^(−k1) is about 1 in every batch, and the mean of k1 is not below 0. "
+        "B forbade the end of a review before the fifth word: the mean of k1 is below 0 by more "
+        "than its noise. (So far from π_SFT a correct e^(−k1) comes out below 1 rather than above, "
+        "and it is far above 1 here.) C sampled at temperature 0.7: its k1 looks healthy, and only "
         "e^(−k1) shows it."
     ),
     mistakes=(

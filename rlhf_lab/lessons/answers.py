@@ -103,8 +103,8 @@ ANSWERS = {
     ),
     "06_home": Answer(
         3,
-        "In the reward only k1 has the gradient of the KL: abs and mse push down the rare word, "
-        "and full is the same for every word of a place.",
+        "In the reward only k1 has the gradient of the KL: from many starts abs and mse push down "
+        "the rare word, and full is the same for every word of a place.",
     ),
     "06_scale": Answer(
         2,

@@ -356,7 +356,11 @@ class DialectKnobs:
             for at in points:
                 if kind == chosen.rests_on and at.pressure == eta:
                     ax.plot(eta, at.gold, "o", color=colour, markersize=10)
-        ax.set(xscale="log", xlabel="η", ylabel="E[gold score] at rest", title=chosen.name)
+        ax.set(
+            xscale="log", xlabel="η (the leash gets longer to the right)",
+            ylabel="E[gold score] at rest", title=chosen.name,
+        )  # fmt: skip
+        ax.invert_xaxis()
         ticks = [0.05, 0.1, 0.2, 0.5, 1]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)

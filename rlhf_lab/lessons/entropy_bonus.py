@@ -109,9 +109,13 @@ def two_steps_figure(
     Args:
         start: π_SFT.
         rests: (name, numbers) of π* and of what each step away from it leads to.
-        runs: (name, numbers) of policies that PPO has trained.
+        runs: (name, numbers) of policies that PPO has trained. A dotted arrow leads there from the
+            last rest point: no step explains the difference.
     """
     figure, (ax,) = plots.new_figure(8, 4)
+    ax.plot(start.entropy, start.gold, "s", color="0.4", markerfacecolor="none", markersize=7)
+    ax.annotate("π_SFT", (start.entropy, start.gold), (-30, -22), textcoords="offset points",
+                color="0.4", fontweight="bold")  # fmt: skip
     x, y = ([getattr(m, name) for _, m in rests] for name in ("entropy", "gold"))
     for k in range(len(rests) - 1):
         ax.annotate(
@@ -119,15 +123,19 @@ def two_steps_figure(
             arrowprops={"arrowstyle": "-|>", "color": plots.PINK, "lw": 2,
                         "shrinkA": 9, "shrinkB": 9},
         )  # fmt: skip
-    groups = (
-        ([("π_SFT", start)], "0.4", "s", (4, -28), "left"),
-        (rests, plots.PINK, "o", (9, 4), "left"),
-        (runs, plots.BLACK, "D", (9, 4), "left"),
-    )
-    for points, colour, marker, offset, side in groups:
+    for _, m in runs:
+        ax.annotate(
+            "", (m.entropy, m.gold), (x[-1], y[-1]),
+            arrowprops={"arrowstyle": "-|>", "color": plots.BLACK, "linestyle": ":",
+                        "shrinkA": 5, "shrinkB": 7},
+        )  # fmt: skip
+        ax.annotate("not explained", ((m.entropy + x[-1]) / 2, (m.gold + y[-1]) / 2), (8, 8),
+                    textcoords="offset points", color="0.4")  # fmt: skip
+    groups = (rests, plots.PINK, "o", (9, 4)), (runs, plots.BLACK, "D", (-8, 10))
+    for points, colour, marker, offset in groups:
         for name, m in points:
             ax.plot(m.entropy, m.gold, marker, color=colour, markersize=9, zorder=3)
-            ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points", ha=side,
+            ax.annotate(name, (m.entropy, m.gold), offset, textcoords="offset points",
                         color=plots.WORDS.get(colour, colour), fontweight="bold")  # fmt: skip
     ax.set(xlim=(0, 12), ylim=(-2, 3), xlabel="H, nats", ylabel="gold score",
            title="two steps from π* towards PPO")  # fmt: skip

@@ -243,6 +243,7 @@ def _likeliest(ax: Axes, world: World, tables: WorldTables, logprobs: Tensor) ->
         ax.text(max(p, ref) + 0.02, row, share, va="center")
     ax.set_yticks(range(len(top)), [text for text, _, _ in top])
     ax.set(xlim=(0, 1.4), ylim=(3.5, -0.5), xticks=[0, 0.5, 1])
+    ax.spines["bottom"].set_bounds(0, 1)  # no probability is larger; the rest is for words
     ax.set_xlabel("probability; the tick is π_SFT's")
 
 
