@@ -209,6 +209,14 @@ _BONUS = Exercise(
             "What could you select before you compute anything?",
         ),
         Mistake(
+            "measured on the padding",
+            8,
+            lambda logits, mask, beta: -beta * (entropy(logits) * mask).sum() / mask.sum(),
+            "You ask for the entropy of the padding, too, and leave it out afterwards. Anything "
+            "may stand there, and `entropy` refuses NaN.",
+            "What could you select before you call `entropy`?",
+        ),
+        Mistake(
             "padding forbidden",
             31,
             lambda logits, mask, beta: (

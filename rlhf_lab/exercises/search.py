@@ -35,10 +35,13 @@ class Explanation(NamedTuple):
 def known(trials: Sequence[Trial], mistakes: Sequence[Mistake]) -> Mistake | None:
     """The known mistake that does what the attempt does wherever that is wrong.
 
-    One that agrees in the other cases, too, goes first.
+    One that agrees in the other cases, too, goes first. Where the attempt only stops with an error,
+    a mistake has to agree everywhere: many lead to the same error.
     """
     wrong, right = [t for t in trials if not t.right], [t for t in trials if t.right]
     found = [m for m in mistakes if all(_same(t, m) for t in wrong)]
+    if right and all(t.got.error for t in wrong):
+        found = [m for m in found if all(_same(t, m) for t in right)]
     return max(found, key=lambda m: sum(_same(t, m) for t in right), default=None)
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from answers import Answer
 from rlhf_lab.best_of_n import best_of_n
+from rlhf_lab.entropies import entropy
 from rlhf_lab.exact import evaluate, objective, optimum
 from rlhf_lab.lessons.ppo_loop import word_logprobs
 from rlhf_lab.masking import masked_mean, masked_whiten
@@ -913,6 +914,16 @@ def _(logits):
 def _entropies(logits):
     logp = logits.log_softmax(-1)
     return -(logp.exp() * logp).sum(-1)
+
+
+@answer("bonus_loss", "the package's entropy, masked at the end", "measured on the padding")
+def _(logits, mask, beta):
+    return -beta * (entropy(logits) * mask).sum() / mask.sum()
+
+
+@answer("bonus_loss", "the package's entropy, selected at the end", "measured on the padding")
+def _(logits, mask, beta):
+    return -beta * entropy(logits)[mask.bool()].mean()
 
 
 @answer("bonus_loss", "padding averaged", "padding counted")
