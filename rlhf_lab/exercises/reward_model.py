@@ -351,7 +351,7 @@ _READ = Exercise(
     cases=(
         Case("three reviews of different length", (_AT_EACH, _MASK), (0,)),
         Case("two of them", (_AT_EACH[:2], _MASK[:2]), (0,)),
-        Case("three that are padded on the left or have a gap", (_AT_EACH, _GAPS), (0,), edge=True),
+        Case("three reviews padded on the left or with a gap", (_AT_EACH, _GAPS), (0,), edge=True),
     ),
     mistakes=(
         Mistake(
