@@ -231,7 +231,7 @@ _COMPUTE_REWARDS = Exercise(
     run=_only_rewards,
     cases=(
         Case("reviews of 4, 2 and 1 tokens", (_SCORES, _LOGPROBS, _REF, _RIGHT, 0.3), (1, 2)),
-        Case("the same padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.45), (1,)),
+        Case("the same reviews, padded on the left", (_SCORES, _LOGPROBS, _REF, _LEFT, 0.45), (1,)),
         Case("a mask with gaps", (_SCORES, _LOGPROBS, _REF, _GAPS, 0.17), (1,)),
         Case(
             "a mask of the integers 0 and 1",

@@ -157,7 +157,7 @@ def four_modes_figure(
         ax.set_xlabel("update")
     left.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
     left.set(title="two words: home is p = 0.5", ylabel="p of the first word", ylim=(0.45, 1.03))
-    right.set(title="reviews of three words: home is KL = 0", yscale="log")
+    right.set(title="reviews of up to three words: home is KL = 0", yscale="log")
     right.set_ylabel("KL(π ‖ π_SFT), nats")
     plots.powers(right.yaxis)
     for ax in (left, right):
