@@ -183,7 +183,8 @@ def _sentence(step: Step | facts.Fact, outputs: Sequence[str]) -> str:
 
 
 def _read_again(exercise: Exercise | Choice) -> str:
-    return tr("Read again: {section}.", section=section(exercise))
+    said = tr("Read again: {section}.", section=section(exercise))
+    return said.replace("?.", "?").replace("？。", "？")  # a heading may be a question
 
 
 def judge(question: Choice, answer: object) -> Verdict:
