@@ -172,3 +172,9 @@ def test_outside_a_notebook_nothing_is_watched():
     assert watch() is None
     assert assigned("x = 1\ndef f(): ...\nfor y in (): z = 2") == {"x", "f"}
     assert assigned("def f(:\n    x = 1\ny = (") == {"f", "y"}
+
+
+def test_a_heading_that_is_a_question_gets_no_full_stop():
+    text = check("b", "late_beta").text
+    assert "Read again: 08_mode_collapse: Too late?" in text
+    assert "?." not in text

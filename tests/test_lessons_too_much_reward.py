@@ -1,11 +1,14 @@
 """The measurements of notebook 03 against direct computation on the world that ships."""
 
 import pytest
+from test_language import write
 
 from rlhf_lab import exact, load_world, plots
 from rlhf_lab.best_of_n import best_of_n
+from rlhf_lab.language import RESPONSE_LENGTH
 from rlhf_lab.lessons import too_much_reward as lesson
 from rlhf_lab.lessons.paths import optimum_path
+from rlhf_lab.world import response_text
 
 ETAS, NS = (10.0, 1.0, 0.08, 0.03), (1, 16, 256)
 
@@ -67,3 +70,14 @@ def test_the_turn_is_marked_where_no_curve_runs(knobs):
     score, gold = ax.lines[0], next(line for line in ax.lines if line.get_gid() == "face")
     assert list(score.get_ydata()) == [point.score for point in path]
     assert gold.get_ydata()[-1] == path[-1].gold
+
+
+def test_each_trick_breaks_the_grammar(tables):
+    """Eight grammatical reviews have a gold score of exactly −2, too: none of them is a trick."""
+    _, _, scores, golds = tables
+    tricks = (scores > scores[golds.argmax()]).nonzero()[:, 0].tolist()
+    grammatical = {" ".join(words) for words, _ in write("food", RESPONSE_LENGTH)}
+    said = {text.removesuffix(" .") for text in map(response_text, range(len(golds)))}
+    assert grammatical <= said
+    assert len(tricks) == 4_344
+    assert not grammatical & {response_text(i).removesuffix(" .") for i in tricks}

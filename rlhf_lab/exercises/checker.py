@@ -183,7 +183,8 @@ def _sentence(step: Step | facts.Fact, outputs: Sequence[str]) -> str:
 
 
 def _read_again(exercise: Exercise | Choice) -> str:
-    return tr("Read again: {section}.", section=section(exercise))
+    # No full stop: a heading may be a question.
+    return tr("Read again: {section}", section=section(exercise))
 
 
 def judge(question: Choice, answer: object) -> Verdict:
