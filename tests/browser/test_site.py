@@ -154,7 +154,8 @@ def test_each_act_can_be_played(visit):
 def test_what_to_do_next_beats_after_the_fall_and_leads_on(visit):
     page = visit("index.html")
     root = alive(page, "collapse")
-    assert root.locator(".next").count() == 0  # nothing to be done while it learns
+    # Once it has begun, nothing is to be done while it learns.
+    page.wait_for_function("!document.querySelector('.rlhf-collapse .next')")
     page.wait_for_function("document.querySelector('.rlhf-collapse .next')")
     assert page.evaluate("document.querySelector('.rlhf-collapse').state.iteration") == 45
     assert act(root) == "2 It collapses"
