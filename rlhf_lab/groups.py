@@ -8,7 +8,7 @@ rule             advantage                      its mean update
 ===============  =============================  ==========================================
 `leave_one_out`  r − mean of the other G − 1    ∇E[r]
 scale="none"     r − mean of all G              (G − 1)/G · ∇E[r]: the mean holds r itself
-scale="group"    the same / (std of G + eps)    that of nothing, unless r has two values
+scale="group"    the same / (std of G + eps)    no gradient, unless r takes two values
 scale="batch"    the same / (std of all + eps)  close to "none", rescaled
 ===============  =============================  ==========================================
 """

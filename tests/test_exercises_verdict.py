@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from scripts import ROOT
 
 import rlhf_lab.exercises as exercises
 from rlhf_lab.exercises import EXERCISES, check, hints
@@ -178,3 +179,9 @@ def test_a_heading_that_is_a_question_gets_no_full_stop():
     text = check("b", "late_beta").text
     assert "Read again: 08_mode_collapse: Too late?" in text
     assert "?." not in text
+
+
+def test_the_ratios_of_a_reason_are_those_that_the_notebook_prints():
+    path = ROOT / "notebooks" / "09_the_ppo_loop.ipynb"
+    (printed,) = re.findall(r"dropout +: ratios ([\d.]+ to [\d.]+),", path.read_text("utf-8"))
+    assert f"from {printed}." in " ".join(check("c", "dropout_ratio").text.split())

@@ -36,9 +36,9 @@ ERRORS: tuple[tuple[str, Fact], ...] = (
     (r"IndexError: .*out of (bounds|range)",
      Fact("index out of range", "You ask for a place that is not there.",
           "How many places are there, and from which number do they count?")),
-    (r"'(Optimum|Evaluation|PolicyLoss|Advantages|Rewards|tuple|torch.return_types.\w+)'|"
-     r"has no attribute 'backward'|element [1-9]\d* of tensors does not require grad|"
-     r"got (Optimum|Evaluation|PolicyLoss|Advantages|Rewards)\b",
+    (r"('|got )(Optimum|Evaluation|PolicyLoss|Advantages|Rewards)\b|"
+     r"'(tuple|torch.return_types.\w+)'|"
+     r"has no attribute 'backward'|element [1-9]\d* of tensors does not require grad",
      Fact("several results taken for one", "A function of the package that you call returns "
           "several results at once. Take one by its name, such as .value, .loss or .logprobs.",
           "What does help(…) of that function say under Returns?")),

@@ -40,7 +40,7 @@ def known(trials: Sequence[Trial], mistakes: Sequence[Mistake]) -> Mistake | Non
     """
     wrong, right = [t for t in trials if not t.right], [t for t in trials if t.right]
     found = [m for m in mistakes if all(_same(t, m) for t in wrong)]
-    if right and all(t.got.error for t in wrong):
+    if all(t.got.error for t in wrong):
         found = [m for m in found if all(_same(t, m) for t in right)]
     return max(found, key=lambda m: sum(_same(t, m) for t in right), default=None)
 

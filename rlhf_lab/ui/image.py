@@ -48,7 +48,7 @@ def _small(figure: Figure) -> bytes:
     pixels, wide = saved(figure, "raw", dpi=_FINE), int(figure.get_figwidth() * _FINE)
     picture = Image.frombytes("RGBA", (wide, len(pixels) // (4 * wide)), pixels).convert("RGB")
     buffer = io.BytesIO()
-    # The most different colours: by their share of the pixels a star's yellow would turn brown.
+    # This keeps rare colours. Pillow's default turns the yellow of a star into brown.
     few = picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(buffer, "png", optimize=True)
     return buffer.getvalue()
